@@ -1,0 +1,197 @@
+"""Make MXNet 1.9.1 importable on Python 3.8 to 3.13, and the gradients of its executors right.
+
+Importing this module does everything, so it must come before anything that imports mxnet.
+It has to parse on older Pythons too: they should see a message, not a SyntaxError.
+"""
+
+import ctypes
+import importlib.util
+import os
+import sys
+import warnings
+from typing import Any, Callable, Dict, Iterable, Tuple
+
+MXNET_VERSION = "1.9.1"
+
+# With fewer allowed, an executor that sums 8 or more gradients of one tensor can do it wrongly,
+# without a word; the input of a block has 17 consumers.
+GRADIENT_SUM_CAP = "MXNET_EXEC_INPLACE_GRAD_SUM_CAP"
+_SAFE_CAP = 100
+
+# In this order each finds those it needs already loaded. The names carry the CUDA 11 versions,
+# since wheels of other CUDA releases put theirs into the same folders.
+_CUDA_LIBRARIES = (
+    "cuda_runtime/lib/libcudart.so.11.0",
+    "nvtx/lib/libnvToolsExt.so.1",
+    "cuda_nvrtc/lib/libnvrtc.so.11.2",
+    "cublas/lib/libcublasLt.so.11",
+    "cublas/lib/libcublas.so.11",
+    "cufft/lib/libcufft.so.10",
+    "curand/lib/libcurand.so.10",
+    "cusolver/lib/libcusolver.so.11",
+    "cudnn/lib/libcudnn.so.8",
+    "nccl/lib/libnccl.so.2",
+)
+
+
+def check_python(version: Tuple[int, int]) -> None:
+    """Raise ImportError unless mxnet 1.9.1 is known to run on this (major, minor)."""
+    if not (3, 8) <= version <= (3, 13):
+        raise ImportError(
+            "dsonas_mx needs Python 3.8 to 3.13, this is {}.{}: install one, such as "
+            "python3.11, and run make setup PYTHON=python3.11".format(*version)
+        )
+
+
+def missing_numpy_names(numpy: Any) -> Dict[str, Any]:
+    """What mxnet takes from numpy when it is imported and this numpy no longer has."""
+
+    def placeholder(name: str) -> Callable[..., Any]:
+        def removed(*args: Any, **kwargs: Any) -> Any:
+            raise NotImplementedError("numpy.{} was removed from numpy".format(name))
+
+        return removed
+
+    names: Dict[str, Any] = {
+        "bool": bool,
+        "PZERO": 0.0,
+        "NZERO": -0.0,
+        "NINF": -numpy.inf,
+        "PINF": numpy.inf,
+        "Inf": numpy.inf,
+        "NAN": numpy.nan,
+        "NaN": numpy.nan,
+        "alltrue": numpy.all,
+        "sometrue": numpy.any,
+        "product": numpy.prod,
+        "in1d": lambda a, b, **kwargs: numpy.isin(numpy.ravel(a), b, **kwargs),
+        "msort": lambda a: numpy.sort(a, axis=0),
+        "round_": numpy.round,
+        "trapz": getattr(numpy, "trapezoid", None),
+    }
+    for name in ("mirr", "npv", "pmt", "ppmt", "pv", "rate"):
+        names[name] = placeholder(name)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # numpy 1.23 still has numpy.bool, but scolds
+        return {name: value for name, value in names.items() if not hasattr(numpy, name)}
+
+
+def provide_distutils() -> None:
+    """Import setuptools, which brings the distutils that Python 3.12 dropped."""
+    if importlib.util.find_spec("distutils") is not None:
+        return
+    try:
+        import setuptools  # noqa: F401
+    except ImportError:
+        raise ImportError(
+            "mxnet needs setuptools on Python 3.12 and later: pip install setuptools"
+        ) from None
+
+
+def cuda_library_paths(folders: Iterable[str]) -> Tuple[str, ...]:
+    """The CUDA 11 libraries below the nvidia package's folders, in the order to load them."""
+    folders = tuple(folders)
+    paths = (os.path.join(folder, *lib.split("/")) for lib in _CUDA_LIBRARIES for folder in folders)
+    return tuple(path for path in paths if os.path.exists(path))
+
+
+def preload_cuda() -> None:
+    """Load the CUDA libraries of the nvidia-*-cu11 wheels, which mxnet-cu112 does not look for.
+
+    One that is not there may still come from LD_LIBRARY_PATH, so only mxnet's import decides.
+    """
+    spec = importlib.util.find_spec("nvidia")
+    folders = spec.submodule_search_locations if spec is not None else None
+    for path in cuda_library_paths(folders or ()):
+        ctypes.CDLL(path, mode=ctypes.RTLD_GLOBAL)
+
+
+def has_gpu_wheel() -> bool:
+    """Whether the installed mxnet is mxnet-cu112."""
+    from importlib.metadata import PackageNotFoundError, version  # not in Python 3.7
+
+    try:
+        version("mxnet-cu112")
+    except PackageNotFoundError:
+        return False
+    return True
+
+
+def set_gradient_sum_cap() -> None:
+    """Set the cap in the environment; a larger one that is already there stays."""
+    given = os.environ.get(GRADIENT_SUM_CAP, "")
+    if given.isdigit() and int(given) >= _SAFE_CAP:
+        return
+    if given:
+        warnings.warn(
+            "{}={} can make gradients wrong: using {}".format(GRADIENT_SUM_CAP, given, _SAFE_CAP),
+            RuntimeWarning,
+            stacklevel=2,
+        )
+    os.environ[GRADIENT_SUM_CAP] = str(_SAFE_CAP)
+
+
+def check_gradient_sum_cap(mxnet: Any) -> None:
+    """Raise ImportError if mxnet read the cap before it was set.
+
+    It does so once, at the first gradient it computes, and from then on an executor shows how it
+    sums nine of them.
+    """
+    x = mxnet.sym.Variable("x")
+    consumers = mxnet.sym.Group([x * float(k) for k in range(2, 11)])
+    executor = consumers.simple_bind(mxnet.cpu(), x=(1,))
+    if "Op:_grad_add" in executor.debug_str():
+        raise ImportError(
+            "mxnet has already computed gradients without {}={}: import dsonas_mx before mxnet, "
+            "or set it in the environment".format(GRADIENT_SUM_CAP, _SAFE_CAP)
+        )
+
+
+def import_mxnet() -> Any:
+    """Import mxnet, or raise ImportError with one line that says what to install."""
+    gpu = has_gpu_wheel()
+    no_deps = "--no-deps " if sys.version_info >= (3, 13) else ""  # its metadata refuses numpy 2
+    install = "make setup, or pip install {}mxnet=={}".format(no_deps, MXNET_VERSION)
+    for name in ("numpy", "mxnet"):
+        if name not in sys.modules and importlib.util.find_spec(name) is None:
+            raise ImportError(
+                "dsonas_mx needs {}, which is not installed: {}".format(name, install)
+            )
+    import numpy
+
+    for name, value in missing_numpy_names(numpy).items():
+        setattr(numpy, name, value)
+    provide_distutils()
+    if gpu:
+        preload_cuda()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # mxnet's own, about distutils and numpy
+            import mxnet
+    except OSError as error:
+        if not gpu:
+            raise
+        raise ImportError(
+            "mxnet-cu112 could not be loaded ({}): it needs NVIDIA's driver and "
+            "requirements-gpu.txt; without a GPU, make setup GPU=0".format(error)
+        ) from None
+    if not mxnet.__version__.startswith("1.9."):
+        raise ImportError(
+            "dsonas_mx needs mxnet {}, found {}: {}".format(
+                MXNET_VERSION, mxnet.__version__, install
+            )
+        )
+    return mxnet
+
+
+def prepare() -> None:
+    """Do all of the above, in order."""
+    check_python(sys.version_info[:2])
+    late = "mxnet" in sys.modules
+    set_gradient_sum_cap()
+    mxnet = import_mxnet()
+    if late:
+        check_gradient_sum_cap(mxnet)
+
+
+prepare()
