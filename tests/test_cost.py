@@ -1,0 +1,230 @@
+"""Costs: against the authors' networks, array by array, and against the published sizes."""
+
+import importlib.util
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from dsonas_mx import cost
+from dsonas_mx.architecture import Architecture
+from dsonas_mx.cost import Cost, count, count_lambdas
+from dsonas_mx.space import Connection, SearchSpace
+
+import numpy as np
+import pytest
+
+GOLDEN = json.loads((Path(__file__).parent / "golden" / "derive_share.json").read_text())
+SCRIPT = Path(__file__).parents[1] / "tools" / "cost.py"
+
+
+def derived(case):
+    names = [f"lambda_layer_{level}_{k}" for level in (2, 3, 4) for k in (1, 2, 3, 4)]
+    lambdas = [v for name in (*names, "lambda_after") for v in case["lambdas"][name][0]]
+    space = SearchSpace(blocks=(case["blocks_per_stage"],) * 3, width=case["width"])
+    return Architecture.from_lambdas(space, lambdas)
+
+
+def sizes(arguments, image_size=32):
+    """Oracle: (parameters, multiply-adds) of named arrays of the authors' network."""
+    parameters = multiply_adds = 0
+    for name, shape in arguments.items():
+        size = int(np.prod(shape))
+        parameters += size
+        if len(shape) == 2:
+            multiply_adds += size
+        elif len(shape) == 4:
+            stage = int((re.match(r"stage(\d)_", name) or [0, 1])[1])
+            # The unit after the one block of a stage is the reduction.
+            side = image_size >> (stage if "_unit2_" in name else stage - 1)
+            multiply_adds += size * side**2
+    return parameters, multiply_adds
+
+
+@pytest.mark.parametrize("case", GOLDEN, ids=lambda case: f"density {case['density']}")
+def test_derived_networks_have_the_authors_arrays(case):
+    architecture = derived(case)
+    network = count(architecture)
+    assert network.parameters == case["parameters"]
+    assert (network.parameters, network.multiply_adds) == sizes(case["arguments"])
+    assert network.connections == sum(map(sum, architecture.kept))
+
+
+@pytest.mark.parametrize("case", GOLDEN, ids=lambda case: f"density {case['density']}")
+def test_pieces_have_the_authors_arrays(case):
+    architecture = derived(case)
+
+    def arrays(pattern):
+        return sizes({n: s for n, s in case["arguments"].items() if re.match(pattern, n)})
+
+    def pair(piece):
+        return piece.parameters, piece.multiply_adds
+
+    space = architecture.space
+    assert pair(cost.stem(space)) == arrays(r"conv0|bn0")
+    assert pair(cost.classifier(32, 10)) == arrays(r"final|fc1")
+    for stage, (channels, side) in enumerate(space.stage_shapes, 1):
+        block = cost.block(architecture, 0, channels, side, first=True)
+        assert pair(block) == arrays(f"stage{stage}_unit1_")
+        if stage < 3:
+            reduction = cost.reduction(channels, side, (True, True))
+            assert pair(reduction) == arrays(f"stage{stage}_unit2_")
+    for node in architecture.live_nodes(0):
+        level, name = node.split(".")
+        theirs = {"sep3": "conv3x3", "sep5": "conv5x5", "max": "max_pool", "avg": "avg_pool"}[name]
+        assert pair(cost.operation(name, 16, 16)) == arrays(f"stage2_unit1_{level}_{theirs}_")
+
+
+def test_published_supernets():
+    """The release's numbers include λ, for CIFAR and for ImageNet."""
+    cifar, full, imagenet = (
+        SearchSpace.cifar10(),
+        SearchSpace.cifar10(scope="full"),
+        SearchSpace.imagenet(),
+    )
+    assert count(Architecture.complete(cifar)).parameters == 10_031_002
+    assert count_lambdas(cifar) == 124 + 4
+    assert count(Architecture.complete(full)).parameters + count_lambdas(full) == 10_033_982
+    assert count_lambdas(imagenet) == 124 + 6
+    assert count(Architecture.complete(imagenet)).parameters + count_lambdas(imagenet) == 12_459_688
+
+
+def test_separable_7_and_equations():
+    c, s = 6, 5
+    assert cost.operation("sep7", c, s) == Cost(
+        parameters=49 * c + c * c + 2 * c, multiply_adds=(49 * c + c * c) * s * s
+    )
+    assert cost.operation("max", c, s) == Cost(parameters=2 * c)
+    assert cost.connection(Connection("1.max", "output"), c, s) == Cost(c * c, c * c * s * s, 1)
+    assert cost.connection(Connection("input", "2.max"), c, s) == Cost(0, 0, 1)
+    assert cost.dense(7, 3) == Cost(7 * 3 + 3, 7 * 3)
+
+
+def test_odd_sides_round_up():
+    # 15 -> 8: a branch of the reduction sees 64 positions.
+    assert cost.reduction(4, 15, (True, False)).multiply_adds == 4 * 8 * 64
+    assert cost.reduction(4, 15, (False, True)).multiply_adds == 9 * 4 * 8 * 64
+
+
+def test_an_empty_block_is_its_shortcut():
+    empty = Architecture.from_lambdas(SearchSpace(), np.zeros(124))
+    assert cost.block(empty, 0, 10, 4, first=False) == Cost()
+    assert cost.block(empty, 0, 10, 4, first=True) == Cost(100 + 20, 1600)
+
+
+def test_imagenet_stem():
+    space = SearchSpace.imagenet(width=9, image_size=33)  # 33 -> 17 -> 9
+    assert cost.stem(space) == Cost(
+        parameters=(27 * 4 + 8) + (9 * 4 * 9 + 18),
+        multiply_adds=27 * 4 * 17**2 + 9 * 4 * 9 * 9**2,
+    )
+
+
+def test_a_dead_branch_is_not_counted():
+    space = SearchSpace(blocks=(1, 1), width=8)
+    ones = np.ones(124)
+    whole = count(Architecture.from_lambdas(space, ones, [[1, 1]]))
+    for branches, kernel in (([0, 1], 1), ([1, 0], 3)):
+        less = count(Architecture.from_lambdas(space, ones, [branches]))
+        assert whole.parameters - less.parameters == kernel**2 * 8 * 16 + 2 * 16
+        assert whole.multiply_adds - less.multiply_adds == kernel**2 * 8 * 16 * 16**2
+        assert whole.connections == less.connections
+
+
+def test_connections_by_scope():
+    kept = Architecture.random(SearchSpace(), 0, connections=20).kept
+    share = Architecture(SearchSpace(blocks=(3, 3)), kept, ((True, True),))
+    full = Architecture(SearchSpace(scope="full", blocks=(3, 3)), kept * 6, ((True, True),))
+    assert count(share).connections == 20
+    assert count(full).connections == 120
+    assert count(share).parameters == count(full).parameters
+
+
+# The tool
+
+
+@pytest.fixture(scope="module")
+def tool():
+    spec = importlib.util.spec_from_file_location("tools_cost", SCRIPT)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def file(tmp_path):
+    path = tmp_path / "architecture.json"
+    Architecture.random(SearchSpace(blocks=(1, 1, 1), width=8), 3, connections=25).save(path)
+    return str(path)
+
+
+def ask(tool, capsys, *arguments):
+    assert tool.main([*arguments, "--json"]) == 0
+    out, err = capsys.readouterr()
+    assert out.count("\n") == 1 and err == ""
+    return json.loads(out)
+
+
+def test_tool_uses_the_space_in_the_file(tool, file, capsys):
+    expected = count(Architecture.load(file))
+    assert ask(tool, capsys, file) == {
+        "parameters": expected.parameters,
+        "multiply_adds": expected.multiply_adds,
+        "connections": 25,
+    }
+    assert tool.main([file]) == 0
+    out = capsys.readouterr().out
+    assert f"{expected.parameters:,}" in out
+    assert f"{expected.multiply_adds:,}" in out
+    assert "25 of 124" in out
+
+
+def test_tool_options(tool, file, capsys):
+    base = Architecture.load(file)
+    for options, changes in (
+        (("--width", "36"), {"width": 36}),
+        (("--blocks", "8"), {"blocks": (8, 8, 8)}),
+        (("--blocks", "2,2,13,6"), {"blocks": (2, 2, 13, 6)}),
+        (("--num-classes", "100"), {"num_classes": 100}),
+        (("--image-size", "64"), {"image_size": 64}),
+    ):
+        expected = count(base.with_space(**changes))
+        answer = ask(tool, capsys, file, *options)
+        assert (answer["parameters"], answer["multiply_adds"]) == (
+            expected.parameters,
+            expected.multiply_adds,
+        )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["{missing}"], "No such file"),
+        (["{folder}"], "directory"),
+        (["{text}"], "not a JSON file"),
+        (["{file}", "--width", "0"], "width must be at least 1, got 0"),
+        (["{file}", "--width", "wide"], "--width"),
+        (["{file}", "--blocks", "0"], "blocks"),
+        (["{file}", "--blocks", "2,x"], "blocks"),
+        (["{file}", "--depth", "3"], "--depth"),
+        ([], "ARCHITECTURE.json"),
+    ],
+)
+def test_tool_refuses_in_one_line(tool, file, tmp_path, capsys, arguments, message):
+    (tmp_path / "text").write_text("weights")
+    places = {"missing": "nowhere.json", "folder": tmp_path, "text": tmp_path / "text"}
+    with pytest.raises(SystemExit) as stopped:
+        tool.main([argument.format(file=file, **places) for argument in arguments])
+    assert stopped.value.code == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert message in err and err.count("\n") == 1
+
+
+def test_tool_runs_from_anywhere(file, tmp_path):
+    done = subprocess.run(
+        [sys.executable, str(SCRIPT), file, "--json"], cwd=str(tmp_path), stdout=subprocess.PIPE
+    )
+    assert done.returncode == 0
+    assert set(json.loads(done.stdout)) == {"parameters", "multiply_adds", "connections"}

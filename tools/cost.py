@@ -1,0 +1,62 @@
+#!/usr/bin/env python
+"""Print the parameters, multiply-adds and surviving connections of an architecture file."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import NoReturn, Optional, Sequence
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from dsonas_mx.architecture import Architecture
+from dsonas_mx.cost import count
+from dsonas_mx.space import parse_blocks
+
+
+class Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message}\n")  # one line, without the usage
+
+
+def main(argv: Optional[Sequence[str]] = None) -> int:
+    parser = Parser(
+        description=__doc__,
+        epilog="Without options the network is the one whose space is in the file.",
+    )
+    parser.add_argument("architecture", metavar="ARCHITECTURE.json")
+    parser.add_argument("--width", type=int, help="channels of the first stage")
+    parser.add_argument("--blocks", help="blocks a stage: a number, or one a stage (2,2,13,6)")
+    parser.add_argument("--num-classes", type=int)
+    parser.add_argument("--image-size", type=int, help="side of the images in pixels")
+    parser.add_argument("--json", action="store_true", help="print one line of JSON")
+    options = parser.parse_args(argv)
+
+    changes = {
+        name: getattr(options, name)
+        for name in ("width", "num_classes", "image_size")
+        if getattr(options, name) is not None
+    }
+    try:
+        architecture = Architecture.load(options.architecture)
+        if options.blocks is not None:
+            changes["blocks"] = parse_blocks(options.blocks, len(architecture.space.blocks))
+        cost = count(architecture.with_space(**changes))
+    except (OSError, ValueError) as error:
+        parser.error(str(error))
+
+    if options.json:
+        print(json.dumps(asdict(cost)))
+    else:
+        of = architecture.space.num_connections
+        print(f"parameters     {cost.parameters:>14,}")
+        print(f"multiply-adds  {cost.multiply_adds:>14,}")
+        print(f"connections    {cost.connections:>14,} of {of:,}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
