@@ -1,0 +1,61 @@
+"""A data set in memory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Tuple
+
+import numpy as np
+
+
+@dataclass(frozen=True, eq=False)
+class Images:
+    """Labelled images of one size, checked when built.
+
+    Parameters
+    ----------
+    images : numpy.ndarray
+        uint8, N×H×W×C.
+    labels : numpy.ndarray
+        int32, N, each an index into `classes`.
+    classes : tuple of str
+        Names of the classes.
+    """
+
+    images: np.ndarray
+    labels: np.ndarray
+    classes: Tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if self.images.dtype != np.uint8 or self.images.ndim != 4:
+            raise ValueError(
+                "images must be uint8 of shape N×H×W×C, "
+                f"got {self.images.dtype} {self.images.shape}"
+            )
+        if self.labels.dtype != np.int32 or self.labels.shape != self.images.shape[:1]:
+            raise ValueError(
+                f"labels must be int32 of shape ({len(self.images)},), "
+                f"got {self.labels.dtype} {self.labels.shape}"
+            )
+        if not len(self.images):
+            raise ValueError("images must hold at least one image, got none")
+        if self.labels.min() < 0 or self.labels.max() >= len(self.classes):
+            raise ValueError(
+                f"labels must lie between 0 and {len(self.classes) - 1}, "
+                f"got {self.labels.min()} to {self.labels.max()}"
+            )
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def mean_std(self) -> Tuple[Tuple[float, ...], Tuple[float, ...]]:
+        """Mean and standard deviation of each channel, of pixels scaled to 0..1."""
+        means, deviations = [], []
+        for channel in range(self.images.shape[3]):
+            # A histogram is exact and needs no float copy of the images.
+            counts = np.bincount(self.images[..., channel].ravel(), minlength=256)
+            values = np.arange(256) / 255
+            mean = float(np.average(values, weights=counts))
+            means.append(mean)
+            deviations.append(float(np.sqrt(np.average((values - mean) ** 2, weights=counts))))
+        return tuple(means), tuple(deviations)
