@@ -1,0 +1,132 @@
+"""APG-NAG: accelerated proximal gradient in the form of Nesterov's momentum (Eq. 13-16)."""
+
+from __future__ import annotations
+
+from typing import Any, Mapping, Tuple, Union
+
+import mxnet as mx
+import numpy as np
+
+Gamma = Union[float, np.ndarray, mx.nd.NDArray]
+
+SCHEDULES = ("constant", "apg")
+
+
+def soft_threshold(z: mx.nd.NDArray, alpha: Gamma) -> mx.nd.NDArray:
+    """S_α(z) = sign(z) (|z| − α)₊, the proximal operator of α‖z‖₁ (section 3.3)."""
+    return mx.nd.sign(z) * mx.nd.relu(mx.nd.abs(z) - alpha)
+
+
+@mx.optimizer.Optimizer.register
+class APGNAG(mx.optimizer.Optimizer):
+    """The optimizer of λ: a gradient step, a soft threshold, then Nesterov's momentum.
+
+    With G the loss, η the learning rate, γ the sparsity weight and μ the momentum (Eq. 14-16):
+
+        z_t  = λ'_{t−1} − η ∇G(λ'_{t−1})
+        v_t  = S_{ηγ}(z_t) − λ'_{t−1} + μ_{t−1} v_{t−1}
+        λ'_t = S_{ηγ}(z_t) + μ_t v_t,  then λ'_t = max(λ'_t, 0)
+
+    The parameter holds λ', the state v. Nothing in a step waits for the device.
+
+    Parameters
+    ----------
+    gamma : float, array or mapping of parameter names to these
+        γ, a number or an array of λ's shape. Assign `gamma` to change it between steps. A
+        parameter that a mapping does not name is not penalised.
+    momentum : float
+        μ of the constant schedule.
+    momentum_schedule : {'constant', 'apg'}
+        ``'apg'`` is Eq. 13: μ_t = (t−1)/(t+2), t the number of the step from 1.
+    **kwargs
+        Of `mx.optimizer.Optimizer`: `learning_rate`, `clip_gradient` (each entry of the
+        rescaled gradient), `rescale_grad`, … Weight decay is refused: λ has none.
+
+    Examples
+    --------
+    >>> trainer = gluon.Trainer(lambdas, mx.optimizer.create('apgnag', gamma=0.001,
+    ...                                                      learning_rate=0.1, momentum=0.9))
+    """
+
+    def __init__(
+        self,
+        gamma: Union[Gamma, Mapping[str, Gamma]] = 0.0,
+        momentum: float = 0.9,
+        momentum_schedule: str = "constant",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        if momentum_schedule not in SCHEDULES:
+            raise ValueError(
+                f"momentum_schedule must be one of {', '.join(SCHEDULES)}, "
+                f"got {momentum_schedule!r}"
+            )
+        if not 0 <= momentum < 1:
+            raise ValueError(f"momentum must be in [0, 1), got {momentum}")
+        if self.wd:
+            raise ValueError(f"apgnag has no weight decay, got wd {self.wd}: use gamma")
+        self.momentum = momentum
+        self.momentum_schedule = momentum_schedule
+        self.gamma = gamma
+
+    @property
+    def gamma(self) -> Union[Gamma, Mapping[str, Gamma]]:
+        """γ as it was given."""
+        return self._gamma
+
+    @gamma.setter
+    def gamma(self, gamma: Union[Gamma, Mapping[str, Gamma]]) -> None:
+        for value in gamma.values() if isinstance(gamma, Mapping) else (gamma,):
+            values = value.asnumpy() if isinstance(value, mx.nd.NDArray) else np.asarray(value)
+            if not (np.isfinite(values).all() and (values >= 0).all()):
+                raise ValueError(f"gamma must be finite and not negative, got {value}")
+        self._gamma = gamma
+        self._gamma_of: dict = {}  # by parameter and device, uploaded once
+
+    def create_state(self, index: int, weight: mx.nd.NDArray) -> mx.nd.NDArray:
+        """v_0 = 0, of λ's shape."""
+        return mx.nd.zeros(weight.shape, weight.context, dtype=weight.dtype)
+
+    def update(
+        self, index: int, weight: mx.nd.NDArray, grad: mx.nd.NDArray, state: mx.nd.NDArray
+    ) -> None:
+        """One step of Eq. 14-16 on λ' (`weight`) and v (`state`), both in place."""
+        self._update_count(index)
+        eta = self._get_lr(index)
+        before, now = self._momenta(self._index_update_count[index])
+        gradient = grad * self.rescale_grad
+        if self.clip_gradient:
+            gradient = mx.nd.clip(gradient, -self.clip_gradient, self.clip_gradient)
+
+        z = weight - eta * gradient
+        shrunk = soft_threshold(z, eta * self._gamma_for(index, weight))
+        state[:] = shrunk - weight + before * state
+        weight[:] = mx.nd.relu(shrunk + now * state)
+
+    def _momenta(self, t: int) -> Tuple[float, float]:
+        """μ_{t−1} and μ_t of step t."""
+        if self.momentum_schedule == "constant":
+            return self.momentum, self.momentum
+        return (t - 2) / (t + 1), (t - 1) / (t + 2)
+
+    def _gamma_for(self, index: int, weight: mx.nd.NDArray) -> Union[float, mx.nd.NDArray]:
+        key = index, weight.context
+        if key not in self._gamma_of:
+            gamma = self._gamma
+            if isinstance(gamma, Mapping):
+                gamma = gamma.get(self._name(index), 0.0)
+            if isinstance(gamma, (np.ndarray, mx.nd.NDArray)) and gamma.ndim:
+                if gamma.shape != weight.shape:
+                    raise ValueError(
+                        f"gamma must have the shape of λ, {weight.shape}, got {gamma.shape}"
+                    )
+                gamma = mx.nd.array(gamma, ctx=weight.context, dtype=weight.dtype)
+            else:
+                gamma = float(gamma)
+            self._gamma_of[key] = gamma
+        return self._gamma_of[key]
+
+    def _name(self, index: int) -> str:
+        if index in self.param_dict:
+            return self.param_dict[index].name
+        return self.idx2name.get(index, index)

@@ -1,0 +1,44 @@
+"""Which devices to run on: the one place that knows about GPUs."""
+
+from __future__ import annotations
+
+from typing import List
+
+import mxnet as mx
+
+
+def contexts(gpus: str = "", cpus: int = 1) -> List[mx.Context]:
+    """The devices of the options `--gpus 0,1` and `--cpus 2`.
+
+    Parameters
+    ----------
+    gpus : str
+        Numbers of GPUs, separated by commas; empty for the CPU.
+    cpus : int
+        Without GPUs, how many devices to divide the CPU into.
+
+    Raises
+    ------
+    ValueError
+        A GPU that is not there, or a list that is none.
+    """
+    if not gpus.strip():
+        if cpus < 1:
+            raise ValueError(f"--cpus must be at least 1, got {cpus}")
+        return [mx.cpu(number) for number in range(cpus)]
+    try:
+        numbers = [int(part) for part in gpus.split(",")]
+    except ValueError:
+        raise ValueError(f"--gpus must be numbers such as 0,1, got {gpus!r}") from None
+    if len(set(numbers)) < len(numbers) or min(numbers) < 0:
+        raise ValueError(f"--gpus must name each GPU once, got {gpus!r}")
+    if not mx.runtime.Features().is_enabled("CUDA"):
+        raise ValueError(
+            f"--gpus {gpus}: this MXNet was built without CUDA; install requirements-gpu.txt "
+            "(make setup GPU=1), or leave --gpus out to use the CPU"
+        )
+    present = mx.context.num_gpus()
+    for number in numbers:
+        if number >= present:
+            raise ValueError(f"--gpus {gpus}: there is no GPU {number}, this machine has {present}")
+    return [mx.gpu(number) for number in numbers]

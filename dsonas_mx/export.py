@@ -1,0 +1,84 @@
+"""Deployment: the hybridized symbol and its parameters, checked against Gluon."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import warnings
+from pathlib import Path
+from typing import Mapping, NamedTuple
+
+import mxnet as mx
+import numpy as np
+from mxnet.gluon import HybridBlock, SymbolBlock
+
+from .files import PathLike
+
+
+class Exported(NamedTuple):
+    """Files of an exported network, and how far it is from the Gluon one.
+
+    Attributes
+    ----------
+    symbol, parameters : Path
+    difference : float
+        Largest absolute difference of the logits on a batch.
+    """
+
+    symbol: Path
+    parameters: Path
+    difference: float
+
+
+def load_parameters(net: HybridBlock, arrays: Mapping[str, mx.nd.NDArray]) -> None:
+    """Initialise `net` with arrays by parameter name; further arrays are left alone.
+
+    Raises
+    ------
+    ValueError
+        An array is missing or has another shape.
+    """
+    for name, parameter in net.collect_params().items():
+        if name not in arrays:
+            raise ValueError(f"parameter {name} is missing")
+        if arrays[name].shape != parameter.shape:
+            raise ValueError(
+                f"parameter {name} must have the shape {parameter.shape}, got {arrays[name].shape}"
+            )
+        parameter.initialize(ctx=mx.cpu(), force_reinit=True)
+        parameter.set_data(arrays[name])
+
+
+def export(net: HybridBlock, prefix: PathLike, batch: np.ndarray) -> Exported:
+    """Write PREFIX-symbol.json and PREFIX-0000.params, load them back, and compare on `batch`.
+
+    Parameters
+    ----------
+    net : HybridBlock
+        With parameters on the CPU.
+    prefix : path
+    batch : numpy.ndarray
+        Input of the network, B×C×H×W; other batch sizes work as well.
+    """
+    prefix = Path(prefix)
+    prefix.parent.mkdir(parents=True, exist_ok=True)
+    data = mx.nd.array(batch)
+    net.hybridize()
+    expected = net(data).asnumpy()
+    names = f"{prefix.name}-symbol.json", f"{prefix.name}-0000.params"
+    # Into a folder of its own first, so that a full disk leaves no half of a pair.
+    with tempfile.TemporaryDirectory(dir=prefix.parent) as folder:
+        net.export(os.path.join(folder, prefix.name), epoch=0)
+        paths = os.path.join(folder, names[0]), os.path.join(folder, names[1])
+        actual = import_symbol(*paths)(data).asnumpy()
+        for name in names:
+            os.replace(os.path.join(folder, name), prefix.parent / name)
+    difference = float(np.abs(actual - expected).max())
+    return Exported(prefix.parent / names[0], prefix.parent / names[1], difference)
+
+
+def import_symbol(symbol: PathLike, parameters: PathLike) -> SymbolBlock:
+    """The exported network, as any MXNet program loads it."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of parameters that an inference does not use
+        return SymbolBlock.imports(str(symbol), ["data"], str(parameters), ctx=mx.cpu())

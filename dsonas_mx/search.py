@@ -1,0 +1,376 @@
+"""Search: pre-train the supernet, then train weights and λ in turn until it has converged.
+
+Algorithm 1 of the paper. What L1 drives to zero is removed for good every few epochs: the network
+is rebuilt without it, and every parameter and optimizer state carried over.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple
+
+import mxnet as mx
+import numpy as np
+from mxnet import gluon
+from mxnet.gluon import HybridBlock
+
+from .apg_nag import APGNAG
+from .architecture import Architecture
+from .data.loader import Loader
+from .graph import TrainGraph, is_lambda
+from .loss import cross_entropy
+from .metric import Score, Tally
+from .shrink import inherit, inherit_states
+
+Progress = Callable[[Any, int, str], Any]  # iterable, length, what it is
+
+
+@dataclass(frozen=True)
+class SearchOptions:
+    """What a search does; the defaults are the paper's for CIFAR-10.
+
+    Parameters
+    ----------
+    pretrain_epochs, num_epochs : int
+        Epochs with λ fixed at one, and at most so many epochs of search after them.
+    split : (int, int), optional
+        x weight steps, then y λ steps, on parts of the data in the same ratio. None updates both
+        from one backward pass over all data (the ablation of table 7).
+    shrink_every : int
+        Search epochs after which zeros become permanent.
+    patience : int
+        The search has converged after so many epochs in which the architecture did not change,
+        counted once something was removed.
+    learning_rate, momentum, weight_decay : float
+        Of the weights (NAG); λ has the first two as well.
+    gamma : float
+        γ, the weight of L1 on λ.
+    momentum_schedule : str
+        Of λ: see `APGNAG`.
+    clip_gradient : float
+        Bound of each entry of a gradient, averaged over the batch; 0 for none.
+    """
+
+    pretrain_epochs: int = 120
+    num_epochs: int = 120
+    split: Optional[Tuple[int, int]] = (1, 1)
+    shrink_every: int = 5
+    patience: int = 10
+    learning_rate: float = 0.1
+    momentum: float = 0.9
+    weight_decay: float = 3e-4
+    gamma: float = 0.001
+    momentum_schedule: str = "constant"
+    clip_gradient: float = 2.0
+
+    def __post_init__(self) -> None:
+        for name in ("pretrain_epochs", "weight_decay", "gamma", "clip_gradient", "momentum"):
+            _check(name, getattr(self, name), least=0)
+        for name in ("num_epochs", "shrink_every", "patience"):
+            _check(name, getattr(self, name), least=1)
+        if not 0 < self.learning_rate < math.inf:
+            raise ValueError(f"learning_rate must be above 0, got {self.learning_rate}")
+        if self.momentum >= 1:
+            raise ValueError(f"momentum must be below 1, got {self.momentum}")
+        if self.split is not None and (len(self.split) != 2 or min(self.split) < 1):
+            raise ValueError(f"split must be two numbers of at least 1, as 4:1, got {self.split}")
+
+
+@dataclass(frozen=True)
+class SearchEpoch:
+    """What an epoch did.
+
+    Attributes
+    ----------
+    epoch : int
+        From 0, pre-training included.
+    phase : {'pretrain', 'search'}
+    weights, lambdas : Score
+        On the samples of the weights and of λ, while they were trained on; none in pre-training.
+    connections : int
+        Kept at the end of the epoch.
+    scales : dict
+        λ of every connection and branch by name, 0 where removed.
+    """
+
+    epoch: int
+    phase: str
+    weights: Score
+    lambdas: Optional[Score]
+    connections: int
+    scales: Dict[str, float] = field(repr=False)
+
+
+class Search:
+    """One search. `run` does it; `step_epoch` does an epoch of it.
+
+    Parameters
+    ----------
+    build : callable
+        `build(architecture)` → a weighted network with `packed` and `lambda_names`, as
+        `symbols.get_model` makes them; not initialised.
+    architecture : Architecture
+        Where to start: the complete one.
+    weight_data, lambda_data : Loader
+        D_w and D_λ, each of whole batches. Without a split, `lambda_data` is None.
+    options : SearchOptions
+    contexts : list of mx.Context
+    loss : callable
+        See `dsonas_mx.loss`.
+    progress : callable, optional
+        Wraps the steps of an epoch, to show a bar.
+    """
+
+    def __init__(
+        self,
+        build: Callable[[Architecture], HybridBlock],
+        architecture: Architecture,
+        weight_data: Loader,
+        lambda_data: Optional[Loader],
+        options: SearchOptions,
+        contexts: Optional[Sequence[mx.Context]] = None,
+        loss: Callable[..., Any] = cross_entropy,
+        progress: Optional[Progress] = None,
+    ) -> None:
+        if (lambda_data is None) != (options.split is None):
+            raise ValueError("lambda_data must be given if, and only if, there is a split")
+        self.options = options
+        self.architecture = architecture
+        self.epoch = 0
+        self._unchanged = 0
+        self._reductions: Dict[str, np.ndarray] = {}  # their λ after the last epoch
+        self._complete = architecture
+        self._build = build
+        self._data = (weight_data, lambda_data)
+        self._loss = loss
+        self._contexts = list(contexts or [mx.cpu()])
+        self._progress: Progress = progress or (lambda steps, length, what: steps)
+        self.net = build(architecture)
+        self.net.initialize(ctx=self._contexts)
+        self._bind()
+
+    @property
+    def finished(self) -> bool:
+        """Whether the search has converged, or its epochs are over."""
+        return (
+            self.epoch >= self.options.pretrain_epochs + self.options.num_epochs
+            or self._unchanged >= self.options.patience
+        )
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Weight and λ steps of an epoch of search, which ends with the shorter part."""
+        return sum(1 for _ in self._turns())
+
+    def run(self, record: Optional[Callable[[SearchEpoch], None]] = None) -> Architecture:
+        """Search to the end; `record` is called after every epoch.
+
+        Raises
+        ------
+        ArithmeticError
+            A loss that is not finite, or an architecture without any connection.
+        """
+        while not self.finished:
+            epoch = self.step_epoch()
+            if record is not None:
+                record(epoch)
+        return self.architecture
+
+    def step_epoch(self) -> SearchEpoch:
+        """One epoch of pre-training or of search, and what follows from it."""
+        searching = self.epoch >= self.options.pretrain_epochs
+        weights, lambdas = self._train() if searching else (self._pretrain(), None)
+        for score in (weights, lambdas):
+            if score is not None and not math.isfinite(score.loss):
+                raise ArithmeticError(
+                    f"the loss is {score.loss} in epoch {self.epoch}: use a learning rate below "
+                    f"{self.options.learning_rate}"
+                )
+        self.epoch += 1
+        if searching:
+            self._remove()
+        return SearchEpoch(
+            self.epoch - 1,
+            "search" if searching else "pretrain",
+            weights,
+            lambdas,
+            self.architecture.num_connections,
+            self.scales(),
+        )
+
+    # Steps
+
+    def _pretrain(self) -> Score:
+        data = self._data[0]
+        batches = data.epoch(self.epoch)
+        tally = Tally()
+        for batch in self._progress(batches, len(data), f"pretrain {self.epoch + 1}"):
+            self._step("weights", batch, tally)
+        return tally.score()
+
+    def _train(self) -> Tuple[Score, Optional[Score]]:
+        tallies = {"weights": Tally(), "lambdas": Tally(), "all": Tally()}
+        weight_data, lambda_data = self._data
+        batches: Dict[str, Any] = {
+            "weights": weight_data.epoch(self.epoch),
+        }
+        if lambda_data is None:
+            batches["all"] = batches.pop("weights")
+        else:
+            batches["lambdas"] = lambda_data.epoch(self.epoch)
+        turns = self._progress(self._turns(), self.steps_per_epoch, f"search {self.epoch + 1}")
+        try:
+            for turn in turns:
+                self._step(turn, next(batches[turn]), tallies[turn])
+        finally:
+            for iterator in batches.values():
+                iterator.close()  # ends the thread that reads ahead
+        if lambda_data is None:
+            return tallies["all"].score(), None
+        return tallies["weights"].score(), tallies["lambdas"].score()
+
+    def _turns(self) -> Iterator[str]:
+        """Whose turn it is: x times the weights, y times λ, until one has no batch left."""
+        weight_data, lambda_data = self._data
+        if self.options.split is None or lambda_data is None:
+            yield from ("all" for _ in range(len(weight_data)))
+            return
+        x, y = self.options.split
+        for _ in range(min(len(weight_data) // x, len(lambda_data) // y)):
+            yield from ["weights"] * x + ["lambdas"] * y
+
+    def _step(self, gradients: str, batch: Any, tally: Tally) -> None:
+        tally.add(self._graph.step(gradients, batch.data, batch.labels))
+        for kind, trainer in self._trainers.items():
+            if gradients in (kind, "all"):
+                trainer.step(len(batch.labels))
+
+    # Removal
+
+    def scales(self) -> Dict[str, float]:
+        """λ of every connection and every branch of a reduction, by name; 0 where removed."""
+        values = {name: 0.0 for name in scale_names(self._complete)}
+        parameters = self.net.collect_params()
+        context = self._contexts[0]
+        for name in self.net.lambda_names:
+            array = parameters[name].data(context).asnumpy()
+            for part, value in zip(self.net.packed[name][1], array):
+                values[_qualified(name, part)] = float(value)
+        return values
+
+    def _remove(self) -> None:
+        """Note which connections are left; every few epochs, make it permanent."""
+        self._keep_reductions()
+        found = self._found()
+        same = (found.kept, found.reductions) == (
+            self.architecture.kept,
+            self.architecture.reductions,
+        )
+        pruned = found.num_connections < self._complete.num_connections
+        self._unchanged = self._unchanged + 1 if same and pruned else 0
+        self.architecture = found
+        if not found.num_connections:
+            raise ArithmeticError(
+                f"epoch {self.epoch - 1} removed every connection: use a gamma below "
+                f"{self.options.gamma}"
+            )
+        searched = self.epoch - self.options.pretrain_epochs
+        if searched % self.options.shrink_every == 0 and not self.finished:
+            self._shrink()
+
+    def _keep_reductions(self) -> None:
+        """Where both branches of a reduction reached zero, restore the one that was larger."""
+        parameters = self.net.collect_params()
+        for name in self.net.lambda_names:
+            if not name.startswith("reduction"):
+                continue
+            values = parameters[name].data(self._contexts[0]).asnumpy()
+            before = self._reductions.get(name, np.ones_like(values))
+            if not values.any():
+                values[before.argmax()] = before.max()
+                parameters[name].set_data(mx.nd.array(values))
+            self._reductions[name] = values
+
+    def _found(self) -> Architecture:
+        """The architecture of the current λ."""
+        space = self._complete.space
+        values = np.array(list(self.scales().values()))
+        count = space.num_connections
+        return Architecture.from_lambdas(
+            space,
+            values[:count].reshape(space.num_structures, -1),
+            values[count:].reshape(space.num_reductions, 2),
+            self._complete.origin,
+        )
+
+    def _shrink(self) -> None:
+        """Rebuild the network without what is dead, if anything is."""
+        present = self.net.architecture
+        if (self.architecture.kept, self.architecture.reductions) == (
+            present.kept,
+            present.reductions,
+        ):
+            return
+        parent, trainers = self.net, self._trainers
+        del self._graph  # frees its memory before the next one takes its own
+        self.net = self._build(self.architecture)
+        self.net.initialize(ctx=self._contexts)
+        inherit(parent, self.net)
+        self._reductions = {}
+        self._bind()
+        for kind, trainer in trainers.items():
+            inherit_states(parent, trainer, self.net, self._trainers[kind])
+
+    def _bind(self) -> None:
+        options = self.options
+        sample = self._data[0]
+        self._graph = TrainGraph(
+            self.net, self._loss, sample.data_shape, (sample.batch_size,), self._contexts
+        )
+        parameters: List[gluon.Parameter] = list(self.net.collect_params().values())
+        shared: Dict[str, Any] = {
+            "learning_rate": options.learning_rate,
+            "momentum": options.momentum,
+            "clip_gradient": options.clip_gradient or None,
+        }
+        optimizers = {
+            "weights": mx.optimizer.create("nag", wd=options.weight_decay, **shared),
+            "lambdas": APGNAG(
+                gamma=options.gamma, momentum_schedule=options.momentum_schedule, **shared
+            ),
+        }
+        self._trainers = {
+            kind: gluon.Trainer(
+                {p.name: p for p in parameters if is_lambda(p) == (kind == "lambdas")},
+                optimizer,
+                update_on_kvstore=False,
+            )
+            for kind, optimizer in optimizers.items()
+        }
+
+
+def scale_names(architecture: Architecture) -> Tuple[str, ...]:
+    """Names of all scales of a space: its connections', structure by structure, then branches'."""
+    space = architecture.space
+    if space.scope == "share":
+        owners = [""]
+    else:
+        owners = [f"stage{stage}.block{block}:" for stage, block in space.block_positions]
+    names = [owner + edge.name for owner in owners for edge in space.connections]
+    for stage in range(1, space.num_reductions + 1):
+        names += [f"reduction{stage}.{branch}" for branch in ("1x1", "3x3")]
+    return tuple(names)
+
+
+def _qualified(parameter: str, part: str) -> str:
+    """The name of a scale from that of the parameter it is in and its name there."""
+    owner = parameter[: -len("lambdas")].rstrip("_").replace("_", ".")
+    if not owner:
+        return part
+    return f"{owner}.{part}" if owner.startswith("reduction") else f"{owner}:{part}"
+
+
+def _check(name: str, value: float, least: float) -> None:
+    if not least <= value < math.inf:
+        raise ValueError(f"{name} must be at least {least}, got {value}")
