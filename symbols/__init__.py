@@ -1,0 +1,68 @@
+"""The networks of DSO-NAS, by name."""
+
+from __future__ import annotations
+
+from typing import Any, Callable, Dict, Optional
+
+from dsonas_mx.architecture import Architecture
+from dsonas_mx.space import SearchSpace
+
+import mxnet as mx
+from mxnet.gluon import HybridBlock
+
+from .dsonas import DSONAS
+
+__all__ = ["DSONAS", "get_model", "get_symbol"]
+
+
+def _dsonas(
+    architecture: Optional[Architecture] = None,
+    space: Optional[SearchSpace] = None,
+    width: Optional[int] = None,
+    **options: Any,
+) -> DSONAS:
+    if architecture is None:
+        architecture = Architecture.complete(space or SearchSpace.cifar10())
+    elif space is not None and space != architecture.space:
+        raise ValueError("give an architecture or a space: an architecture has its own space")
+    if width is not None:
+        architecture = architecture.with_space(width=width)
+    return DSONAS(architecture, **options)
+
+
+_MODELS: Dict[str, Callable[..., HybridBlock]] = {"dsonas": _dsonas}
+
+
+def get_model(
+    name: str, architecture: Optional[Architecture] = None, **options: Any
+) -> HybridBlock:
+    """A network by name.
+
+    Parameters
+    ----------
+    name : str
+        ``'dsonas'``: `space=` or an architecture, `width=`, and the options of `DSONAS`.
+    architecture : Architecture, optional
+        What was found; the complete architecture of `space` by default.
+
+    Returns
+    -------
+    HybridBlock
+        Not initialised.
+
+    Examples
+    --------
+    >>> supernet = get_model('dsonas', space=SearchSpace.cifar10(), weighted=True)
+    >>> found = get_model('dsonas', Architecture.load('architecture.json'), width=36)
+    """
+    if name not in _MODELS:
+        raise ValueError(f"no network {name!r}; known are {', '.join(sorted(_MODELS))}")
+    return _MODELS[name](architecture=architecture, **options)
+
+
+def get_symbol(
+    name: str, architecture: Optional[Architecture] = None, **options: Any
+) -> mx.sym.Symbol:
+    """The symbol of `get_model` of the same arguments, with the input ``'data'``."""
+    outputs = get_model(name, architecture, **options)(mx.sym.Variable("data"))
+    return mx.sym.Group(outputs) if isinstance(outputs, (list, tuple)) else outputs

@@ -1,0 +1,277 @@
+"""A block: levels of operations, scaled sums between them, the output (Eq. 1, 2, 8); Reduction."""
+
+from __future__ import annotations
+
+from itertools import groupby
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
+
+from dsonas_mx.architecture import Architecture
+from dsonas_mx.graph import native_gradients
+from dsonas_mx.space import INPUT, OUTPUT
+
+from .operations import (
+    BN_EPSILON,
+    BN_MOMENTUM,
+    Layer,
+    Map,
+    Parameters,
+    apply_operation,
+    batch_norm_relu,
+    conv_bn_relu,
+    convolution,
+    declare_operation,
+    operation_weights,
+    scaled_sums,
+)
+
+
+class LiveNode(NamedTuple):
+    """An operation that is left, and where it takes its input from."""
+
+    node: str  # '2.sep3'
+    operation: str  # 'sep3'
+    name: str  # of its parameters: 'level2_sep3'
+    sources: Tuple[str, ...]
+    lambdas: slice  # of its sources' scales among the live ones of the block
+
+
+class LiveLevel(NamedTuple):
+    """The operations of a level that are left, and which of them reach the output."""
+
+    nodes: Tuple[LiveNode, ...]
+    outputs: Tuple[str, ...]
+    output_lambdas: slice
+
+    @property
+    def lambdas(self) -> slice:
+        """The scales of all sums of this level, which are side by side; none in level 1."""
+        return slice(self.nodes[0].lambdas.start, self.nodes[-1].lambdas.stop)
+
+    @property
+    def is_scaled(self) -> bool:
+        """Whether its operations take scaled sums, not just the block's input."""
+        return self.lambdas.stop > self.lambdas.start
+
+
+def live_levels(architecture: Architecture, structure: int) -> Tuple[LiveLevel, ...]:
+    """The levels of a structure that still have an operation."""
+    nodes: List[LiveNode] = []
+    start = 0
+    for node in architecture.live_nodes(structure):
+        level, operation = node.split(".")
+        sources = architecture.live_sources(structure, node)
+        scales = slice(start, start + len(sources))
+        nodes.append(
+            LiveNode(node, operation, f"level{level}_{operation}", sources or (INPUT,), scales)
+        )
+        start = scales.stop
+    to_output = architecture.live_sources(structure, OUTPUT)
+    levels = []
+    for _, group in groupby(nodes, key=lambda node: node.node.split(".")[0]):
+        members = tuple(group)
+        outputs = tuple(node.node for node in members if node.node in to_output)
+        levels.append(LiveLevel(members, outputs, slice(start, start + len(outputs))))
+        start += len(outputs)
+    return tuple(levels)
+
+
+class Block(Layer):
+    """One block of the normal setting.
+
+    Level 1 takes the block's input unscaled. An operation of a later level takes the sum of its
+    sources, each times its λ; the output is a 1×1 convolution of the concatenated operations, each
+    times its λ, then BN, ReLU, and the shortcut. A block with nothing left is its shortcut.
+
+    Inputs: a map B×C×H×W and, if the network is weighted, the scales of the live connections in
+    the order of `SearchSpace.connections`. Output: B×C×H×W.
+
+    Parameters
+    ----------
+    architecture : Architecture
+    structure : int
+        Which of its structures this block has.
+    channels : int
+        C.
+    projects : bool
+        The shortcut is a conv1×1-BN-ReLU (the first block of a stage), not the identity.
+    fix_gamma : {'all', 'operations', 'none'}
+        Which BN scales are fixed to one.
+    """
+
+    def __init__(
+        self,
+        architecture: Architecture,
+        structure: int,
+        channels: int,
+        projects: bool,
+        fix_gamma: str,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self._channels = channels
+        self._projects = projects
+        self._fix = fix_gamma in ("all", "operations")
+        self._fix_output = fix_gamma == "all"
+        self._levels = live_levels(architecture, structure)
+        self.outputs = architecture.live_sources(structure, OUTPUT)
+        with self.name_scope():
+            if projects:
+                self.declare_conv_bn("shortcut", (channels, channels, 1, 1), self._fix)
+            for level in self._levels:
+                for node in level.nodes:
+                    declare_operation(self, node.name, node.operation, channels, self._fix)
+            if self.outputs:
+                self.declare_convolution("output", (channels, len(self.outputs) * channels, 1, 1))
+                self.declare_batch_norm("output_bn", channels, self._fix_output)
+
+    def hybrid_forward(self, F: Any, x: Map, lambdas: Optional[Map] = None, **p: Map) -> Map:
+        shortcut = x
+        if self._projects:
+            shortcut = conv_bn_relu(F, x, p, "shortcut", self._channels, 1, self._fix)
+        if not self._levels:
+            return shortcut
+        if native_gradients(F) is not None:
+            return self._native(F, x, lambdas, p) + shortcut
+        return self._plain(F, x, lambdas, p) + shortcut
+
+    def _plain(self, F: Any, x: Map, lambdas: Optional[Map], p: Parameters) -> Map:
+        """With MXNet's own operators: runs on every device, exports, and fuses."""
+        maps: Dict[str, Map] = {INPUT: x}
+        for level in self._levels:
+            for node, summed in zip(level.nodes, self._sums(F, level, maps, lambdas)):
+                maps[node.node] = apply_operation(
+                    F, summed, p, node.name, node.operation, self._channels, self._fix
+                )
+        outputs = [maps[node] for node in self.outputs]
+        stacked = F.concat(*outputs, dim=1) if len(outputs) > 1 else outputs[0]
+        weight = p["output_weight"]
+        if lambdas is not None:  # folded into the weight: λ W h = (λ W) h
+            scales = _part(F, lambdas, slice(self._levels[0].output_lambdas.start, None))
+            scales = F.repeat(scales, repeats=self._channels)
+            weight = F.broadcast_mul(weight, F.reshape(scales, (1, -1, 1, 1)))
+        x = convolution(F, stacked, weight, self._channels, 1)
+        return batch_norm_relu(F, x, p, "output_bn", self._fix_output)
+
+    def _sums(
+        self, F: Any, level: LiveLevel, maps: Dict[str, Map], lambdas: Optional[Map]
+    ) -> Sequence[Map]:
+        """The input of each operation of a level."""
+        if not level.is_scaled:
+            return [maps[INPUT]] * len(level.nodes)
+        sums: List[Map] = []
+        # Operations with the same sources, as all in the supernet, are summed together.
+        for sources, members in groupby(level.nodes, key=lambda node: node.sources):
+            group = list(members)
+            summands = [maps[source] for source in sources]
+            if lambdas is not None:
+                scales = slice(group[0].lambdas.start, group[-1].lambdas.stop)
+                sums += scaled_sums(
+                    F, summands, _part(F, lambdas, scales), len(group), self._channels
+                )
+            else:
+                sums += [F.add_n(*summands) if len(summands) > 1 else summands[0]] * len(group)
+        return sums
+
+    def _native(self, F: Any, x: Map, lambdas: Optional[Map], p: Parameters) -> Map:
+        """With the project's own operators: the same function, in training on the CPU."""
+        gradients = native_gradients(F)
+        weighted = lambdas is not None
+        stacks, counts, numbers = [x], [1], {INPUT: 0}
+        collected = []
+        column = 0
+        for level in self._levels:
+            edges = ";".join(
+                " ".join(str(numbers[source]) for source in node.sources) for node in level.nodes
+            )
+            scaled = weighted and level.is_scaled
+            weights = [
+                p[weight]
+                for node in level.nodes
+                for weight in operation_weights(node.name, node.operation)
+            ]
+            stack = F.dsonas_level(
+                *([_part(F, lambdas, level.lambdas)] if scaled else []),
+                *stacks,
+                *weights,
+                operations=",".join(node.operation for node in level.nodes),
+                maps=",".join(map(str, counts)),
+                edges=edges,
+                scaled=int(scaled),
+                gradients=gradients,
+            )
+            names = [f"{node.name}_bn" for node in level.nodes]
+            stack = native_batch_norm_relu(F, stack, p, names, self._fix)
+            if level.outputs:
+                weight = p["output_weight"]
+                stop = column + len(level.outputs) * self._channels
+                weight = F.slice_axis(weight, axis=1, begin=column, end=stop)
+                column = stop
+                order = [node.node for node in level.nodes]
+                collected.append(
+                    F.dsonas_collect(
+                        *([_part(F, lambdas, level.output_lambdas)] if weighted else []),
+                        stack,
+                        weight,
+                        maps=len(level.nodes),
+                        select=" ".join(str(order.index(node)) for node in level.outputs),
+                        scaled=int(weighted),
+                        gradients=gradients,
+                    )
+                )
+            for node in level.nodes:
+                numbers[node.node] = len(numbers)
+            stacks.append(stack)
+            counts.append(len(level.nodes))
+        x = F.add_n(*collected) if len(collected) > 1 else collected[0]
+        return native_batch_norm_relu(F, x, p, ["output_bn"], self._fix_output)
+
+
+def native_batch_norm_relu(
+    F: Any, x: Map, p: Parameters, names: Sequence[str], fix_gamma: bool
+) -> Map:
+    """BN and ReLU of a stack of maps, each with parameters of its own, in one operator.
+
+    The statistics are an operator of their own, so that a recomputed graph does not move the
+    moving averages twice; the gradient of `dsonas_normalize` is that of the whole BN.
+    """
+    moving = [p[f"{name}_running_{part}"] for name in names for part in ("mean", "var")]
+    affine = [p[f"{name}_{part}"] for name in names for part in ("gamma", "beta")]
+    statistics = F.dsonas_statistics(
+        x, *moving, maps=len(names), eps=BN_EPSILON, momentum=BN_MOMENTUM
+    )
+    return F.dsonas_normalize(
+        x, F.BlockGrad(statistics), *affine, maps=len(names), fix_gamma=int(fix_gamma)
+    )
+
+
+class Reduction(Layer):
+    """Halves the map and doubles the channels: conv1×1/2 plus conv3×3/2, each conv-BN-ReLU.
+
+    Inputs: B×C×H×W and, if the network is weighted, the λ of each live branch. Output:
+    B×2C×⌈H/2⌉×⌈W/2⌉.
+    """
+
+    def __init__(
+        self, branches: Tuple[bool, bool], channels: int, fix_gamma: str, **kwargs: Any
+    ) -> None:
+        super().__init__(**kwargs)
+        self._channels = 2 * channels
+        self._fix = fix_gamma in ("all", "operations")
+        self._kernels = tuple(k for k, lives in zip((1, 3), branches) if lives)
+        with self.name_scope():
+            for kernel in self._kernels:
+                shape = (self._channels, channels, kernel, kernel)
+                self.declare_conv_bn(f"{kernel}x{kernel}", shape, self._fix)
+
+    def hybrid_forward(self, F: Any, x: Map, lambdas: Optional[Map] = None, **p: Map) -> Map:
+        branches = [
+            conv_bn_relu(F, x, p, f"{k}x{k}", self._channels, k, self._fix, stride=2)
+            for k in self._kernels
+        ]
+        if lambdas is not None:
+            return scaled_sums(F, branches, lambdas, 1, self._channels)[0]
+        return branches[0] if len(branches) == 1 else branches[0] + branches[1]
+
+
+def _part(F: Any, lambdas: Map, part: slice) -> Map:
+    return F.slice_axis(lambdas, axis=0, begin=part.start, end=part.stop)

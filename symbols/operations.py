@@ -1,0 +1,161 @@
+"""The operations of a block, and what all layers of these networks share.
+
+Every convolution is conv-BN-ReLU without bias (section 3.1). A layer declares its parameters by
+name and uses them as `p[name]`, so that the same equations serve arrays and symbols.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Dict, Sequence, Tuple
+
+import mxnet as mx
+from mxnet.gluon import HybridBlock
+
+BN_EPSILON = 2e-5
+BN_MOMENTUM = 0.9
+
+Map = Any  # an array or a symbol
+Parameters = Dict[str, Map]
+
+# Gaussian with variance 2 / fan_out, where MXNet's fan_out is out_channels·k², depthwise too.
+CONVOLUTION_INIT = mx.init.Xavier(rnd_type="gaussian", factor_type="out", magnitude=2)
+CLASSIFIER_INIT = mx.init.Normal(0.01)
+
+
+class Layer(HybridBlock):
+    """A HybridBlock that declares parameters by name.
+
+    Weight decay is for the weights of convolutions and classifiers alone.
+    """
+
+    def declare(
+        self, name: str, shape: Tuple[int, ...], init: mx.init.Initializer, **options: Any
+    ) -> None:
+        """Make `name` a parameter of this layer, found as `p[name]` in `hybrid_forward`."""
+        setattr(self, name, self.params.get(name, shape=shape, init=init, **options))
+
+    def declare_convolution(self, name: str, shape: Tuple[int, int, int, int]) -> None:
+        """A weight of shape O×I×k×k."""
+        self.declare(f"{name}_weight", shape, CONVOLUTION_INIT)
+
+    def declare_batch_norm(self, name: str, channels: int, fix_gamma: bool) -> None:
+        """Gamma, beta and moving statistics; a fixed gamma is one and is not trained."""
+        shape = (channels,)
+        learned = "null" if fix_gamma else "write"
+        self.declare(f"{name}_gamma", shape, mx.init.One(), grad_req=learned, wd_mult=0)
+        self.declare(f"{name}_beta", shape, mx.init.Zero(), wd_mult=0)
+        for statistic, init in (("mean", mx.init.Zero()), ("var", mx.init.One())):
+            self.declare(
+                f"{name}_running_{statistic}", shape, init, grad_req="null", differentiable=False
+            )
+
+    def declare_conv_bn(self, name: str, shape: Tuple[int, int, int, int], fix_gamma: bool) -> None:
+        """What `conv_bn_relu` of that name needs."""
+        self.declare_convolution(f"{name}_conv", shape)
+        self.declare_batch_norm(f"{name}_bn", shape[0], fix_gamma)
+
+
+def convolution(
+    F: Any, x: Map, weight: Map, channels: int, kernel: int, stride: int = 1, groups: int = 1
+) -> Map:
+    """A convolution without bias that keeps the size, up to its stride."""
+    return F.Convolution(
+        x,
+        weight,
+        num_filter=channels,
+        kernel=(kernel, kernel),
+        stride=(stride, stride),
+        pad=(kernel // 2, kernel // 2),
+        num_group=groups,
+        no_bias=True,
+    )
+
+
+def batch_norm(F: Any, x: Map, p: Parameters, name: str, fix_gamma: bool) -> Map:
+    """BN with the constants of the reference (eps 2e-5, momentum 0.9)."""
+    return F.BatchNorm(
+        x,
+        *(p[f"{name}_{part}"] for part in ("gamma", "beta", "running_mean", "running_var")),
+        fix_gamma=fix_gamma,
+        eps=BN_EPSILON,
+        momentum=BN_MOMENTUM,
+    )
+
+
+def batch_norm_relu(F: Any, x: Map, p: Parameters, name: str, fix_gamma: bool) -> Map:
+    """BN, then ReLU: an `Activation`, which MKLDNN fuses where `F.relu` is left alone."""
+    return F.Activation(batch_norm(F, x, p, name, fix_gamma), act_type="relu")
+
+
+def conv_bn_relu(
+    F: Any,
+    x: Map,
+    p: Parameters,
+    name: str,
+    channels: int,
+    kernel: int,
+    fix_gamma: bool,
+    stride: int = 1,
+) -> Map:
+    """conv-BN-ReLU, with the parameters of `Layer.declare_conv_bn`."""
+    x = convolution(F, x, p[f"{name}_conv_weight"], channels, kernel, stride)
+    return batch_norm_relu(F, x, p, f"{name}_bn", fix_gamma)
+
+
+def kernel_of(operation: str) -> int:
+    """The kernel of a separable convolution ('sep5': 5), or 0 for a pool."""
+    return int(operation[len("sep") :]) if operation.startswith("sep") else 0
+
+
+def declare_operation(layer: Layer, name: str, operation: str, channels: int, fix: bool) -> None:
+    """Declare what `operation`, called `name` in its layer, needs."""
+    kernel = kernel_of(operation)
+    if kernel:
+        layer.declare_convolution(f"{name}_depthwise", (channels, 1, kernel, kernel))
+        layer.declare_convolution(f"{name}_pointwise", (channels, channels, 1, 1))
+    layer.declare_batch_norm(f"{name}_bn", channels, fix)
+
+
+def operation_weights(name: str, operation: str) -> Tuple[str, ...]:
+    """Names of the convolution weights of an operation, in the order in which they act."""
+    parts = ("depthwise", "pointwise") if kernel_of(operation) else ()
+    return tuple(f"{name}_{part}_weight" for part in parts)
+
+
+def apply_operation(
+    F: Any, x: Map, p: Parameters, name: str, operation: str, channels: int, fix: bool
+) -> Map:
+    """A separable convolution (depthwise, pointwise, nothing between) or a pool, BN, ReLU."""
+    kernel = kernel_of(operation)
+    if kernel:
+        depthwise, pointwise = (p[weight] for weight in operation_weights(name, operation))
+        x = convolution(F, x, depthwise, channels, kernel, groups=channels)
+        x = convolution(F, x, pointwise, channels, 1)
+    else:
+        # The mean of an average pool counts the padding.
+        x = F.Pooling(x, kernel=(3, 3), stride=(1, 1), pad=(1, 1), pool_type=operation)
+    return batch_norm_relu(F, x, p, f"{name}_bn", fix)
+
+
+def scaled_sums(
+    F: Any, maps: Sequence[Map], lambdas: Map, count: int, channels: int
+) -> Sequence[Map]:
+    """`count` sums of the same maps, each with its own scales (Eq. 8), in one operator.
+
+    The maps are stacked to B×S×CH×W, and a 1×1 convolution of S inputs and `count` outputs, whose
+    weight is λ, mixes them. Its backward is one node, which lets a recomputed graph free a map as
+    soon as it was used; a matrix product's would be two.
+
+    Parameters
+    ----------
+    maps : S maps of B×C×H×W
+    lambdas : count·S scales, the sources of the first sum first
+    """
+    stacked = F.concat(*maps, dim=1) if len(maps) > 1 else maps[0]
+    stacked = F.reshape(F.reshape(stacked, (0, -4, len(maps), -1, 0, 0)), (0, 0, -3, 0))
+    weight = F.reshape(lambdas, (count, len(maps), 1, 1))
+    mixed = F.Convolution(stacked, weight, num_filter=count, kernel=(1, 1), no_bias=True)
+    mixed = F.reshape(mixed, (0, 0, -4, channels, -1, 0))
+    if count == 1:
+        return (F.reshape(mixed, (0, -3, 0, 0)),)
+    return tuple(F.split(mixed, num_outputs=count, axis=1, squeeze_axis=True))

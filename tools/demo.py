@@ -1,0 +1,94 @@
+#!/usr/bin/env python
+"""The whole way on real images: search, train, export, draw, and compare with a random one.
+
+Everything goes under runs/demo: search/architecture.json is what was found, result.json the
+summary. What an earlier demo left there is removed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from dsonas_mx import Architecture, cli
+from dsonas_mx.cost import count
+from dsonas_mx.files import write_json
+
+ROOT = Path(__file__).resolve().parents[1]
+DRAWS = 200
+
+
+def arguments() -> cli.Parser:
+    parser = cli.Parser(description=__doc__)
+    parser.add_argument("--folder", default="runs/demo")
+    parser.add_argument("--seed", type=int, default=0)
+    return parser
+
+
+def random_like(found: Architecture, seed: int) -> Architecture:
+    """Of random architectures with as many connections, the one nearest in parameters."""
+    drawn = [
+        Architecture.random(
+            found.space,
+            seed + draw,
+            connections=[sum(mask) for mask in found.kept],
+            origin={"random": seed + draw},
+        )
+        for draw in range(DRAWS)
+    ]
+    size = count(found).parameters
+    return min(drawn, key=lambda architecture: abs(count(architecture).parameters - size))
+
+
+def script(name: str, *words: str) -> None:
+    """Run a script of the project with this interpreter; end if it fails."""
+    print(f"\n$ python {name} {' '.join(words)}", flush=True)
+    done = subprocess.run([sys.executable, str(ROOT / name), *words], check=False)
+    if done.returncode:
+        sys.exit(done.returncode)
+
+
+def main(options: argparse.Namespace) -> None:
+    start = time.time()
+    folder = Path(options.folder)
+    if folder.exists() and not (folder / "search").is_dir() and any(folder.iterdir()):
+        raise ValueError(f"{folder} holds something else than a demo: give another --folder")
+    shutil.rmtree(folder, ignore_errors=True)
+    seed = ("--demo", "--seed", str(options.seed))
+    search, train, random = (folder / name for name in ("search", "train", "random"))
+    script("train/search_cifar.py", *seed, "--save-dir", str(search))
+    path = search / "architecture.json"
+    found = Architecture.load(path)
+    script("train/train_cifar.py", *seed, "--architecture", str(path), "--save-dir", str(train))
+    other = folder / "random.json"
+    random_like(found, options.seed).save(other)
+    script("train/train_cifar.py", *seed, "--architecture", str(other), "--save-dir", str(random))
+    script("tools/export.py", str(train))
+    for run in (search, train):
+        script("tools/plot.py", str(run))
+    results = [json.loads((run / "result.json").read_text()) for run in (train, random)]
+    names = ("connections", "parameters", "multiply_adds", "test_error")
+    result = {name: results[0][name] for name in names}
+    result["random_test_error"] = results[1]["test_error"]
+    write_json(folder / "result.json", result)
+    print(
+        f"\nfound in {(time.time() - start) / 60:.1f} minutes, in {folder}:\n"
+        f"  connections        {result['connections']:>12,} of {found.space.num_connections}\n"
+        f"  parameters         {result['parameters']:>12,}\n"
+        f"  multiply-adds      {result['multiply_adds']:>12,}\n"
+        f"  test error         {result['test_error']:>12.2%}\n"
+        f"  of a random one    {result['random_test_error']:>12.2%}  "
+        f"({results[1]['parameters']:,} parameters)\n"
+        f"  pictures           {search / 'block.png'}, {search / 'lambdas.png'}"
+    )
+
+
+if __name__ == "__main__":
+    cli.run(main, arguments())

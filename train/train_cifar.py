@@ -1,0 +1,147 @@
+#!/usr/bin/env python
+"""Train the network of an architecture from scratch on CIFAR-10, and export it.
+
+The run folder gets model.params, the deployable pair model-symbol.json and model-0000.params,
+metrics.csv and log.txt.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any, Dict
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import dsonas_mx as dso
+from dsonas_mx import cli
+from dsonas_mx.cost import count
+from dsonas_mx.data.loader import Loader
+from dsonas_mx.device import contexts
+from dsonas_mx.export import export, load_parameters
+from dsonas_mx.files import write_json
+from dsonas_mx.fit import Fit, FitEpoch, FitOptions
+from dsonas_mx.loss import cross_entropy, with_auxiliary
+from dsonas_mx.run import Run, save_parameters
+from dsonas_mx.space import parse_blocks
+
+import mxnet as mx
+
+from symbols import get_model
+
+DEMO = {
+    "batch_size": 64,
+    "num_epochs": 20,
+    "period": 20,
+    "dropout": 0.0,
+    "cutout": 0,
+    "auxiliary": 0.0,
+    "save_dir": "runs/demo/train",
+}
+
+
+def arguments() -> cli.Parser:
+    parser = cli.Parser(description=__doc__)
+    parser.add_argument("--architecture", required=True, help="what a search found: a JSON file")
+    cli.add_data(parser)
+    cli.add_devices(parser)
+    network = parser.add_argument_group("network")
+    network.add_argument("--width", type=int, help="channels of the first stage, not the file's")
+    network.add_argument("--blocks", help="blocks a stage, not the file's")
+    network.add_argument("--dropout", type=float, default=0.4, help="before the classifier")
+    network.add_argument(
+        "--auxiliary", type=float, default=0.4, help="weight of the auxiliary tower; 0 for none"
+    )
+    fit = parser.add_argument_group("training")
+    fit.add_argument("--num-epochs", type=int, default=630)
+    fit.add_argument("--lr", type=float, default=0.05, help="at the start of each period")
+    fit.add_argument("--final-lr", type=float, default=0.001, help="at the end of each period")
+    fit.add_argument("--period", type=int, default=10, help="epochs of the first cosine")
+    fit.add_argument("--factor", type=int, default=2, help="growth of the period")
+    fit.add_argument("--momentum", type=float, default=0.9)
+    fit.add_argument("--wd", type=float, default=3e-4, help="weight decay")
+    fit.add_argument("--cutout", type=int, default=16, help="side of the square; 0 for none")
+    parser.add_argument("--save-dir", default="runs/train_cifar", help="the run folder")
+    return parser
+
+
+def main(options: argparse.Namespace) -> None:
+    settings = FitOptions(
+        num_epochs=options.num_epochs,
+        learning_rate=options.lr,
+        final_learning_rate=options.final_lr,
+        period=options.period,
+        factor=options.factor,
+        momentum=options.momentum,
+        weight_decay=options.wd,
+    )
+    devices = contexts(options.gpus, options.cpus)
+    architecture = dso.Architecture.load(options.architecture)
+    images, test_images, augmentation = cli.load_images(options, cutout=options.cutout)
+    changes: Dict[str, Any] = {
+        "num_classes": len(images.classes),
+        "in_channels": images.images.shape[3],
+        "image_size": images.images.shape[1],
+    }
+    if options.width is not None:
+        changes["width"] = options.width
+    if options.blocks is not None:
+        changes["blocks"] = parse_blocks(options.blocks, len(architecture.space.blocks))
+    architecture = architecture.with_space(**changes)
+    net = get_model(
+        "dsonas", architecture, dropout=options.dropout, auxiliary=options.auxiliary > 0
+    )
+    mx.random.seed(options.seed)
+    net.initialize(ctx=devices)
+    test_data = Loader(
+        test_images, None, options.batch_size, augmentation.plain(), shuffle=False, drop_last=False
+    )
+    fit = Fit(
+        net,
+        Loader(images, None, options.batch_size, augmentation, options.seed),
+        test_data,
+        settings,
+        devices,
+        with_auxiliary(options.auxiliary) if options.auxiliary > 0 else cross_entropy,
+        cli.progress,
+    )
+    run = Run(options.save_dir, vars(options))
+    architecture.save(run.folder / "architecture.json")
+    cost = count(architecture)
+    run.log(f"{cost.parameters:,} parameters, {cost.multiply_adds:,} multiply-adds")
+
+    def record(epoch: FitEpoch) -> None:
+        row = {
+            "epoch": epoch.epoch,
+            "learning_rate": epoch.learning_rate,
+            "train_loss": epoch.train.loss,
+            "train_error": 1 - epoch.train.accuracy,
+            "test_loss": epoch.test.loss,
+            "test_error": 1 - epoch.test.accuracy,
+        }
+        run.append("metrics.csv", row)
+        run.log(
+            f"epoch {epoch.epoch + 1}: train loss {epoch.train.loss:.4f}, error "
+            f"{row['train_error']:.2%}; test error {row['test_error']:.2%}"
+        )
+
+    test = fit.run(record)
+    save_parameters(run.folder / "model.params", net)
+    deployed = get_model("dsonas", architecture)
+    load_parameters(deployed, mx.nd.load(str(run.folder / "model.params")))
+    exported = export(deployed, run.folder / "model", next(test_data.epoch(0)).data)
+    write_json(
+        run.folder / "result.json",
+        {
+            "test_error": 1 - test.accuracy,
+            "parameters": cost.parameters,
+            "multiply_adds": cost.multiply_adds,
+            "connections": cost.connections,
+        },
+    )
+    run.log(f"test error {1 - test.accuracy:.2%}; saved {exported.symbol}, {exported.parameters}")
+
+
+if __name__ == "__main__":
+    cli.run(main, arguments(), DEMO)
