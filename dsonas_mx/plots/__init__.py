@@ -1,0 +1,90 @@
+"""Pictures of a run: the block's graph, λ over the epochs of a search, learning curves.
+
+The drawing functions take data and return a matplotlib Figure; `draw_run` reads a run folder and
+writes PNG files. No display is needed, and pyplot is left alone.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Dict, List, Optional
+
+from matplotlib.figure import Figure
+
+from ..architecture import Architecture
+from ..files import PathLike, atomic
+from .block import draw_block, draw_blocks
+from .curves import draw_curves
+from .lambdas import draw_lambdas
+from .table import read_table
+
+__all__ = ["draw_block", "draw_blocks", "draw_curves", "draw_lambdas", "draw_run", "read_table"]
+
+_DPI = 150
+_MOST_PIXELS = 10_000  # of a side, whatever is drawn
+
+
+def draw_run(folder: PathLike, out: Optional[PathLike] = None) -> List[Path]:
+    """Draw what a run folder has: ``block.png``, ``lambdas.png``, ``curves.png``.
+
+    Parameters
+    ----------
+    folder : path
+        With any of ``architecture.json``, ``lambdas.csv`` and ``metrics.csv``.
+    out : path, optional
+        Where the pictures go: made if it is not there; the run folder by default.
+
+    Returns
+    -------
+    list of Path
+        The files written. Nothing is written unless all can be drawn.
+
+    Raises
+    ------
+    ValueError
+        There is nothing to draw, or a file is damaged; the message names it.
+    OSError
+        A file cannot be read or written.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise ValueError(f"{folder}: no such folder")
+    figures: Dict[str, Figure] = {}
+    if (folder / "architecture.json").exists():
+        architecture = Architecture.load(folder / "architecture.json")
+        draw = draw_block if architecture.space.scope == "share" else draw_blocks
+        figures["block.png"] = draw(architecture)
+    waiting = False
+    for name, picture, draw_table in (
+        ("lambdas.csv", "lambdas.png", draw_lambdas),
+        ("metrics.csv", "curves.png", draw_curves),
+    ):
+        path = folder / name
+        if path.exists():
+            table = read_table(path)
+            if not len(table["epoch"]):
+                waiting = True  # a run that has only begun
+                continue
+            try:
+                figures[picture] = draw_table(table)
+            except ValueError as error:
+                raise ValueError(f"{path}: {error}") from None
+    if not figures:
+        if waiting:
+            raise ValueError(f"{folder}: the run has not finished an epoch yet")
+        raise ValueError(
+            f"{folder}: nothing to draw: no architecture.json, lambdas.csv or metrics.csv"
+        )
+    out = folder if out is None else Path(out)
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"{out}: not a folder")
+    out.mkdir(parents=True, exist_ok=True)
+    return [_save(figure, out / picture) for picture, figure in figures.items()]
+
+
+def _save(figure: Figure, path: Path) -> Path:
+    dpi = min(_DPI, _MOST_PIXELS / max(figure.get_size_inches()))
+    with atomic(path) as temporary:
+        # The same data give the same file, whatever version drew it.
+        figure.savefig(temporary, dpi=dpi, format="png", metadata={"Software": None})
+    return path

@@ -1,0 +1,158 @@
+"""Learning curves of a search or a training."""
+
+from __future__ import annotations
+
+from typing import List
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
+
+from .style import TEXT, style_axes, write_title
+from .table import PHASES, Table, column_of
+
+SEARCH_COLUMNS = (
+    *("epoch", "phase", "weight_loss", "weight_accuracy", "lambda_loss", "lambda_accuracy"),
+    *("connections", "learning_rate"),
+)
+TRAIN_COLUMNS = ("epoch", "learning_rate", "train_loss", "train_error", "test_loss", "test_error")
+
+
+def draw_curves(table: Table) -> Figure:
+    """Loss, accuracy and kept connections of a search, or loss and error of a training.
+
+    Parameters
+    ----------
+    table : mapping of column to values
+        As `read_table` gives it, with the columns `SEARCH_COLUMNS` or `TRAIN_COLUMNS`; others
+        are ignored. Accuracies and errors are fractions.
+
+    Raises
+    ------
+    ValueError
+        No row, or a column is missing.
+    """
+    search = "phase" in table
+    for name in SEARCH_COLUMNS if search else TRAIN_COLUMNS:
+        if name not in table:
+            of = "search" if search else "training"
+            raise ValueError(f"no column {name!r}, which the metrics of a {of} have")
+    if not len(column_of(table, "epoch")):
+        raise ValueError("no epoch yet")
+    return _draw_search(table) if search else _draw_training(table)
+
+
+_ONE, _TWO = "#0072B2", "#D55E00"
+
+
+def _draw_search(table: Table) -> Figure:
+    epochs = column_of(table, "epoch")
+    pretrain = column_of(table, "phase") == PHASES[0]
+    if pretrain.any() and not pretrain.all() and epochs[~pretrain][0] <= epochs[pretrain][-1]:
+        # Both phases count from one: the search goes on where the pre-training ended.
+        epochs = np.where(pretrain, epochs, epochs + epochs[pretrain][-1])
+    figure = Figure(figsize=(11, 7.2), facecolor="white")
+    panels = _panels(figure, 2, 2)
+    halves = (("weight", "half for weights", _ONE), ("lambda", "half for λ", _TWO))
+    for axes, what in ((panels[0], "loss"), (panels[1], "accuracy")):
+        for half, label, colour in halves:
+            _paint_curve(axes, table, epochs, f"{half}_{what}", colour, label)
+    panels[1].yaxis.set_major_formatter(PercentFormatter(1.0))
+    connections = column_of(table, "connections")
+    panels[2].plot(
+        epochs,
+        connections,
+        drawstyle="steps-mid",
+        color=TEXT,
+        linewidth=1.6,
+        marker="o" if len(epochs) == 1 else None,
+        markersize=3.5,
+        gid="connections",
+    )
+    panels[2].fill_between(epochs, connections, step="mid", color=TEXT, alpha=0.08, linewidth=0)
+    _from_zero(panels[2])
+    _paint_curve(panels[3], table, epochs, "learning_rate", TEXT)
+    _from_zero(panels[3])
+    titles = ("Loss", "Accuracy", "Connections kept", "Learning rate")
+    for axes, title in zip(panels, titles):
+        _finish(axes, epochs, title)
+        if pretrain.any():
+            # Half an epoch further: between the last of one phase and the first of the other.
+            end = epochs[pretrain][-1] + 0.5
+            start = axes.get_xlim()[0]
+            axes.axvspan(start, end, color="#F3F3F3", zorder=0, linewidth=0)
+            axes.set_xlim(left=start)
+    first, last = connections[0], connections[-1]
+    title = f"{first:.0f} to {last:.0f}" if first != last else f"{last:.0f}"
+    phases = ((pretrain.sum(), "of pre-training (shaded)"), ((~pretrain).sum(), "of search"))
+    notes = [_epochs(count, of) for count, of in phases if count]
+    write_title(figure, f"Search: {title} connections kept", notes)
+    return figure
+
+
+def _draw_training(table: Table) -> Figure:
+    epochs = column_of(table, "epoch")
+    figure = Figure(figsize=(13, 4.3), facecolor="white")
+    panels = _panels(figure, 1, 3)
+    for axes, what in ((panels[0], "loss"), (panels[1], "error")):
+        for part, label, colour in (("train", "training", _ONE), ("test", "test", _TWO)):
+            _paint_curve(axes, table, epochs, f"{part}_{what}", colour, label)
+        _from_zero(axes)
+    panels[1].yaxis.set_major_formatter(PercentFormatter(1.0))
+    _paint_curve(panels[2], table, epochs, "learning_rate", TEXT)
+    _from_zero(panels[2])
+    for axes, title in zip(panels, ("Loss", "Error", "Learning rate")):
+        _finish(axes, epochs, title)
+    error = column_of(table, "test_error")
+    measured = error[np.isfinite(error)]
+    title = f"Training: test error {measured[-1]:.2%}" if len(measured) else "Training"
+    write_title(figure, title, [_epochs(len(epochs), "of training")])
+    return figure
+
+
+def _epochs(count: int, of: str) -> str:
+    return f"{count} epoch{'' if count == 1 else 's'} {of}"
+
+
+def _panels(figure: Figure, rows: int, columns: int) -> List[Axes]:
+    width, height = figure.get_size_inches()
+    figure.subplots_adjust(
+        left=0.75 / width,
+        right=1 - 0.4 / width,
+        bottom=0.6 / height,
+        top=1 - 1.3 / height,
+        wspace=0.22,
+        hspace=0.42,
+    )
+    return [figure.add_subplot(rows, columns, at + 1) for at in range(rows * columns)]
+
+
+def _paint_curve(
+    axes: Axes, table: Table, epochs: np.ndarray, name: str, colour: str, label: str = ""
+) -> None:
+    values = column_of(table, name)
+    measured = np.isfinite(values)
+    axes.plot(
+        epochs[measured],
+        values[measured],
+        color=colour,
+        linewidth=1.6,
+        marker="o" if measured.sum() <= 30 else None,
+        markersize=3.5,
+        label=label if label and measured.any() else None,
+        gid=name,
+    )
+
+
+def _from_zero(axes: Axes) -> None:
+    most = max(float(np.nanmax(line.get_ydata(), initial=0)) for line in axes.lines)
+    axes.set_ylim(0, 1.07 * most or 1)
+
+
+def _finish(axes: Axes, epochs: np.ndarray, title: str) -> None:
+    style_axes(axes, epochs)
+    axes.set_title(title, size=11.5, color=TEXT, loc="left", weight="bold")
+    axes.set_xlabel("epoch")
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(frameon=False, fontsize=9.5, labelcolor=TEXT)
