@@ -100,7 +100,7 @@ test-pythons: ## the fast tests on each python3.8 to 3.13 found, in .venvs/
 	    log=.venvs/3.$$minor.log; echo "3.$$minor: testing, $$log"; \
 	    if $(MAKE) VENV=.venvs/3.$$minor PYTHON="$$python" GPU=0 test >$$log 2>&1; \
 	    then result=ok; else result=FAILED; fi; \
-	    echo "$$("$$python" -V): $$result, $$(grep -v '^make' $$log | tail -n 1)" >>.venvs/summary; \
+	    echo "$$("$$python" -V): $$result, $$(grep -v '^make' $$log | tail -n 1 | tr -d =)" >>.venvs/summary; \
 	done; cat .venvs/summary; ! grep -q ': FAILED' .venvs/summary
 
 lint: $(READY_DEV) ## ruff and mypy

@@ -9,12 +9,24 @@ from __future__ import annotations
 
 from collections import deque
 from contextlib import contextmanager
-from typing import Any, Deque, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
+from typing import (
+    Any,
+    Deque,
+    Dict,
+    FrozenSet,
+    Iterator,
+    List,
+    NamedTuple,
+    Optional,
+    Sequence,
+    Tuple,
+)
 
 import mxnet as mx
 import numpy as np
 from mxnet.gluon import HybridBlock, Parameter
 
+from . import mirror as mirroring
 from . import native
 
 GRADIENTS = ("all", "weights", "lambdas")
@@ -74,11 +86,14 @@ class TrainGraph:
     data_shape, label_shape : tuple of int
         Of a whole batch; B is divided over the devices as evenly as it goes.
     contexts : list of mx.Context
+    mirror : {'auto', 'off'} or float
+        Which activations to compute again in backward: as many as make the memory smallest, none,
+        or as few as keep it within so many MB a device. See `dsonas_mx.mirror`.
 
     Raises
     ------
     ValueError
-        The batch has fewer samples than there are devices.
+        The batch has fewer samples than there are devices, or no plan fits into the MB given.
     """
 
     def __init__(
@@ -88,6 +103,7 @@ class TrainGraph:
         data_shape: Sequence[int],
         label_shape: Sequence[int],
         contexts: Sequence[mx.Context],
+        mirror: mirroring.Mirror = "off",
     ) -> None:
         self._net = net
         self._loss = loss
@@ -96,23 +112,30 @@ class TrainGraph:
         self._sizes = shares(data_shape[0], len(self._contexts))
         self._shapes = (tuple(data_shape[1:]), tuple(label_shape[1:]))
         self._parameters: Dict[str, Parameter] = dict(net.collect_params().items())
+        self._mirror = mirror
+        self._plan: Optional[mirroring.Plan] = None
         self._bound: Dict[str, List[mx.executor.Executor]] = {}
         self._staged: Deque[Dict[Tuple[str, int], mx.nd.NDArray]] = deque([{}, {}])
 
     def symbol(self, gradients: str = "all") -> mx.sym.Symbol:
         """The loss (whose gradient is one) and the logits, of the inputs `data` and `label`."""
-        with _native_tracing(gradients if self._on_cpu and native.load() else None):
+        with _native_tracing(gradients if self.is_native else None):
             outputs = self._net(mx.sym.Variable("data"))
         loss = self._loss(mx.sym, outputs, mx.sym.Variable("label"))
         logits = outputs[0] if isinstance(outputs, (list, tuple)) else outputs
         return mx.sym.Group([mx.sym.MakeLoss(loss), mx.sym.BlockGrad(logits)])
 
+    @property
+    def is_native(self) -> bool:
+        """Whether the project's own operators are used."""
+        return self._on_cpu and native.load()
+
     def step(self, gradients: str, data: np.ndarray, label: np.ndarray) -> List[Outputs]:
         """Compute the gradients of a batch into the parameters, summed over its samples.
 
-        What is not asked for keeps its old gradient. On GPUs nothing here waits for the device. On
-        the CPU MXNet's BatchNorm moves its statistics in backward, and does not tell the engine:
-        whoever reads them would not wait for it, so the step does.
+        Nothing here waits for the device. What is not asked for keeps its old gradient. On the CPU
+        MXNet's BatchNorm moves its statistics in backward: a step of λ leaves those of what lies
+        before the first λ as they are, and whoever reads statistics has to `wait` first.
 
         Parameters
         ----------
@@ -132,12 +155,57 @@ class TrainGraph:
             executor.backward()
             loss, logits = executor.outputs
             results.append(Outputs(loss, logits, executor.arg_dict["label"]))
-        if self._on_cpu:
-            mx.nd.waitall()
         for parameter in self._wanted(gradients):
             for array in parameter.list_data():
                 array._fresh_grad = True  # or Trainer takes the gradient for a stale one
         return results
+
+    def wait(self) -> None:
+        """Until all steps are done, statistics of BN included, which the engine does not track."""
+        mx.nd.waitall()
+
+    @property
+    def plan(self) -> mirroring.Plan:
+        """What is computed twice, and MB on each device, known before anything is allocated.
+
+        The larger report of the executors of a step, both with the same plan.
+        """
+        if self._plan is None:
+            kinds = ("weights", "lambdas") if self._wanted("lambdas") else ("all",)
+            symbols = {kind: self.symbol(kind) for kind in kinds}
+
+            def measure(recomputed: FrozenSet[str]) -> float:
+                return max(
+                    mirroring.megabytes(self._try(self._marked(symbol, recomputed), kind))
+                    for kind, symbol in symbols.items()
+                )
+
+            data = {"data": (self._sizes[0],) + self._shapes[0]}
+            data["label"] = (self._sizes[0],) + self._shapes[1]
+            self._plan = mirroring.find_plan(symbols[kinds[0]], data, measure, self._mirror)
+        return self._plan
+
+    def _plan_if_any(self) -> FrozenSet[str]:
+        return frozenset() if self._mirror == "off" else self.plan.recomputed
+
+    def _marked(self, symbol: mx.sym.Symbol, recomputed: FrozenSet[str]) -> mx.sym.Symbol:
+        return mirroring.apply(symbol, recomputed, on_gpu=not self._on_cpu)
+
+    def _try(self, symbol: mx.sym.Symbol, gradients: str) -> mx.executor.Executor:
+        """Bind on empty arrays, which take no memory before they are written."""
+        shapes = dict(zip(("data", "label"), ((self._sizes[0],) + s for s in self._shapes)))
+        arguments, _, states = symbol.infer_shape(**shapes)
+        wanted = {parameter.name for parameter in self._wanted(gradients)}
+        context = self._contexts[0]
+        names = symbol.list_arguments()
+        arrays = {name: mx.nd.empty(shape, context) for name, shape in zip(names, arguments)}
+        return symbol.bind(
+            context,
+            args=arrays,
+            args_grad={name: array for name, array in arrays.items() if name in wanted},
+            grad_req={name: "write" if name in wanted else "null" for name in names},
+            aux_states=[mx.nd.empty(shape, context) for shape in states],
+        )
 
     def _load(
         self, executors: Sequence[mx.executor.Executor], inputs: Dict[str, np.ndarray]
@@ -170,8 +238,12 @@ class TrainGraph:
         ]
 
     def _executors(self, gradients: str) -> List[mx.executor.Executor]:
+        if gradients not in GRADIENTS:
+            raise ValueError(f"gradients must be {' or '.join(GRADIENTS)}, got {gradients!r}")
         if gradients not in self._bound:
-            symbol = self.symbol(gradients)
+            if not self._wanted(gradients):
+                raise ValueError(f"the network learns none of {gradients}: there is no gradient")
+            symbol = self._marked(self.symbol(gradients), self._plan_if_any())
             self._bound[gradients] = [
                 self._bind(symbol, gradients, device) for device in range(len(self._contexts))
             ]
@@ -209,6 +281,8 @@ class TrainGraph:
 def shares(batch_size: int, devices: int) -> Tuple[int, ...]:
     """How many samples of a batch each device takes: as even as it goes, the first ones more."""
     if batch_size < devices:
-        raise ValueError(f"a batch of {batch_size} is too small for {devices} devices")
+        raise ValueError(
+            f"a batch of {batch_size} is too small for {devices} devices: use a larger batch size"
+        )
     share, rest = divmod(batch_size, devices)
     return tuple(share + (device < rest) for device in range(devices))

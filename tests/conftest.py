@@ -1,13 +1,171 @@
 """Fixtures that several test files use."""
 
+import importlib.util
+import pickle
+import sys
 from pathlib import Path
 
 import dsonas_mx  # noqa: F401  before any test imports mxnet, which it makes importable
+from dsonas_mx import Architecture, SearchSpace, cli, graph
+from dsonas_mx.data.augment import Augmentation
+from dsonas_mx.data.images import Images
+from dsonas_mx.data.loader import Loader
 
+import mxnet as mx
+import numpy as np
 import pytest
+
+from symbols import get_model
+
+ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture(scope="session")
 def golden() -> Path:
     """The folder of reference vectors."""
     return Path(__file__).parent / "golden"
+
+
+@pytest.fixture
+def plain(monkeypatch):
+    """Without the project's own operators, whether or not they were built."""
+    monkeypatch.setattr(graph.native, "load", lambda: False)
+
+
+@pytest.fixture(params=["plain", "native"])
+def operators(request, monkeypatch):
+    """With MXNet's operators, and with the project's own, where they were built.
+
+    How far a gradient may be from MXNet's, of its array's largest.
+    """
+    if request.param == "plain":
+        monkeypatch.setattr(graph.native, "load", lambda: False)
+    elif not graph.native.load():
+        pytest.skip("the operators were not built: python -m dsonas_mx.native")
+    return 1e-5 if request.param == "plain" else 1e-4
+
+
+@pytest.fixture(scope="session")
+def tiny_space():
+    """`tiny_space(**changes)`: two levels of two operations, two stages, images of 8×8."""
+
+    def space(**changes):
+        options = {
+            "levels": 2,
+            "operations": ("sep3", "max"),
+            "blocks": (1, 1),
+            "width": 4,
+            "num_classes": 3,
+            "in_channels": 1,
+            "image_size": 8,
+        }
+        return SearchSpace(**{**options, **changes})
+
+    return space
+
+
+@pytest.fixture(scope="session")
+def randomised():
+    """`randomised(architecture, contexts, seed, **options)`: a network of random parameters.
+
+    λ and BN scales lie around one, everything differs from what initialisation gives, and the
+    moving statistics differ by device.
+    """
+
+    def net(architecture, contexts=None, seed=0, **options):
+        contexts = contexts or [mx.cpu()]
+        network = get_model("dsonas", architecture, **options)
+        network.initialize(ctx=contexts)
+        generator = np.random.RandomState(seed)
+        for name, parameter in network.collect_params().items():
+            if "running" in name:
+                for context in contexts:
+                    bounds = (0.3, 1) if name.endswith("var") else (-0.1, 0.1)
+                    parameter.data(context)[:] = generator.uniform(*bounds, parameter.shape)
+            elif name.endswith(("lambdas", "gamma")):
+                if parameter.grad_req != "null":
+                    parameter.set_data(mx.nd.array(generator.uniform(0.5, 1.5, parameter.shape)))
+            elif name.endswith(("beta", "bias")):
+                parameter.set_data(mx.nd.array(generator.uniform(-0.2, 0.2, parameter.shape)))
+            else:
+                weight = generator.randn(*parameter.shape)
+                parameter.set_data(mx.nd.array(weight / np.sqrt(weight[0].size)))
+        return network
+
+    return net
+
+
+@pytest.fixture(scope="session")
+def some_architecture():
+    """`some_architecture(space)`: about half of the connections, one branch of the reduction."""
+
+    def pruned(space, seed=3):
+        generator = np.random.RandomState(seed)
+        lambdas = generator.uniform(-1, 1, (space.num_structures, len(space.connections)))
+        lambdas[:, -1] = lambdas[:, 1] = 1  # a way through the last operation is left
+        branches = [[0, 1]] * space.num_reductions
+        found = Architecture.from_lambdas(space, lambdas, branches)
+        assert 0 < found.num_connections < space.num_connections
+        return found
+
+    return pruned
+
+
+@pytest.fixture(scope="session")
+def stripes():
+    """`stripes(count, seed)`: images of 8×8 that a small network tells apart, in three classes."""
+
+    def images(count, seed=0):
+        generator = np.random.RandomState(seed)
+        labels = np.arange(count, dtype=np.int32) % 3
+        pixels = generator.randint(0, 100, (count, 8, 8, 1)).astype(np.uint8)
+        rows, columns = np.mgrid[:8, :8]
+        patterns = np.stack([rows % 2, columns % 2, (rows + columns) % 2])[..., None]
+        return Images(pixels + 150 * patterns[labels].astype(np.uint8), labels, ("-", "|", "x"))
+
+    return images
+
+
+@pytest.fixture(scope="session")
+def loader(stripes):
+    """`loader(count, batch_size, **options)`: batches of `stripes`."""
+
+    def batches(count, batch_size, seed=0, **options):
+        augment = Augmentation((0.4,), (0.3,), pad=0, mirror=True)
+        if not options.get("shuffle", True):
+            augment = augment.plain()
+        return Loader(stripes(count, seed), None, batch_size, augment, seed, **options)
+
+    return batches
+
+
+@pytest.fixture(scope="session")
+def small_cifar(tmp_path_factory):
+    """A folder like that of CIFAR-10 (python version): 5 × 24 images to train, 20 to test."""
+    folder = tmp_path_factory.mktemp("cifar")
+    generator = np.random.RandomState(0)
+    for name, count in [(f"data_batch_{i}", 24) for i in range(1, 6)] + [("test_batch", 20)]:
+        labels = [int(label) for label in np.arange(count) % 10]
+        pixels = generator.randint(0, 256, (count, 3072)).astype(np.uint8)
+        (folder / name).write_bytes(pickle.dumps({"data": pixels, "labels": labels}, protocol=2))
+    return folder
+
+
+@pytest.fixture
+def script(monkeypatch, capsys):
+    """`script(name, *words)`: run a script in this process → exit status, stdout, stderr."""
+
+    def run(name, *words):
+        path = ROOT / name
+        spec = importlib.util.spec_from_file_location(path.stem, path)
+        module = importlib.util.module_from_spec(spec)
+        monkeypatch.setattr(sys, "argv", [path.name, *map(str, words)])
+        monkeypatch.setattr(sys, "path", list(sys.path))
+        spec.loader.exec_module(module)
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as stopped:
+            cli.run(module.main, module.arguments(), getattr(module, "DEMO", None))
+        output = capsys.readouterr()
+        return int(stopped.value.code or 0), output.out, output.err
+
+    return run

@@ -246,3 +246,12 @@ def test_a_small_network_trains() -> None:
         trainer.step(8)
         losses.append(float(loss.mean().asscalar()))
     assert losses[2] < losses[0]
+
+
+def test_an_image_packed_into_a_record_comes_back() -> None:
+    image = np.arange(5 * 6 * 3, dtype=np.uint8).reshape(5, 6, 3)
+    header = mx.recordio.IRHeader(0, 7.0, 1, 0)
+    record = mx.recordio.pack_img(header, image, img_fmt=".png")
+    found, unpacked = mx.recordio.unpack_img(record)
+    assert found.label == 7.0
+    np.testing.assert_array_equal(unpacked, image)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import subprocess
 import sys
-import zipfile
 from pathlib import Path
 
 import pytest
@@ -26,14 +27,31 @@ def test_gpu_requirements_differ_only_in_mxnet_and_cuda() -> None:
 
 
 @pytest.mark.slow
-def test_wheel_has_every_file_of_the_packages(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "-w", str(tmp_path)]
-    subprocess.run([*command, str(ROOT)], check=True)
-    (wheel,) = tmp_path.glob("*.whl")
-    with zipfile.ZipFile(wheel) as archive:
-        packed = {name for name in archive.namelist() if ".dist-info/" not in name}
-    tracked = subprocess.run(
-        ["git", "ls-files", "-co", "--exclude-standard", "dsonas_mx", "symbols"],
-        cwd=ROOT, capture_output=True, text=True, check=True,
-    ).stdout.split()  # fmt: skip
-    assert packed == {name for name in tracked if (ROOT / name).exists()}
+def test_installed_packages_are_complete_and_import_outside_the_checkout(tmp_path: Path) -> None:
+    listing = ["git", "ls-files", "-co", "--exclude-standard"]
+    output = subprocess.run(listing, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    files = [Path(name) for name in output.splitlines() if (ROOT / name).is_file()]
+    packaged = {file for file in files if file.parts[0] in ("dsonas_mx", "symbols")}
+    source, target = tmp_path / "source", tmp_path / "target"
+    for file in {file for file in files if len(file.parts) == 1} | packaged:
+        (source / file).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(ROOT / file, source / file)
+
+    install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-compile"]
+    subprocess.run([*install, "--target", str(target), str(source)], check=True)
+    installed = {
+        file.relative_to(target)
+        for package in ("dsonas_mx", "symbols")
+        for file in (target / package).rglob("*")
+        if file.is_file()
+    }
+    assert installed == packaged
+
+    code = "import symbols, dsonas_mx; print(symbols.__file__); print(dsonas_mx.__file__)"
+    result = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(target)},
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    assert all(line.startswith(str(target)) for line in result.stdout.split())

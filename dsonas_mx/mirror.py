@@ -1,0 +1,222 @@
+"""Which nodes of a symbol to compute again in backward instead of keeping them (Chen et al. 2016).
+
+Memory is divided into segments at the maps that everything behind them depends on alone, such as
+the output of a block. Of the forward pass only some of these boundaries are kept; the rest of a
+segment is computed again when backward gets there, so that the maps of one segment exist at a
+time. MXNet does this for nodes with the attribute ``__force_mirroring__``.
+
+A plan costs nothing to try: binding alone says how many MB the executor will take.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from typing import Any, Callable, Dict, FrozenSet, List, Mapping, NamedTuple, Sequence, Tuple, Union
+
+import mxnet as mx
+
+Mirror = Union[str, float]  # 'auto', 'off', or MB
+
+ATTRIBUTE = "__force_mirroring__"
+
+# Never computed twice: what draws random numbers, what moves averages, and ends of the graph.
+KEPT_OPERATORS = ("Dropout", "dsonas_statistics", "BlockGrad", "MakeLoss", "SoftmaxOutput")
+
+# Of the bytes of a whole forward pass, how many a segment may have at least before it ends.
+FRACTIONS = (0, 1 / 192, 1 / 128, 1 / 96, 1 / 80, 1 / 64, 1 / 48, 1 / 32, 1 / 24, 1 / 16, 1 / 8)
+
+
+class Plan(NamedTuple):
+    """Names of the nodes that are computed twice, and what the executor reports.
+
+    Attributes
+    ----------
+    recomputed : frozenset of str
+    megabytes : float
+    """
+
+    recomputed: FrozenSet[str]
+    megabytes: float
+
+
+def parse_mirror(text: str) -> Mirror:
+    """The value of an option `--mirror`: auto, off, or a number of MB."""
+    if text in ("auto", "off"):
+        return text
+    try:
+        megabytes = float(text)
+    except ValueError:
+        megabytes = math.nan
+    if not 0 < megabytes < math.inf:
+        raise ValueError(f"--mirror must be auto, off, or a number of MB, got {text!r}")
+    return megabytes
+
+
+def apply(symbol: mx.sym.Symbol, recomputed: FrozenSet[str], on_gpu: bool = False) -> mx.sym.Symbol:
+    """The symbol with `recomputed` marked for MXNet.
+
+    cuDNN's BatchNorm moves its averages in forward, so a node that runs twice would move them
+    twice. Two moves towards the same statistics with momentum √m are one with momentum m, so
+    that is what such a node gets on a GPU. The CPU moves them in backward, once.
+    """
+    graph = json.loads(symbol.tojson())
+    for node in graph["nodes"]:
+        if node["op"] != "null" and node["name"] in recomputed:
+            attributes = node.setdefault("attrs", {})
+            attributes[ATTRIBUTE] = "True"
+            if on_gpu and node["op"] == "BatchNorm":
+                momentum = float(attributes.get("momentum", 0.9))
+                attributes["momentum"] = repr(math.sqrt(momentum))
+    return mx.sym.load_json(json.dumps(graph))
+
+
+def megabytes(executor: mx.executor.Executor) -> float:
+    """What an executor reports to have allocated for its maps and gradients of maps."""
+    found = re.findall(r"Total (\d+) MB allocated", executor.debug_str())
+    if not found:
+        raise RuntimeError("MXNet's executor no longer reports its memory")
+    return float(found[-1])
+
+
+def segments(
+    symbol: mx.sym.Symbol, shapes: Mapping[str, Sequence[int]], least: float
+) -> Tuple[Tuple[str, ...], ...]:
+    """Divide the nodes of a forward pass at boundaries, in the order of execution.
+
+    Parameters
+    ----------
+    symbol : Symbol
+    shapes : mapping
+        Of the inputs that the forward pass starts from.
+    least : float
+        Bytes of outputs that a segment has at least, but for the last.
+
+    Returns
+    -------
+    tuple of segments
+        Names of the nodes of each that can be computed again; its boundary is not among them.
+    """
+    nodes = _forward(symbol, shapes)
+    divided: List[Tuple[str, ...]] = []
+    current: List[str] = []
+    size = 0.0
+    for node in nodes:
+        size += node.size
+        if node.is_boundary and (size > least or node.is_held):
+            divided.append(tuple(current))
+            current, size = [], 0.0
+        elif node.operator not in KEPT_OPERATORS:
+            current.append(node.name)
+    return tuple(divided) + (tuple(current),)
+
+
+def find_plan(
+    symbol: mx.sym.Symbol,
+    shapes: Mapping[str, Sequence[int]],
+    measure: Callable[[FrozenSet[str]], float],
+    mirror: Mirror = "auto",
+) -> Plan:
+    """The plan with the fewest MB, or the fastest one within a number of MB.
+
+    Parameters
+    ----------
+    symbol : Symbol
+        Loss and outputs, in training.
+    shapes : mapping
+        Of the inputs of the forward pass.
+    measure : callable
+        MB of a set of recomputed nodes, by binding.
+    mirror : {'auto', 'off'} or float
+        A number is the MB that may be taken: the fewest segments, from the input on, are then
+        computed again that bring the memory below it.
+
+    Raises
+    ------
+    ValueError
+        No plan fits into the MB given.
+    """
+    nothing: FrozenSet[str] = frozenset()
+    if mirror == "off":
+        return Plan(nothing, measure(nothing))
+    total = sum(node.size for node in _forward(symbol, shapes))
+    divisions = {segments(symbol, shapes, total * fraction) for fraction in FRACTIONS}
+    best = min(
+        ((measure(_recomputed(division)), division) for division in sorted(divisions)),
+        key=lambda tried: tried[0],
+    )
+    smallest = Plan(_recomputed(best[1]), best[0])
+    if mirror == "auto":
+        return smallest
+    assert not isinstance(mirror, str)
+    if smallest.megabytes > mirror:
+        raise ValueError(
+            f"--mirror {mirror:g}: the smallest plan takes {smallest.megabytes:.0f} MB on each "
+            "device; use a smaller batch, a smaller network, or more devices"
+        )
+    plan = Plan(nothing, measure(nothing))
+    fewest, most = 0, len(best[1])  # the first does not fit, the second does
+    if plan.megabytes <= mirror:
+        return plan
+    plan = smallest
+    while most - fewest > 1:
+        middle = (fewest + most) // 2
+        tried = _recomputed(best[1][:middle])
+        size = measure(tried)
+        if size <= mirror:
+            plan, most = Plan(tried, size), middle
+        else:
+            fewest = middle
+    return plan
+
+
+def _recomputed(division: Sequence[Sequence[str]]) -> FrozenSet[str]:
+    return frozenset(name for segment in division for name in segment)
+
+
+class _Node(NamedTuple):
+    name: str
+    operator: str
+    size: float  # bytes of its outputs
+    is_boundary: bool  # all that comes behind depends on it alone
+    is_held: bool  # a side branch, such as an auxiliary tower, needs it much later
+
+
+def _forward(symbol: mx.sym.Symbol, shapes: Mapping[str, Sequence[int]]) -> List[_Node]:
+    """The operators that depend on the inputs, in the order of execution."""
+    nodes: List[Dict[str, Any]] = json.loads(symbol.tojson())["nodes"]
+    sizes = _sizes(symbol, shapes)
+    depends: List[bool] = []
+    last_use = list(range(len(nodes)))
+    for position, node in enumerate(nodes):
+        sources = [source[0] for source in node["inputs"]]
+        depends.append(node["name"] in shapes or any(depends[source] for source in sources))
+        for source in sources:
+            last_use[source] = position
+    far = len(nodes) // 8
+    forward: List[_Node] = []
+    needed: List[int] = []  # whose outputs are used behind this position
+    for position, node in enumerate(nodes):
+        if node["op"] == "null" or not depends[position]:
+            continue
+        needed = [source for source in needed if last_use[source] > position]
+        if node["op"] not in KEPT_OPERATORS:  # those are kept anyway
+            needed.append(position)
+        alone = needed == [position] and last_use[position] > position
+        held = alone and last_use[position] - position > far
+        if held:  # kept in every plan, so it is in nobody's way
+            needed.pop()
+        forward.append(_Node(node["name"], node["op"], sizes.get(node["name"], 0.0), alone, held))
+    return forward
+
+
+def _sizes(symbol: mx.sym.Symbol, shapes: Mapping[str, Sequence[int]]) -> Dict[str, float]:
+    """Bytes of the outputs of each node."""
+    internals = symbol.get_internals()
+    _, outputs, _ = internals.infer_shape(**shapes)
+    sizes: Dict[str, float] = {}
+    for name, shape in zip(internals.list_outputs(), outputs):
+        node = re.sub(r"_output\d*$", "", name)
+        sizes[node] = sizes.get(node, 0.0) + 4 * math.prod(shape)
+    return sizes
