@@ -15,6 +15,8 @@ from dsonas_mx.space import Connection, SearchSpace
 import numpy as np
 import pytest
 
+from symbols import DSONAS
+
 GOLDEN = json.loads((Path(__file__).parent / "golden" / "derive_share.json").read_text())
 SCRIPT = Path(__file__).parents[1] / "tools" / "cost.py"
 
@@ -88,6 +90,37 @@ def test_published_supernets():
     assert count(Architecture.complete(full)).parameters + count_lambdas(full) == 10_033_982
     assert count_lambdas(imagenet) == 124 + 6
     assert count(Architecture.complete(imagenet)).parameters + count_lambdas(imagenet) == 12_459_688
+
+
+EVERY_OPERATION = ("sep3", "sep5", "max", "avg", "sep7")
+NETWORKS = {
+    "complete": Architecture.complete(SearchSpace(blocks=(2, 1, 1), width=4)),
+    "pruned": Architecture.random(SearchSpace(blocks=(1, 2), width=6), 0, connections=20),
+    "empty": Architecture.from_lambdas(SearchSpace(blocks=(2, 2), width=4), np.zeros(124)),
+    "sep7": Architecture.complete(
+        SearchSpace(levels=2, operations=EVERY_OPERATION, blocks=(1, 1), width=4, num_classes=7)
+    ),
+    "full": Architecture.from_lambdas(
+        SearchSpace("full", blocks=(1, 2, 1), width=4),
+        np.random.RandomState(0).randn(4, 124) * [[1], [0], [1], [1]],
+        [[1, 0], [0, 0]],
+    ),
+    "imagenet": Architecture.random(
+        SearchSpace.imagenet(width=9, blocks=(1, 2, 1, 1), in_channels=1), 1, density=0.3
+    ),
+}
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_counts_the_arrays_of_the_built_network(name):
+    architecture = NETWORKS[name]
+    for weighted in (True, False):
+        parameters = DSONAS(architecture, weighted=weighted).collect_params()
+        sizes = {n: int(np.prod(p.shape)) for n, p in parameters.items() if "_running_" not in n}
+        lambdas = sum(size for n, size in sizes.items() if n.endswith("lambdas"))
+        assert sum(sizes.values()) - lambdas == count(architecture).parameters
+        live = architecture.num_connections + sum(map(sum, architecture.reductions))
+        assert lambdas == (live if weighted else 0)
 
 
 def test_separable_7_and_equations():

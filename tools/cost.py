@@ -3,23 +3,18 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import NoReturn, Optional, Sequence
+from typing import Optional, Sequence
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from dsonas_mx.architecture import Architecture
+from dsonas_mx.cli import Parser
 from dsonas_mx.cost import count
 from dsonas_mx.space import parse_blocks
-
-
-class Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: {message}\n")  # one line, without the usage
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:
