@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import argparse
+import math
+import os
 import sys
-from typing import Any, Callable, Iterable, Mapping, NoReturn, Optional, Tuple
+from typing import Any, Callable, Dict, Iterable, Mapping, NoReturn, Optional, Tuple
 
 import mxnet as mx
+from mxnet.gluon import HybridBlock
 from tqdm import tqdm
 
+from .architecture import Architecture
+from .cost import count
 from .data import cifar, fashion_mnist, load
 from .data.augment import Augmentation
 from .data.images import Images
+from .graph import TrainGraph
 
 
 class Parser(argparse.ArgumentParser):
@@ -35,6 +41,7 @@ def run(
     Bad input exits with status 2, a run that failed with 1, an interrupt with 130. With `--demo`,
     the options of `demo` that are not given have its values.
     """
+    os.environ.setdefault("MXNET_SUBGRAPH_VERBOSE", "0")  # its notes about MKLDNN are no errors
     options = parser.parse_args()
     if demo and options.demo:
         parser.set_defaults(**demo)
@@ -42,7 +49,7 @@ def run(
     try:
         sys.exit(main(options) or 0)
     except (ValueError, OSError) as error:
-        parser.error(str(error))
+        parser.error(" ".join(line.strip() for line in str(error).splitlines()))
     except ArithmeticError as error:
         parser.exit(1, f"{parser.prog}: {error}\n")
     except mx.MXNetError as error:
@@ -83,13 +90,69 @@ def add_data(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--seed", type=int, default=0, help="same seed, same result, on the CPU")
 
 
+def add_memory(parser: argparse.ArgumentParser, mirror: str) -> None:
+    """`--mirror`, with its default, and `--dry-run`."""
+    group = parser.add_argument_group("memory")
+    group.add_argument(
+        "--mirror",
+        default=mirror,
+        help="compute activations again in backward: auto for the least memory, off, or so many "
+        "MB on each device",
+    )
+    group.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="say what the run takes, and stop before it allocates or needs any data",
+    )
+
+
+def print_dry_run(
+    graph: TrainGraph, net: HybridBlock, architecture: Architecture, steps: int
+) -> None:
+    """What a run takes: parameters, connections, multiply-adds, MB, steps an epoch."""
+    print(f"parameters     {count_parameters(net):>14,}")
+    print(f"connections    {architecture.num_connections:>14,}")
+    print(f"multiply-adds  {count(architecture).multiply_adds:>14,}")
+    print(f"MB a device    {graph.plan.megabytes:>14,.0f}")
+    print(f"steps an epoch {steps:>14,}")
+
+
+def count_parameters(net: HybridBlock) -> int:
+    """Weights, biases, BN scales (fixed ones too) and shifts, λ; no moving statistics."""
+    parameters = net.collect_params().items()
+    return sum(math.prod(p.shape) for name, p in parameters if "_running_" not in name)
+
+
+def data_set(options: argparse.Namespace) -> str:
+    """The name of the data set, as `dsonas_mx.data.load` knows it."""
+    return "fashion_mnist" if options.demo else "cifar10"
+
+
+def origin(options: argparse.Namespace) -> Dict[str, Any]:
+    """Where a result came from: the data set and the options, without folders and devices."""
+    elsewhere = ("data_dir", "save_dir", "gpus", "cpus", "demo", "mirror", "dry_run")
+    kept = {name: value for name, value in vars(options).items() if name not in elsewhere}
+    return {"data": data_set(options), **kept}
+
+
+def parse_split(text: str) -> Optional[Tuple[int, int]]:
+    """'4:1' → (4, 1); 'none' → None."""
+    if text == "none":
+        return None
+    try:
+        weights, lambdas = (int(part) for part in text.split(":"))
+    except ValueError:
+        raise ValueError(f"--split must be as 4:1, or none, got {text!r}") from None
+    return weights, lambdas
+
+
 def load_images(
     options: argparse.Namespace, cutout: int = 0
 ) -> Tuple[Images, Images, Augmentation]:
     """Training images, test images, and the training augmentation of their data set."""
     if options.demo and options.data_dir:
         raise ValueError("--demo brings its own images: give --data-dir or --demo, not both")
-    name = "fashion_mnist" if options.demo else "cifar10"
+    name = data_set(options)
     train, test = (load(name, options.data_dir, half) for half in (True, False))
     mean: Tuple[float, ...] = cifar.MEAN
     std: Tuple[float, ...] = cifar.STD

@@ -6,7 +6,7 @@ import os
 import tempfile
 import warnings
 from pathlib import Path
-from typing import Mapping, NamedTuple
+from typing import Any, Mapping, NamedTuple
 
 import mxnet as mx
 import numpy as np
@@ -30,7 +30,7 @@ class Exported(NamedTuple):
     difference: float
 
 
-def load_parameters(net: HybridBlock, arrays: Mapping[str, mx.nd.NDArray]) -> None:
+def load_parameters(net: HybridBlock, arrays: Mapping[str, Any]) -> None:
     """Initialise `net` with arrays by parameter name; further arrays are left alone.
 
     Raises
@@ -46,7 +46,7 @@ def load_parameters(net: HybridBlock, arrays: Mapping[str, mx.nd.NDArray]) -> No
                 f"parameter {name} must have the shape {parameter.shape}, got {arrays[name].shape}"
             )
         parameter.initialize(ctx=mx.cpu(), force_reinit=True)
-        parameter.set_data(arrays[name])
+        parameter.set_data(mx.nd.array(arrays[name]))
 
 
 def export(net: HybridBlock, prefix: PathLike, batch: np.ndarray) -> Exported:

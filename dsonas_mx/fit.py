@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Callable, Optional, Sequence
+from typing import Any, Callable, Dict, Optional, Sequence, Tuple
 
 import mxnet as mx
 from mxnet import gluon
@@ -14,6 +14,7 @@ from .data.loader import Loader
 from .graph import Outputs, TrainGraph, shares
 from .loss import cross_entropy
 from .metric import Score, Tally
+from .mirror import Mirror, Plan
 from .schedule import cosine
 
 Progress = Callable[[Any, int, str], Any]  # iterable, length, what it is
@@ -54,7 +55,7 @@ class FitOptions:
         if not 0 <= self.momentum < 1:
             raise ValueError(f"momentum must be in [0, 1), got {self.momentum}")
         if not 0 <= self.weight_decay < math.inf:
-            raise ValueError(f"weight_decay must be at least 0, got {self.weight_decay}")
+            raise ValueError(f"weight_decay must be at least 0 and finite, got {self.weight_decay}")
         cosine(0, 1, 0, self.period, self.factor)  # checks them
 
 
@@ -66,6 +67,23 @@ class FitEpoch:
     learning_rate: float
     train: Score
     test: Score
+
+    def row(self) -> Dict[str, Any]:
+        """The row of ``metrics.csv``; errors are fractions."""
+        return {
+            "epoch": self.epoch,
+            "learning_rate": self.learning_rate,
+            "train_loss": self.train.loss,
+            "train_error": 1 - self.train.accuracy,
+            "test_loss": self.test.loss,
+            "test_error": 1 - self.test.accuracy,
+        }
+
+    def __str__(self) -> str:
+        return (
+            f"epoch {self.epoch + 1}: train loss {self.train.loss:.4f}, error "
+            f"{1 - self.train.accuracy:.2%}; test error {1 - self.test.accuracy:.2%}"
+        )
 
 
 class Fit:
@@ -83,6 +101,8 @@ class Fit:
         See `dsonas_mx.loss`; of all outputs of the network.
     progress : callable, optional
         Wraps the steps of an epoch, to show a bar.
+    mirror : {'auto', 'off'} or float
+        What is computed again in backward, see `TrainGraph`.
     """
 
     def __init__(
@@ -94,6 +114,7 @@ class Fit:
         contexts: Optional[Sequence[mx.Context]] = None,
         loss: Callable[..., Any] = cross_entropy,
         progress: Optional[Progress] = None,
+        mirror: Mirror = "off",
     ) -> None:
         self.net = net
         self.options = options
@@ -102,10 +123,11 @@ class Fit:
         self._contexts = list(contexts or [mx.cpu()])
         self._progress: Progress = progress or (lambda steps, length, what: steps)
         self._graph = TrainGraph(
-            net, loss, train_data.data_shape, (train_data.batch_size,), self._contexts
+            net, loss, train_data.data_shape, (train_data.batch_size,), self._contexts, mirror
         )
         self._trainer = gluon.Trainer(
-            net.collect_params(),
+            # Without moving statistics, which each device has its own of.
+            {name: p for name, p in net.collect_params().items() if p.grad_req != "null"},
             mx.optimizer.create(
                 "nag",
                 learning_rate=options.learning_rate,
@@ -114,6 +136,11 @@ class Fit:
             ),
             update_on_kvstore=False,
         )
+
+    @property
+    def plan(self) -> Plan:
+        """What is computed again in backward, and the MB that the network takes on each device."""
+        return self._graph.plan
 
     def run(self, record: Optional[Callable[[FitEpoch], None]] = None) -> Score:
         """Train to the end; `record` is called after every epoch. Returns the last test score.
@@ -147,13 +174,17 @@ class Fit:
         for batch in self._progress(batches, len(data), f"train {self.epoch + 1}"):
             tally.add(self._graph.step("all", batch.data, batch.labels))
             self._trainer.step(len(batch.labels))
-        train = tally.score()
-        if not math.isfinite(train.loss):
-            raise ArithmeticError(
-                f"the loss is {train.loss} in epoch {self.epoch}: use a learning rate below {rate}"
-            )
+        self._graph.wait()
         self.epoch += 1
-        return FitEpoch(self.epoch - 1, rate, train, self.test())
+        train = tally.score()
+        test = self.test()
+        for score in (train, test):
+            if not math.isfinite(score.loss):
+                raise ArithmeticError(
+                    f"the loss is {score.loss} in epoch {self.epoch}: use a learning rate below "
+                    f"{rate}"
+                )
+        return FitEpoch(self.epoch - 1, rate, train, test)
 
     def test(self) -> Score:
         """Loss and accuracy on the test data, with the moving statistics of BN."""
@@ -161,8 +192,19 @@ class Fit:
 
 
 def evaluate(net: HybridBlock, data: Loader, contexts: Sequence[mx.Context]) -> Score:
-    """Cross-entropy and accuracy of a classifier on all samples of `data`."""
-    net.hybridize()
+    """Cross-entropy and accuracy of a classifier on all samples of `data`.
+
+    It runs on copies of the parameters: in inference MKLDNN reorders the very arrays it is given,
+    whenever it gets to it, and a training that went on with them would not repeat bit for bit.
+    """
+    logits = net(mx.sym.Variable("data"))
+    if isinstance(logits, (list, tuple)):
+        logits = logits[0]
+    arrays = {
+        context: {name: p.data(context).copy() for name, p in net.collect_params().items()}
+        for context in contexts
+    }
+    executors: Dict[Tuple[mx.Context, int], mx.executor.Executor] = {}
     tally = Tally()
     for batch in data.epoch(0):
         devices = contexts[: len(batch.labels)]
@@ -170,9 +212,28 @@ def evaluate(net: HybridBlock, data: Loader, contexts: Sequence[mx.Context]) -> 
         for context, size in zip(devices, shares(len(batch.labels), len(devices))):
             part = slice(start, start + size)
             start += size
-            logits = net(mx.nd.array(batch.data[part], ctx=context))
-            if isinstance(logits, (list, tuple)):
-                logits = logits[0]
+            if (context, size) not in executors:
+                executors[context, size] = _inference(
+                    logits, context, arrays[context], (size,) + data.data_shape[1:]
+                )
+            executor = executors[context, size]
+            executor.forward(is_train=False, data=mx.nd.array(batch.data[part], ctx=context))
+            output = executor.outputs[0]
             label = mx.nd.array(batch.labels[part], ctx=context)
-            tally.add([Outputs(cross_entropy(mx.nd, logits, label), logits, label)])
+            tally.add([Outputs(cross_entropy(mx.nd, output, label), output, label)])
     return tally.score()
+
+
+def _inference(
+    symbol: mx.sym.Symbol,
+    context: mx.Context,
+    arrays: Dict[str, mx.nd.NDArray],
+    shape: Tuple[int, ...],
+) -> mx.executor.Executor:
+    inputs = {"data": mx.nd.zeros(shape, ctx=context)}
+    return symbol.bind(
+        context,
+        {name: inputs.get(name, arrays.get(name)) for name in symbol.list_arguments()},
+        grad_req="null",
+        aux_states={name: arrays[name] for name in symbol.list_auxiliary_states()},
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, Callable
 
 
@@ -12,6 +13,8 @@ def cross_entropy(F: Any, logits: Any, label: Any) -> Any:
 
 def with_auxiliary(weight: float, loss: Callable[..., Any] = cross_entropy) -> Callable[..., Any]:
     """The loss of (logits, tower's logits): that of the first + `weight` · that of the second."""
+    if not 0 <= weight < math.inf:
+        raise ValueError(f"auxiliary must be at least 0 and finite, got {weight}")
 
     def both(F: Any, outputs: Any, label: Any) -> Any:
         logits, tower = outputs

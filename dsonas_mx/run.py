@@ -28,6 +28,8 @@ def save_parameters(path: PathLike, net: HybridBlock) -> None:
 class Run:
     """A folder for one run, new or empty.
 
+    In a `with` statement, what ends the run early is noted in its log.
+
     Parameters
     ----------
     folder : path
@@ -40,16 +42,17 @@ class Run:
     Raises
     ------
     ValueError
-        The folder holds a run already.
+        There is something in the folder already.
     """
 
     def __init__(self, folder: PathLike, options: Mapping[str, Any], quiet: bool = False) -> None:
         self.folder = Path(folder)
-        if (self.folder / "args.json").exists():
-            raise ValueError(
-                f"{self.folder} holds a run already: remove it, or give another --save-dir"
-            )
         self.folder.mkdir(parents=True, exist_ok=True)
+        if any(self.folder.iterdir()):
+            raise ValueError(
+                f"{self.folder} holds a run or something else already: remove it, or give another "
+                "--save-dir"
+            )
         self._quiet = quiet
         self._columns: Dict[str, Any] = {}
         write_json(
@@ -60,8 +63,18 @@ class Run:
         """Print a line, and add it to ``log.txt`` with the time."""
         if not self._quiet:
             print(line, flush=True)
+        self._note(line)
+
+    def _note(self, line: str) -> None:
         with open(self.folder / "log.txt", "a", encoding="utf-8") as file:
             file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {line}\n")
+
+    def __enter__(self) -> Run:
+        return self
+
+    def __exit__(self, kind: Any, error: Optional[BaseException], trace: Any) -> None:
+        if error is not None:
+            self._note(f"ended early: {str(error) or type(error).__name__}")
 
     def append(self, name: str, row: Mapping[str, Any]) -> None:
         """Add a row to a CSV file of the folder; the first one writes the header.
@@ -77,7 +90,13 @@ class Run:
             writer = csv.writer(file, lineterminator="\n")
             if fresh:
                 writer.writerow(columns)
-            writer.writerow("" if value is None else value for value in row.values())
+            writer.writerow(_digits(value) for value in row.values())
+
+
+def _digits(value: Any) -> Any:
+    if value is None:
+        return ""
+    return repr(float(value)) if isinstance(value, float) else value  # NumPy's have a repr too
 
 
 def environment() -> Dict[str, Any]:

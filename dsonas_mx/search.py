@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 import mxnet as mx
 import numpy as np
@@ -21,6 +21,7 @@ from .data.loader import Loader
 from .graph import TrainGraph, is_lambda
 from .loss import cross_entropy
 from .metric import Score, Tally
+from .mirror import Mirror, Plan
 from .shrink import inherit, inherit_states
 
 Progress = Callable[[Any, int, str], Any]  # iterable, length, what it is
@@ -70,7 +71,7 @@ class SearchOptions:
         for name in ("num_epochs", "shrink_every", "patience"):
             _check(name, getattr(self, name), least=1)
         if not 0 < self.learning_rate < math.inf:
-            raise ValueError(f"learning_rate must be above 0, got {self.learning_rate}")
+            raise ValueError(f"learning_rate must be above 0 and finite, got {self.learning_rate}")
         if self.momentum >= 1:
             raise ValueError(f"momentum must be below 1, got {self.momentum}")
         if self.split is not None and (len(self.split) != 2 or min(self.split) < 1):
@@ -90,6 +91,8 @@ class SearchEpoch:
         On the samples of the weights and of λ, while they were trained on; none in pre-training.
     connections : int
         Kept at the end of the epoch.
+    learning_rate : float
+        Of weights and λ.
     scales : dict
         λ of every connection and branch by name, 0 where removed.
     """
@@ -99,7 +102,30 @@ class SearchEpoch:
     weights: Score
     lambdas: Optional[Score]
     connections: int
+    learning_rate: float
     scales: Dict[str, float] = field(repr=False)
+
+    def row(self) -> Dict[str, Any]:
+        """The row of ``metrics.csv``."""
+        return {
+            "epoch": self.epoch,
+            "phase": self.phase,
+            "weight_loss": self.weights.loss,
+            "weight_accuracy": self.weights.accuracy,
+            "lambda_loss": self.lambdas and self.lambdas.loss,
+            "lambda_accuracy": self.lambdas and self.lambdas.accuracy,
+            "connections": self.connections,
+            "learning_rate": self.learning_rate,
+        }
+
+    def __str__(self) -> str:
+        halves = {"weights": self.weights, "λ": self.lambdas}
+        parts = "; ".join(
+            f"{name}: loss {score.loss:.4f}, accuracy {score.accuracy:.2%}"
+            for name, score in halves.items()
+            if score
+        )
+        return f"{self.phase} epoch {self.epoch + 1}: {parts}; connections: {self.connections}"
 
 
 class Search:
@@ -120,6 +146,8 @@ class Search:
         See `dsonas_mx.loss`.
     progress : callable, optional
         Wraps the steps of an epoch, to show a bar.
+    mirror : {'auto', 'off'} or float
+        What is computed again in backward, see `TrainGraph`; planned anew for a smaller network.
     """
 
     def __init__(
@@ -132,6 +160,7 @@ class Search:
         contexts: Optional[Sequence[mx.Context]] = None,
         loss: Callable[..., Any] = cross_entropy,
         progress: Optional[Progress] = None,
+        mirror: Mirror = "off",
     ) -> None:
         if (lambda_data is None) != (options.split is None):
             raise ValueError("lambda_data must be given if, and only if, there is a split")
@@ -139,13 +168,19 @@ class Search:
         self.architecture = architecture
         self.epoch = 0
         self._unchanged = 0
-        self._reductions: Dict[str, np.ndarray] = {}  # their λ after the last epoch
+        self._scales: Dict[str, float] = {}  # after the last epoch
         self._complete = architecture
         self._build = build
         self._data = (weight_data, lambda_data)
         self._loss = loss
+        self._mirror = mirror
         self._contexts = list(contexts or [mx.cpu()])
         self._progress: Progress = progress or (lambda steps, length, what: steps)
+        if options.split and lambda_data is not None and not self.steps_per_epoch:
+            raise ValueError(
+                "split {}:{} needs as many batches an epoch".format(*options.split)
+                + f", got {len(weight_data)}:{len(lambda_data)}: use a smaller batch size"
+            )
         self.net = build(architecture)
         self.net.initialize(ctx=self._contexts)
         self._bind()
@@ -161,7 +196,14 @@ class Search:
     @property
     def steps_per_epoch(self) -> int:
         """Weight and λ steps of an epoch of search, which ends with the shorter part."""
-        return sum(1 for _ in self._turns())
+        weight_data, lambda_data = self._data
+        batches = len(weight_data), 0 if lambda_data is None else len(lambda_data)
+        return len(turns(*batches, self.options.split))
+
+    @property
+    def plan(self) -> Plan:
+        """What is computed again in backward, and the MB that the network takes on each device."""
+        return self._graph.plan
 
     def run(self, record: Optional[Callable[[SearchEpoch], None]] = None) -> Architecture:
         """Search to the end; `record` is called after every epoch.
@@ -181,13 +223,13 @@ class Search:
         """One epoch of pre-training or of search, and what follows from it."""
         searching = self.epoch >= self.options.pretrain_epochs
         weights, lambdas = self._train() if searching else (self._pretrain(), None)
+        self.epoch += 1
         for score in (weights, lambdas):
             if score is not None and not math.isfinite(score.loss):
                 raise ArithmeticError(
                     f"the loss is {score.loss} in epoch {self.epoch}: use a learning rate below "
                     f"{self.options.learning_rate}"
                 )
-        self.epoch += 1
         if searching:
             self._remove()
         return SearchEpoch(
@@ -196,6 +238,7 @@ class Search:
             weights,
             lambdas,
             self.architecture.num_connections,
+            self.options.learning_rate,
             self.scales(),
         )
 
@@ -207,6 +250,7 @@ class Search:
         tally = Tally()
         for batch in self._progress(batches, len(data), f"pretrain {self.epoch + 1}"):
             self._step("weights", batch, tally)
+        self._graph.wait()
         return tally.score()
 
     def _train(self) -> Tuple[Score, Optional[Score]]:
@@ -219,26 +263,17 @@ class Search:
             batches["all"] = batches.pop("weights")
         else:
             batches["lambdas"] = lambda_data.epoch(self.epoch)
-        turns = self._progress(self._turns(), self.steps_per_epoch, f"search {self.epoch + 1}")
+        order = turns(len(weight_data), len(lambda_data or ()), self.options.split)
         try:
-            for turn in turns:
+            for turn in self._progress(order, len(order), f"search {self.epoch + 1}"):
                 self._step(turn, next(batches[turn]), tallies[turn])
         finally:
             for iterator in batches.values():
                 iterator.close()  # ends the thread that reads ahead
+        self._graph.wait()
         if lambda_data is None:
             return tallies["all"].score(), None
         return tallies["weights"].score(), tallies["lambdas"].score()
-
-    def _turns(self) -> Iterator[str]:
-        """Whose turn it is: x times the weights, y times λ, until one has no batch left."""
-        weight_data, lambda_data = self._data
-        if self.options.split is None or lambda_data is None:
-            yield from ("all" for _ in range(len(weight_data)))
-            return
-        x, y = self.options.split
-        for _ in range(min(len(weight_data) // x, len(lambda_data) // y)):
-            yield from ["weights"] * x + ["lambdas"] * y
 
     def _step(self, gradients: str, batch: Any, tally: Tally) -> None:
         tally.add(self._graph.step(gradients, batch.data, batch.labels))
@@ -262,6 +297,12 @@ class Search:
     def _remove(self) -> None:
         """Note which connections are left; every few epochs, make it permanent."""
         self._keep_reductions()
+        self._scales = self.scales()
+        if not np.isfinite(list(self._scales.values())).all():
+            raise ArithmeticError(
+                f"λ is not finite after epoch {self.epoch}: use a learning rate below "
+                f"{self.options.learning_rate}"
+            )
         found = self._found()
         same = (found.kept, found.reductions) == (
             self.architecture.kept,
@@ -272,7 +313,7 @@ class Search:
         self.architecture = found
         if not found.num_connections:
             raise ArithmeticError(
-                f"epoch {self.epoch - 1} removed every connection: use a gamma below "
+                f"epoch {self.epoch} removed every connection: use a gamma below "
                 f"{self.options.gamma}"
             )
         searched = self.epoch - self.options.pretrain_epochs
@@ -286,16 +327,17 @@ class Search:
             if not name.startswith("reduction"):
                 continue
             values = parameters[name].data(self._contexts[0]).asnumpy()
-            before = self._reductions.get(name, np.ones_like(values))
             if not values.any():
-                values[before.argmax()] = before.max()
+                parts = self.net.packed[name][1]
+                before = [self._scales.get(_qualified(name, part), 1.0) for part in parts]
+                # Of two equal ones the 3×3, as in `live_branches`.
+                values[0 if before[0] > before[-1] else -1] = max(before)
                 parameters[name].set_data(mx.nd.array(values))
-            self._reductions[name] = values
 
     def _found(self) -> Architecture:
         """The architecture of the current λ."""
         space = self._complete.space
-        values = np.array(list(self.scales().values()))
+        values = np.array(list(self._scales.values()))
         count = space.num_connections
         return Architecture.from_lambdas(
             space,
@@ -317,7 +359,6 @@ class Search:
         self.net = self._build(self.architecture)
         self.net.initialize(ctx=self._contexts)
         inherit(parent, self.net)
-        self._reductions = {}
         self._bind()
         for kind, trainer in trainers.items():
             inherit_states(parent, trainer, self.net, self._trainers[kind])
@@ -326,9 +367,17 @@ class Search:
         options = self.options
         sample = self._data[0]
         self._graph = TrainGraph(
-            self.net, self._loss, sample.data_shape, (sample.batch_size,), self._contexts
+            self.net,
+            self._loss,
+            sample.data_shape,
+            (sample.batch_size,),
+            self._contexts,
+            self._mirror,
         )
-        parameters: List[gluon.Parameter] = list(self.net.collect_params().values())
+        # Without moving statistics: a Trainer would start by making those of all devices equal.
+        learned: List[gluon.Parameter] = [
+            p for p in self.net.collect_params().values() if p.grad_req != "null"
+        ]
         shared: Dict[str, Any] = {
             "learning_rate": options.learning_rate,
             "momentum": options.momentum,
@@ -342,12 +391,26 @@ class Search:
         }
         self._trainers = {
             kind: gluon.Trainer(
-                {p.name: p for p in parameters if is_lambda(p) == (kind == "lambdas")},
+                {p.name: p for p in learned if is_lambda(p) == (kind == "lambdas")},
                 optimizer,
                 update_on_kvstore=False,
             )
             for kind, optimizer in optimizers.items()
         }
+
+
+def turns(
+    weight_batches: int, lambda_batches: int, split: Optional[Tuple[int, int]]
+) -> Tuple[str, ...]:
+    """Whose turn each step of an epoch is: x times the weights', y times λ's, again and again.
+
+    The epoch ends when one part has not enough batches left. Without a split every step is for
+    both, ``'all'``.
+    """
+    if split is None:
+        return ("all",) * weight_batches
+    x, y = split
+    return (("weights",) * x + ("lambdas",) * y) * min(weight_batches // x, lambda_batches // y)
 
 
 def scale_names(architecture: Architecture) -> Tuple[str, ...]:

@@ -1,11 +1,11 @@
 """APG-NAG against the reference trajectory, numpy, and itself on two devices."""
 
+import dsonas_mx  # noqa: F401  registers the optimizer
+
 import mxnet as mx
 import numpy as np
 import pytest
 from mxnet import autograd, gluon
-
-import dsonas_mx  # noqa: F401  registers the optimizer
 
 
 def numpy_step(x, v, gradient, t, lr, gamma, momentum, schedule, clip=np.inf):

@@ -23,6 +23,7 @@ from dsonas_mx.files import write_json
 
 ROOT = Path(__file__).resolve().parents[1]
 DRAWS = 200
+PARTS = ("search", "train", "random", "random.json", "result.json")
 
 
 def arguments() -> cli.Parser:
@@ -58,8 +59,9 @@ def script(name: str, *words: str) -> None:
 def main(options: argparse.Namespace) -> None:
     start = time.time()
     folder = Path(options.folder)
-    if folder.exists() and not (folder / "search").is_dir() and any(folder.iterdir()):
-        raise ValueError(f"{folder} holds something else than a demo: give another --folder")
+    for path in folder.iterdir() if folder.exists() else ():
+        if path.name not in PARTS or (path.is_dir() and not (path / "args.json").exists()):
+            raise ValueError(f"{path} is not from a demo: remove it, or give another --folder")
     shutil.rmtree(folder, ignore_errors=True)
     seed = ("--demo", "--seed", str(options.seed))
     search, train, random = (folder / name for name in ("search", "train", "random"))

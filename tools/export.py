@@ -16,8 +16,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import dsonas_mx as dso
 from dsonas_mx import cli
 from dsonas_mx.export import export, load_parameters
+from dsonas_mx.params_file import read_params
 
-import mxnet as mx
 import numpy as np
 
 from symbols import get_model
@@ -32,13 +32,15 @@ def arguments() -> cli.Parser:
 
 
 def main(options: argparse.Namespace) -> int:
+    if options.batch_size < 1:
+        raise ValueError(f"--batch-size must be at least 1, got {options.batch_size}")
     folder = Path(options.run)
     parameters = folder / "model.params"
     if not parameters.is_file():
         raise ValueError(f"{folder} has no model.params: train a network with train/train_cifar.py")
     architecture = dso.Architecture.load(folder / "architecture.json")
     net = get_model("dsonas", architecture)
-    load_parameters(net, mx.nd.load(str(parameters)))
+    load_parameters(net, read_params(parameters))
     space = architecture.space
     shape = (options.batch_size, space.in_channels, space.image_size, space.image_size)
     batch = np.random.RandomState(0).randn(*shape).astype(np.float32)

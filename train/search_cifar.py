@@ -9,19 +9,23 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-from typing import Optional, Tuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import dsonas_mx as dso
 from dsonas_mx import cli
+from dsonas_mx.data import DATA_SETS
 from dsonas_mx.data.loader import Loader, split
 from dsonas_mx.device import contexts
+from dsonas_mx.graph import TrainGraph
+from dsonas_mx.loss import cross_entropy
+from dsonas_mx.mirror import parse_mirror
 from dsonas_mx.run import Run
-from dsonas_mx.search import Search, SearchEpoch, SearchOptions
+from dsonas_mx.search import Search, SearchEpoch, SearchOptions, turns
 from dsonas_mx.space import parse_blocks
 
 import mxnet as mx
+from mxnet.gluon import HybridBlock
 
 from symbols import get_model
 
@@ -34,6 +38,7 @@ DEMO = {
     "shrink_every": 2,
     "patience": 4,
     "gamma": 0.01,
+    "mirror": "off",
     "save_dir": "runs/demo/search",
 }
 
@@ -65,23 +70,13 @@ def arguments() -> cli.Parser:
         default="all",
         help="BN scales that are fixed to one",
     )
+    cli.add_memory(parser, mirror="auto")
     parser.add_argument("--save-dir", default="runs/search_cifar", help="the run folder")
     return parser
 
 
-def parse_split(text: str) -> Optional[Tuple[int, int]]:
-    """'4:1' → (4, 1); 'none' → None."""
-    if text == "none":
-        return None
-    try:
-        weights, lambdas = (int(part) for part in text.split(":"))
-    except ValueError:
-        raise ValueError(f"--split must be as 4:1, or none, got {text!r}") from None
-    return weights, lambdas
-
-
 def main(options: argparse.Namespace) -> None:
-    parts = parse_split(options.split)
+    parts = cli.parse_split(options.split)
     settings = SearchOptions(
         pretrain_epochs=options.pretrain_epochs,
         num_epochs=options.num_epochs,
@@ -95,65 +90,60 @@ def main(options: argparse.Namespace) -> None:
         momentum_schedule=options.momentum_schedule,
     )
     devices = contexts(options.gpus, options.cpus)
-    images, _, augmentation = cli.load_images(options)
+    mirror = parse_mirror(options.mirror)
+    data = DATA_SETS[cli.data_set(options)]
     space = dso.SearchSpace.cifar10(
         scope=options.scope,
         levels=options.levels,
         operations=options.operations.split(","),
         blocks=parse_blocks(options.blocks, 3),
         width=options.width,
-        num_classes=len(images.classes),
-        in_channels=images.images.shape[3],
-        image_size=images.images.shape[1],
+        num_classes=len(data.classes),
+        in_channels=data.channels,
+        image_size=data.image_size,
     )
+    start = dso.Architecture.complete(space, cli.origin(options))
+
+    def build(architecture: dso.Architecture) -> HybridBlock:
+        return get_model("dsonas", architecture, weighted=True, fix_gamma=options.fix_gamma)
+
+    if options.dry_run:
+        net = build(start)
+        shape = (options.batch_size, data.channels, data.image_size, data.image_size)
+        graph = TrainGraph(net, cross_entropy, shape, shape[:1], devices, mirror)
+        samples = [data.num_train * part // sum(parts or (1,)) for part in parts or (1,)]
+        batches = [count // options.batch_size for count in samples]
+        cli.print_dry_run(graph, net, start, len(turns(batches[0], batches[-1], parts)))
+        return
+    images, _, augmentation = cli.load_images(options)
     loaders = [
         Loader(images, part, options.batch_size, augmentation, options.seed, stream=stream)
         for stream, part in enumerate(split(None, images.labels, parts or (1,), options.seed))
     ]
-    origin = {"data": "fashion_mnist" if options.demo else "cifar10", "seed": options.seed}
     mx.random.seed(options.seed)
     search = Search(
-        lambda architecture: get_model(
-            "dsonas", architecture, weighted=True, fix_gamma=options.fix_gamma
-        ),
-        dso.Architecture.complete(space, origin),
+        build,
+        start,
         loaders[0],
         loaders[1] if parts else None,
         settings,
         devices,
         progress=cli.progress,
+        mirror=mirror,
     )
-    run = Run(options.save_dir, vars(options))
 
     def record(epoch: SearchEpoch) -> None:
-        lambdas = epoch.lambdas
-        run.append(
-            "metrics.csv",
-            {
-                "epoch": epoch.epoch,
-                "phase": epoch.phase,
-                "weight_loss": epoch.weights.loss,
-                "weight_accuracy": epoch.weights.accuracy,
-                "lambda_loss": lambdas and lambdas.loss,
-                "lambda_accuracy": lambdas and lambdas.accuracy,
-                "connections": epoch.connections,
-                "learning_rate": options.lr,
-            },
-        )
+        run.append("metrics.csv", epoch.row())
         run.append("lambdas.csv", {"epoch": epoch.epoch, **epoch.scales})
-        halves = [f"weights {epoch.weights.loss:.4f} {epoch.weights.accuracy:.2%}"]
-        if lambdas:
-            halves.append(f"λ {lambdas.loss:.4f} {lambdas.accuracy:.2%}")
-        run.log(
-            f"{epoch.phase} epoch {epoch.epoch + 1}: loss, accuracy of {', of '.join(halves)}; "
-            f"{epoch.connections} of {space.num_connections} connections"
-        )
+        run.log(f"{epoch} of {space.num_connections}")
 
-    found = search.run(record)
-    path = run.folder / "architecture.json"
-    found.save(path)
-    run.log(str(found))
-    run.log(f"saved {path}")
+    with Run(options.save_dir, vars(options)) as run:
+        run.log(f"the supernet takes {search.plan.megabytes:,.0f} MB on each device")
+        found = search.run(record)
+        path = run.folder / "architecture.json"
+        found.save(path)
+        run.log(str(found))
+        run.log(f"saved {path}")
 
 
 if __name__ == "__main__":

@@ -17,12 +17,15 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import dsonas_mx as dso
 from dsonas_mx import cli
 from dsonas_mx.cost import count
+from dsonas_mx.data import DATA_SETS
 from dsonas_mx.data.loader import Loader
 from dsonas_mx.device import contexts
 from dsonas_mx.export import export, load_parameters
 from dsonas_mx.files import write_json
 from dsonas_mx.fit import Fit, FitEpoch, FitOptions
+from dsonas_mx.graph import TrainGraph
 from dsonas_mx.loss import cross_entropy, with_auxiliary
+from dsonas_mx.mirror import parse_mirror
 from dsonas_mx.run import Run, save_parameters
 from dsonas_mx.space import parse_blocks
 
@@ -62,6 +65,7 @@ def arguments() -> cli.Parser:
     fit.add_argument("--momentum", type=float, default=0.9)
     fit.add_argument("--wd", type=float, default=3e-4, help="weight decay")
     fit.add_argument("--cutout", type=int, default=16, help="side of the square; 0 for none")
+    cli.add_memory(parser, mirror="off")
     parser.add_argument("--save-dir", default="runs/train_cifar", help="the run folder")
     return parser
 
@@ -78,11 +82,11 @@ def main(options: argparse.Namespace) -> None:
     )
     devices = contexts(options.gpus, options.cpus)
     architecture = dso.Architecture.load(options.architecture)
-    images, test_images, augmentation = cli.load_images(options, cutout=options.cutout)
+    data = DATA_SETS[cli.data_set(options)]
     changes: Dict[str, Any] = {
-        "num_classes": len(images.classes),
-        "in_channels": images.images.shape[3],
-        "image_size": images.images.shape[1],
+        "num_classes": len(data.classes),
+        "in_channels": data.channels,
+        "image_size": data.image_size,
     }
     if options.width is not None:
         changes["width"] = options.width
@@ -90,8 +94,16 @@ def main(options: argparse.Namespace) -> None:
         changes["blocks"] = parse_blocks(options.blocks, len(architecture.space.blocks))
     architecture = architecture.with_space(**changes)
     net = get_model(
-        "dsonas", architecture, dropout=options.dropout, auxiliary=options.auxiliary > 0
+        "dsonas", architecture, dropout=options.dropout, auxiliary=options.auxiliary != 0
     )
+    loss = with_auxiliary(options.auxiliary) if options.auxiliary else cross_entropy
+    mirror = parse_mirror(options.mirror)
+    if options.dry_run:
+        shape = (options.batch_size, data.channels, data.image_size, data.image_size)
+        graph = TrainGraph(net, loss, shape, shape[:1], devices, mirror)
+        cli.print_dry_run(graph, net, architecture, data.num_train // options.batch_size)
+        return
+    images, test_images, augmentation = cli.load_images(options, cutout=options.cutout)
     mx.random.seed(options.seed)
     net.initialize(ctx=devices)
     test_data = Loader(
@@ -103,44 +115,39 @@ def main(options: argparse.Namespace) -> None:
         test_data,
         settings,
         devices,
-        with_auxiliary(options.auxiliary) if options.auxiliary > 0 else cross_entropy,
+        loss,
         cli.progress,
+        mirror,
     )
-    run = Run(options.save_dir, vars(options))
-    architecture.save(run.folder / "architecture.json")
     cost = count(architecture)
-    run.log(f"{cost.parameters:,} parameters, {cost.multiply_adds:,} multiply-adds")
 
     def record(epoch: FitEpoch) -> None:
-        row = {
-            "epoch": epoch.epoch,
-            "learning_rate": epoch.learning_rate,
-            "train_loss": epoch.train.loss,
-            "train_error": 1 - epoch.train.accuracy,
-            "test_loss": epoch.test.loss,
-            "test_error": 1 - epoch.test.accuracy,
-        }
-        run.append("metrics.csv", row)
-        run.log(
-            f"epoch {epoch.epoch + 1}: train loss {epoch.train.loss:.4f}, error "
-            f"{row['train_error']:.2%}; test error {row['test_error']:.2%}"
-        )
+        run.append("metrics.csv", epoch.row())
+        run.log(str(epoch))
 
-    test = fit.run(record)
-    save_parameters(run.folder / "model.params", net)
-    deployed = get_model("dsonas", architecture)
-    load_parameters(deployed, mx.nd.load(str(run.folder / "model.params")))
-    exported = export(deployed, run.folder / "model", next(test_data.epoch(0)).data)
-    write_json(
-        run.folder / "result.json",
-        {
-            "test_error": 1 - test.accuracy,
-            "parameters": cost.parameters,
-            "multiply_adds": cost.multiply_adds,
-            "connections": cost.connections,
-        },
-    )
-    run.log(f"test error {1 - test.accuracy:.2%}; saved {exported.symbol}, {exported.parameters}")
+    with Run(options.save_dir, vars(options)) as run:
+        architecture.save(run.folder / "architecture.json")
+        run.log(
+            f"{cost.parameters:,} parameters, {cost.multiply_adds:,} multiply-adds; training takes "
+            f"{fit.plan.megabytes:,.0f} MB on each device"
+        )
+        test = fit.run(record)
+        save_parameters(run.folder / "model.params", net)
+        deployed = get_model("dsonas", architecture)
+        load_parameters(deployed, mx.nd.load(str(run.folder / "model.params")))
+        exported = export(deployed, run.folder / "model", next(test_data.epoch(0)).data)
+        write_json(
+            run.folder / "result.json",
+            {
+                "test_error": 1 - test.accuracy,
+                "parameters": cost.parameters,
+                "multiply_adds": cost.multiply_adds,
+                "connections": cost.connections,
+            },
+        )
+        run.log(
+            f"test error {1 - test.accuracy:.2%}; saved {exported.symbol}, {exported.parameters}"
+        )
 
 
 if __name__ == "__main__":

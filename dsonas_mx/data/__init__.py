@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Optional
+from typing import NamedTuple, Optional, Tuple
 
 from . import cifar, fashion_mnist
 from .images import Images
 
-__all__ = ["Images", "load"]
+__all__ = ["DATA_SETS", "DataSet", "Images", "load"]
+
+
+class DataSet(NamedTuple):
+    """What is known of a data set before it is there."""
+
+    num_train: int
+    image_size: int
+    channels: int
+    classes: Tuple[str, ...]
+
+
+DATA_SETS = {
+    "cifar10": DataSet(50_000, 32, 3, cifar.CLASSES),
+    "fashion_mnist": DataSet(6_000, 28, 1, fashion_mnist.CLASSES),
+}
 
 
 def load(name: str, data_dir: Optional[str] = None, train: bool = True) -> Images:

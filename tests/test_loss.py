@@ -1,0 +1,62 @@
+"""Losses against numpy, as arrays and as symbols."""
+
+from dsonas_mx.loss import cross_entropy, with_auxiliary
+
+import mxnet as mx
+import numpy as np
+import pytest
+
+
+def numpy_cross_entropy(logits, label):
+    """−log softmax, in float64."""
+    shifted = logits.astype(np.float64) - logits.max(-1, keepdims=True)
+    log_p = shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
+    return -np.take_along_axis(log_p, label.astype(int)[:, None], -1)[:, 0]
+
+
+@pytest.fixture
+def batch():
+    generator = np.random.RandomState(0)
+    logits, tower = (3 * generator.randn(5, 4).astype("float32") for _ in range(2))
+    return logits, tower, generator.randint(0, 4, 5).astype("float32")
+
+
+def as_symbols(loss, **arrays):
+    """The loss of these arrays by way of an executor; the last of them is the label."""
+    *outputs, label = (mx.sym.Variable(name) for name in arrays)
+    symbol = loss(mx.sym, outputs if len(outputs) > 1 else outputs[0], label)
+    executor = symbol.bind(mx.cpu(), {name: mx.nd.array(a) for name, a in arrays.items()})
+    return executor.forward()[0].asnumpy()
+
+
+def test_cross_entropy(batch):
+    logits, _, label = batch
+    expected = numpy_cross_entropy(logits, label)
+    actual = cross_entropy(mx.nd, mx.nd.array(logits), mx.nd.array(label))
+    np.testing.assert_allclose(actual.asnumpy(), expected, rtol=1e-5, atol=1e-6)
+    actual = as_symbols(cross_entropy, logits=logits, label=label)
+    np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_large_logits_stay_finite():
+    logits = mx.nd.array([[1e4, -1e4], [-1e4, 1e4]])
+    loss = cross_entropy(mx.nd, logits, mx.nd.array([0, 0]))
+    np.testing.assert_allclose(loss.asnumpy(), [0, 2e4], atol=1e-5)
+
+
+@pytest.mark.parametrize("weight", [0.4, 0.0, 1.5])
+def test_the_tower_has_a_weight(batch, weight):
+    logits, tower, label = batch
+    expected = numpy_cross_entropy(logits, label) + weight * numpy_cross_entropy(tower, label)
+    loss = with_auxiliary(weight)
+    arrays = [mx.nd.array(array) for array in batch]
+    actual = loss(mx.nd, arrays[:2], arrays[2]).asnumpy()
+    np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-6)
+    actual = as_symbols(loss, logits=logits, tower=tower, label=label)
+    np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("weight", [-0.1, float("nan"), float("inf")])
+def test_refuses_a_weight(weight):
+    with pytest.raises(ValueError, match=f"auxiliary must be at least 0 and finite, got {weight}"):
+        with_auxiliary(weight)

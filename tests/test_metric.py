@@ -1,0 +1,58 @@
+"""Means of loss and accuracy over samples, not over batches or devices."""
+
+from dsonas_mx.graph import Outputs
+from dsonas_mx.metric import Tally
+
+import mxnet as mx
+import numpy as np
+import pytest
+
+
+def outputs(loss, right, context=None):
+    """A batch of two classes with these losses; `right` says which answers are right."""
+    label = np.arange(len(loss)) % 2
+    answer = np.where(right, label, 1 - label)
+    logits = np.eye(2)[answer]
+    return Outputs(*(mx.nd.array(array, context or mx.cpu()) for array in (loss, logits, label)))
+
+
+def test_batches_of_different_sizes():
+    tally = Tally()
+    tally.add([outputs([1, 2, 3], [True, False, True])])
+    tally.add([outputs([10], [True])])
+    score = tally.score()
+    assert score.loss == pytest.approx(16 / 4)
+    assert score.accuracy == 3 / 4
+    assert tally.score() == score  # asking changes nothing
+    assert type(score.loss) is type(score.accuracy) is float
+
+
+def test_devices_with_different_shares():
+    tally = Tally()
+    for _ in range(2):
+        tally.add(
+            [
+                outputs([1, 1, 4], [True, True, False], mx.cpu(0)),
+                outputs([6], [False], mx.cpu(1)),
+            ]
+        )
+    assert tally.score() == (12 / 4, 2 / 4)
+
+
+def test_a_device_that_is_left_out_of_a_batch():
+    """The last batch of a test may have fewer samples than there are devices."""
+    tally = Tally()
+    tally.add([outputs([1], [True], mx.cpu(0)), outputs([3], [False], mx.cpu(1))])
+    tally.add([outputs([5], [True], mx.cpu(0))])
+    assert tally.score() == (3, pytest.approx(2 / 3))
+
+
+def test_what_is_not_finite_shows():
+    tally = Tally()
+    tally.add([outputs([1, float("nan")], [True, True])])
+    assert np.isnan(tally.score().loss)
+
+
+def test_refuses_nothing():
+    with pytest.raises(ValueError, match="no batch was counted"):
+        Tally().score()
