@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Mapping, Tuple, Union
+from typing import Any, Collection, Mapping, Tuple, Union
 
 import mxnet as mx
 import numpy as np
@@ -38,6 +38,9 @@ class APGNAG(mx.optimizer.Optimizer):
         μ of the constant schedule.
     momentum_schedule : {'constant', 'apg'}
         ``'apg'`` is Eq. 13: μ_t = (t−1)/(t+2), t the number of the step from 1.
+    never_empty : collection of str
+        Names of parameters that a step must not take to zero as a whole: the largest entry then
+        stays as it was. A network without any branch of a reduction would be dead.
     **kwargs
         Of `mx.optimizer.Optimizer`: `learning_rate`, `clip_gradient` (each entry of the
         rescaled gradient), `rescale_grad`, … Weight decay is refused: λ has none.
@@ -53,6 +56,7 @@ class APGNAG(mx.optimizer.Optimizer):
         gamma: Union[Gamma, Mapping[str, Gamma]] = 0.0,
         momentum: float = 0.9,
         momentum_schedule: str = "constant",
+        never_empty: Collection[str] = (),
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -67,6 +71,7 @@ class APGNAG(mx.optimizer.Optimizer):
             raise ValueError(f"apgnag has no weight decay, got wd {self.wd}: use gamma")
         self.momentum = momentum
         self.momentum_schedule = momentum_schedule
+        self.never_empty = frozenset(never_empty)
         self.gamma = gamma
 
     @property
@@ -101,7 +106,11 @@ class APGNAG(mx.optimizer.Optimizer):
         z = weight - eta * gradient
         shrunk = soft_threshold(z, eta * self._gamma_for(index, weight))
         state[:] = shrunk - weight + before * state
-        weight[:] = mx.nd.relu(shrunk + now * state)
+        updated = mx.nd.relu(shrunk + now * state)
+        if self._name(index) in self.never_empty:
+            largest = weight * mx.nd.broadcast_equal(weight, weight.max())
+            updated = updated + mx.nd.broadcast_mul(largest, updated.max() == 0)
+        weight[:] = updated
 
     def _momenta(self, t: int) -> Tuple[float, float]:
         """μ_{t−1} and μ_t of step t."""

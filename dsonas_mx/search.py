@@ -168,7 +168,6 @@ class Search:
         self.architecture = architecture
         self.epoch = 0
         self._unchanged = 0
-        self._scales: Dict[str, float] = {}  # after the last epoch
         self._complete = architecture
         self._build = build
         self._data = (weight_data, lambda_data)
@@ -296,14 +295,13 @@ class Search:
 
     def _remove(self) -> None:
         """Note which connections are left; every few epochs, make it permanent."""
-        self._keep_reductions()
-        self._scales = self.scales()
-        if not np.isfinite(list(self._scales.values())).all():
+        scales = np.array(list(self.scales().values()))
+        if not np.isfinite(scales).all():
             raise ArithmeticError(
                 f"λ is not finite after epoch {self.epoch}: use a learning rate below "
                 f"{self.options.learning_rate}"
             )
-        found = self._found()
+        found = self._found(scales)
         same = (found.kept, found.reductions) == (
             self.architecture.kept,
             self.architecture.reductions,
@@ -320,29 +318,14 @@ class Search:
         if searched % self.options.shrink_every == 0 and not self.finished:
             self._shrink()
 
-    def _keep_reductions(self) -> None:
-        """Where both branches of a reduction reached zero, restore the one that was larger."""
-        parameters = self.net.collect_params()
-        for name in self.net.lambda_names:
-            if not name.startswith("reduction"):
-                continue
-            values = parameters[name].data(self._contexts[0]).asnumpy()
-            if not values.any():
-                parts = self.net.packed[name][1]
-                before = [self._scales.get(_qualified(name, part), 1.0) for part in parts]
-                # Of two equal ones the 3×3, as in `live_branches`.
-                values[0 if before[0] > before[-1] else -1] = max(before)
-                parameters[name].set_data(mx.nd.array(values))
-
-    def _found(self) -> Architecture:
-        """The architecture of the current λ."""
+    def _found(self, scales: np.ndarray) -> Architecture:
+        """The architecture of these λ, in the order of `scales`."""
         space = self._complete.space
-        values = np.array(list(self._scales.values()))
         count = space.num_connections
         return Architecture.from_lambdas(
             space,
-            values[:count].reshape(space.num_structures, -1),
-            values[count:].reshape(space.num_reductions, 2),
+            scales[:count].reshape(space.num_structures, -1),
+            scales[count:].reshape(space.num_reductions, 2),
             self._complete.origin,
         )
 
@@ -386,7 +369,10 @@ class Search:
         optimizers = {
             "weights": mx.optimizer.create("nag", wd=options.weight_decay, **shared),
             "lambdas": APGNAG(
-                gamma=options.gamma, momentum_schedule=options.momentum_schedule, **shared
+                gamma=options.gamma,
+                momentum_schedule=options.momentum_schedule,
+                never_empty=[n for n in self.net.lambda_names if n.startswith("reduction")],
+                **shared,
             ),
         }
         self._trainers = {

@@ -70,6 +70,23 @@ def test_gamma_changes_between_steps():
     np.testing.assert_allclose(x.asnumpy(), [1, 0.9, 0], atol=1e-6)
 
 
+def test_a_reduction_never_empties():
+    optimizer = mx.optimizer.create(
+        "apgnag", gamma=1.0, learning_rate=1.0, momentum=0.5, never_empty=["kept"]
+    )
+    optimizer.idx2name = {0: "kept", 1: "other"}
+    for index, expected in ((0, [0.0, 0.4]), (1, [0.0, 0.0])):
+        x = mx.nd.array([0.2, 0.4])
+        state = optimizer.create_state(index, x)
+        for _ in range(3):
+            optimizer.update(index, x, mx.nd.zeros(2), state)
+        np.testing.assert_allclose(x.asnumpy(), expected, atol=1e-6)
+    x = mx.nd.array([3.0, 0.4])  # only one reaches zero: nothing is held
+    optimizer.update(0, x, mx.nd.zeros(2), optimizer.create_state(0, x))
+    assert 0 < x.asnumpy()[0] < 3
+    assert x.asnumpy()[1] == 0
+
+
 def train(contexts, steps=6):
     """λ after some steps of a least-squares loss, on one device or two."""
     lambdas = gluon.Parameter("lambdas", shape=(5,))

@@ -4,6 +4,7 @@ The images are those of the demo where a script runs in a process of its own, el
 """
 
 import csv
+import inspect
 import json
 import os
 import subprocess
@@ -11,8 +12,11 @@ import sys
 from pathlib import Path
 
 from dsonas_mx import Architecture, SearchSpace, cli, device
+from dsonas_mx.data.loader import split
 from dsonas_mx.export import import_symbol
-from dsonas_mx.search import scale_names
+from dsonas_mx.fit import Fit, FitOptions
+from dsonas_mx.loss import cross_entropy
+from dsonas_mx.search import Search, SearchOptions, scale_names
 
 import mxnet as mx
 import numpy as np
@@ -145,7 +149,13 @@ def test_search_train_export(tmp_path):
     assert set(list(first.values())[1:]) == {"1.0"}
     assert "1.0" not in list(second.values())[1:]
     log = (folder / "log.txt").read_text(encoding="utf-8")
-    for line in ("pretrain epoch 1: loss, accuracy of weights", "search epoch 2:", "of λ", "saved"):
+    for line in (
+        "pretrain epoch 1: weights: loss",
+        "search epoch 2: ",
+        "λ: loss",
+        "2 of 2",
+        "saved",
+    ):
         assert line in log and line in done.stdout
     options = json.loads((folder / "args.json").read_text())["options"]
     assert (options["width"], options["gamma"], options["shrink_every"]) == (4, 0.01, 2)
@@ -276,7 +286,99 @@ def test_explicit_options_win_over_the_demo(script, tmp_path, monkeypatch):
     assert (options["shrink_every"], options["patience"]) == (5, 10)
 
 
+@pytest.fixture
+def given(monkeypatch):
+    """What a script gives to `Search` or `Fit`, by name; the run ends there."""
+    seen = {}
+
+    def patch(kind):
+        signature = inspect.signature(kind)
+
+        def stop(self, *arguments, **options):
+            seen.update(signature.bind(*arguments, **options).arguments)
+            raise ValueError("enough")
+
+        monkeypatch.setattr(kind, "__init__", stop)
+        return seen
+
+    return patch
+
+
+def test_every_option_reaches_the_search(search, given, small_cifar):
+    seen = given(Search)
+    search(
+        *["--pretrain-epochs", 2, "--num-epochs", 7, "--split", "3:1", "--shrink-every", 4],
+        *["--patience", 6, "--lr", 0.2, "--momentum", 0.8, "--wd", 0.01, "--gamma", 0.3],
+        *["--momentum-schedule", "apg", "--fix-gamma", "none", "--seed", 9, "--batch-size", 12],
+        *["--cpus", 2],
+    )
+    assert seen["options"] == SearchOptions(
+        pretrain_epochs=2,
+        num_epochs=7,
+        split=(3, 1),
+        shrink_every=4,
+        patience=6,
+        learning_rate=0.2,
+        momentum=0.8,
+        weight_decay=0.01,
+        gamma=0.3,
+        momentum_schedule="apg",
+    )
+    assert seen["contexts"] == [mx.cpu(0), mx.cpu(1)]
+    weights, lambdas = seen["weight_data"], seen["lambda_data"]
+    parts = split(None, weights.images.labels, (3, 1), 9)
+    for stream, (data, part) in enumerate(zip((weights, lambdas), parts)):
+        np.testing.assert_array_equal(data.indices, part)
+        assert (data.batch_size, data.seed, data.stream) == (12, 9, stream)
+        assert data.shuffle and data.drop_last and data.augment.pad == 4
+    net = seen["build"](seen["architecture"])
+    assert net.weighted
+    gammas = [p for name, p in net.collect_params().items() if name.endswith("gamma")]
+    assert {p.grad_req for p in gammas} == {"write"}
+    complete = seen["architecture"]
+    assert complete.kept == Architecture.complete(complete.space).kept
+    assert (complete.origin["data"], complete.origin["gamma"]) == ("cifar10", 0.3)
+    assert not {"save_dir", "data_dir", "gpus", "cpus"} & set(complete.origin)
+
+
 # Options of the training
+
+
+def test_every_option_reaches_the_training(train, given):
+    seen = given(Fit)
+    words = [
+        *["--num-epochs", 7, "--lr", 0.2, "--final-lr", 0.1, "--period", 3, "--factor", 4],
+        *["--momentum", 0.8, "--wd", 0.01, "--cutout", 5, "--dropout", 0.25, "--batch-size", 30],
+    ]
+    weights = []
+    for seed in (9, 9, 8):
+        train(*words, "--seed", seed)
+        assert seen["train_data"].seed == seed
+        weights.append(seen["net"].collect_params()["fc_weight"].data().asnumpy())
+    np.testing.assert_array_equal(weights[0], weights[1])
+    assert (weights[0] != weights[2]).any()
+    assert seen["options"] == FitOptions(
+        num_epochs=7,
+        learning_rate=0.2,
+        final_learning_rate=0.1,
+        period=3,
+        factor=4,
+        momentum=0.8,
+        weight_decay=0.01,
+    )
+    train_data, test_data = seen["train_data"], seen["test_data"]
+    assert (len(train_data.images), len(test_data.images)) == (120, 20)
+    assert train_data.shuffle and train_data.drop_last
+    assert (train_data.augment.cutout, train_data.augment.pad) == (5, 4)
+    assert not (test_data.shuffle or test_data.drop_last)
+    assert test_data.augment == train_data.augment.plain()
+    assert seen["loss"] is cross_entropy
+    assert not seen["net"].weighted
+    assert seen["net"]._dropout == 0.25
+    train(*words, "--auxiliary", 0.5, "--blocks", "1,1,1")
+    one = mx.nd.array([[0.0, 0.0]])
+    loss = seen["loss"](mx.nd, (one, one), mx.nd.zeros(1)).asscalar()
+    assert loss == pytest.approx(1.5 * np.log(2), rel=1e-4)
 
 
 def test_training_options(train, tmp_path):

@@ -98,13 +98,13 @@ def set_lambdas(search, changes):
 
 def set_at_the_end(search, changes):
     """Set scales between the last step of an epoch and what follows from it: {epoch: scales}."""
-    keep = search._keep_reductions
+    remove = search._remove
 
-    def change_and_keep():
+    def change_and_remove():
         set_lambdas(search, changes.get(search.epoch, {}))
-        keep()
+        remove()
 
-    search._keep_reductions = change_and_keep
+    search._remove = change_and_remove
 
 
 # Turns
@@ -278,27 +278,17 @@ def test_momentum_survives_a_removal(search):
 
 def test_a_reduction_keeps_its_larger_lambda(search):
     contexts = [mx.cpu(0), mx.cpu(1)]
-    frozen = search(FROZEN, contexts=contexts)
-    set_lambdas(frozen, {"reduction1.1x1": 0.7, "reduction1.3x3": 0.4})
-    frozen.step_epoch()
-    set_lambdas(frozen, {"reduction1.1x1": 0.0, "reduction1.3x3": 0.0})
+    frozen = search(replace(FROZEN, shrink_every=1), contexts=contexts)
+    set_lambdas(frozen, {"reduction1.1x1": 1e-6, "reduction1.3x3": 2e-6})
     scales = frozen.step_epoch().scales
-    assert scales["reduction1.1x1"] == pytest.approx(0.7, abs=1e-3)
-    assert scales["reduction1.3x3"] == 0
-    assert frozen.architecture.reductions == ((True, False),)
-    assert frozen.net.architecture.reductions == ((True, False),)
-    set_lambdas(frozen, {"reduction1.1x1": 0.0})  # the last one that is left
-    scales = frozen.step_epoch().scales
-    assert scales["reduction1.1x1"] == pytest.approx(0.7, abs=1e-3)
+    assert scales["reduction1.1x1"] == 0
+    assert scales["reduction1.3x3"] == pytest.approx(2e-6)
+    assert frozen.architecture.reductions == ((False, True),)
+    assert frozen.net.architecture.reductions == ((False, True),)
+    set_lambdas(frozen, {"reduction1.3x3": 1e-6})  # the last one that is left
+    assert frozen.step_epoch().scales["reduction1.3x3"] == pytest.approx(1e-6)
     for array in frozen.net.collect_params()["reduction1_lambdas"].list_data():
-        assert array.asnumpy() == pytest.approx([0.7], abs=1e-3)
-
-
-def test_of_equal_branches_the_3x3_stays(search):
-    frozen = search(FROZEN)
-    set_lambdas(frozen, {"reduction1.1x1": 0.0, "reduction1.3x3": 0.0})
-    scales = frozen.step_epoch().scales
-    assert (scales["reduction1.1x1"], scales["reduction1.3x3"]) == (0, 1)
+        assert array.asnumpy() == pytest.approx([1e-6])
 
 
 # The end

@@ -34,7 +34,7 @@ DEMO = {
     "width": 8,
     "batch_size": 64,
     "pretrain_epochs": 3,
-    "num_epochs": 20,
+    "num_epochs": 15,
     "shrink_every": 2,
     "patience": 4,
     "gamma": 0.01,

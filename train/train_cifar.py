@@ -35,8 +35,8 @@ from symbols import get_model
 
 DEMO = {
     "batch_size": 64,
-    "num_epochs": 20,
-    "period": 20,
+    "num_epochs": 12,
+    "period": 12,
     "dropout": 0.0,
     "cutout": 0,
     "auxiliary": 0.0,
