@@ -22,6 +22,9 @@ _SAFE_CAP = 100
 # supernet takes a third less. MXNet tries one unless told.
 MEMORY_SEARCH = "NNVM_AUTO_SEARCH_MATCH_RANGE"
 
+# Operators on the CPU run one after the other, so they can share one workspace instead of four.
+WORKSPACES = "MXNET_CPU_TEMP_COPY"
+
 # In this order each finds those it needs already loaded. The names carry the CUDA 11 versions,
 # since wheels of other CUDA releases put theirs into the same folders.
 _CUDA_LIBRARIES = (
@@ -135,9 +138,10 @@ def set_gradient_sum_cap() -> None:
     os.environ[GRADIENT_SUM_CAP] = str(_SAFE_CAP)
 
 
-def set_memory_search() -> None:
-    """Ask for the smallest memory plan, unless the environment says otherwise."""
+def spare_memory() -> None:
+    """Ask for the smallest memory plan and one workspace, unless the environment says otherwise."""
     os.environ.setdefault(MEMORY_SEARCH, "1")
+    os.environ.setdefault(WORKSPACES, "1")
 
 
 def check_gradient_sum_cap(mxnet: Any) -> None:
@@ -198,7 +202,7 @@ def prepare() -> None:
     check_python(sys.version_info[:2])
     late = "mxnet" in sys.modules
     set_gradient_sum_cap()
-    set_memory_search()
+    spare_memory()
     mxnet = import_mxnet()
     if late:
         check_gradient_sum_cap(mxnet)

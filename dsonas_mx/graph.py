@@ -31,25 +31,44 @@ from . import native
 
 GRADIENTS = ("all", "weights", "lambdas")
 
-_native_gradients: Optional[str] = None
+
+class NativeTracing:
+    """What a network has to know, and to say, when it uses the project's own operators.
+
+    Attributes
+    ----------
+    gradients : {'all', 'weights', 'lambdas'}
+        Which gradients of parameters they shall compute.
+    """
+
+    def __init__(self, gradients: str) -> None:
+        self.gradients = gradients
+        self.side_effects: List[mx.sym.Symbol] = []
+
+    def also(self, symbol: mx.sym.Symbol) -> None:
+        """Have a symbol computed in forward that no output depends on, for what it changes."""
+        self.side_effects.append(symbol)
+
+
+_tracing: Optional[NativeTracing] = None
 
 
 @contextmanager
-def _native_tracing(gradients: Optional[str]) -> Iterator[None]:
-    global _native_gradients
-    before, _native_gradients = _native_gradients, gradients
+def _tracing_as(tracing: Optional[NativeTracing]) -> Iterator[None]:
+    global _tracing
+    before, _tracing = _tracing, tracing
     try:
         yield
     finally:
-        _native_gradients = before
+        _tracing = before
 
 
-def native_gradients(F: Any) -> Optional[str]:
-    """For networks: which gradients the project's own operators shall compute here.
+def native_tracing(F: Any) -> Optional[NativeTracing]:
+    """For networks: how to use the project's own operators here.
 
     None where they cannot be used: outside of a `TrainGraph`, on a GPU, and without the library.
     """
-    return _native_gradients if F is mx.sym else None
+    return _tracing if F is mx.sym else None
 
 
 def is_lambda(parameter: Parameter) -> bool:
@@ -118,12 +137,17 @@ class TrainGraph:
         self._staged: Deque[Dict[Tuple[str, int], mx.nd.NDArray]] = deque([{}, {}])
 
     def symbol(self, gradients: str = "all") -> mx.sym.Symbol:
-        """The loss (whose gradient is one) and the logits, of the inputs `data` and `label`."""
-        with _native_tracing(gradients if self.is_native else None):
+        """The loss (whose gradient is one) and the logits, of the inputs `data` and `label`.
+
+        Behind them come outputs that have to be computed, but tell nothing.
+        """
+        tracing = NativeTracing(gradients) if self.is_native else None
+        with _tracing_as(tracing):
             outputs = self._net(mx.sym.Variable("data"))
         loss = self._loss(mx.sym, outputs, mx.sym.Variable("label"))
         logits = outputs[0] if isinstance(outputs, (list, tuple)) else outputs
-        return mx.sym.Group([mx.sym.MakeLoss(loss), mx.sym.BlockGrad(logits)])
+        others = tracing.side_effects if tracing else []
+        return mx.sym.Group([mx.sym.MakeLoss(loss), *map(mx.sym.BlockGrad, [logits, *others])])
 
     @property
     def is_native(self) -> bool:
@@ -153,7 +177,7 @@ class TrainGraph:
             executor.forward(is_train=True)
         for executor in executors:
             executor.backward()
-            loss, logits = executor.outputs
+            loss, logits = executor.outputs[:2]
             results.append(Outputs(loss, logits, executor.arg_dict["label"]))
         for parameter in self._wanted(gradients):
             for array in parameter.list_data():

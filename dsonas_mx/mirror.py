@@ -22,7 +22,10 @@ Mirror = Union[str, float]  # 'auto', 'off', or MB
 ATTRIBUTE = "__force_mirroring__"
 
 # Never computed twice: what draws random numbers, what moves averages, and ends of the graph.
-KEPT_OPERATORS = ("Dropout", "dsonas_statistics", "BlockGrad", "MakeLoss", "SoftmaxOutput")
+KEPT_OPERATORS = ("Dropout", "dsonas_average", "BlockGrad", "MakeLoss", "SoftmaxOutput")
+
+# What these use is needed by nothing behind them, whenever they run.
+SIDE_OPERATORS = ("dsonas_average",)
 
 # Of the bytes of a whole forward pass, how many a segment may have at least before it ends.
 FRACTIONS = (0, 1 / 192, 1 / 128, 1 / 96, 1 / 80, 1 / 64, 1 / 48, 1 / 32, 1 / 24, 1 / 16, 1 / 8)
@@ -192,7 +195,7 @@ def _forward(symbol: mx.sym.Symbol, shapes: Mapping[str, Sequence[int]]) -> List
     for position, node in enumerate(nodes):
         sources = [source[0] for source in node["inputs"]]
         depends.append(node["name"] in shapes or any(depends[source] for source in sources))
-        for source in sources:
+        for source in sources if node["op"] not in SIDE_OPERATORS else []:
             last_use[source] = position
     far = len(nodes) // 8
     forward: List[_Node] = []

@@ -1,9 +1,10 @@
 // Operators of the search block for MXNet on the CPU, registered through mx.library.
 //
-//   dsonas_level       a level's operations on the weighted sums of their sources
-//   dsonas_collect     the block's output: a 1x1 convolution of the weighted maps
-//   dsonas_statistics  mean and inverse deviation of every channel, moving averages
-//   dsonas_normalize   batch normalisation with given statistics, and ReLU
+//   dsonas_level      a level's operations on the weighted sums of their sources, with their
+//                     batch normalisation and ReLU; and mean and variance of every channel
+//   dsonas_collect    the block's output: a 1x1 convolution of the weighted maps
+//   dsonas_normalize  batch normalisation and ReLU; and mean and variance of every channel
+//   dsonas_average    moves the averages of means and variances; gives a zero
 //
 // All tensors are float32, feature maps plain NCHW. A "stack" holds n maps of C channels as
 // (B, n*C, H, W). Results do not depend on the number of threads: a thread owns whole images or
@@ -40,10 +41,10 @@ typedef void (*Shapes)(const Attributes&, std::vector<Shape>*, std::vector<Shape
 typedef int (*Count)(const Attributes&);
 
 // The functions of an operator as MXNet calls them.
-template <const char* kName, Count kInputs, Shapes kShapes, Compute kForward, Compute kBackward>
+template <const char* kName, Count kInputs, int kOutputs, Shapes kShapes, Compute kForward>
 struct Operator {
   static MXReturnValue parse(const Attributes& attributes, int* inputs, int* outputs) {
-    return guarded(kName, [&] { *inputs = kInputs(attributes), *outputs = 1; });
+    return guarded(kName, [&] { *inputs = kInputs(attributes), *outputs = kOutputs; });
   }
   static MXReturnValue types(const Attributes&, std::vector<int>* inputs,
                              std::vector<int>* outputs) {
@@ -53,7 +54,7 @@ struct Operator {
           throw std::runtime_error("all inputs must be float32");
         type = mxnet::ext::kFloat32;
       }
-      outputs->assign(1, mxnet::ext::kFloat32);
+      outputs->assign(kOutputs, mxnet::ext::kFloat32);
     });
   }
   // Asked for the backward pass too. MXNet knows no storage type yet for moving averages.
@@ -76,62 +77,69 @@ struct Operator {
                                const OpResource& resource) {
     return guarded(kName, [&] { kForward(attributes, inputs, outputs, resource); });
   }
-  static MXReturnValue backward(const Attributes& attributes, Tensors* inputs, Tensors* outputs,
-                                const OpResource& resource) {
-    return guarded(kName, [&] { kBackward(attributes, inputs, outputs, resource); });
-  }
-  static mxnet::ext::CustomOp& add_to(mxnet::ext::CustomOp& op) {
-    return op.setParseAttrs(parse)
+  static mxnet::ext::CustomOp& add() {
+    return mxnet::ext::Registry<mxnet::ext::CustomOp>::get()
+        ->add(kName)
+        .setParseAttrs(parse)
         .setInferType(types)
         .setInferSType(storages)
         .setInferShape(shapes)
         .setForward(forward, "cpu");
   }
-  static mxnet::ext::CustomOp& add_with_gradient_to(mxnet::ext::CustomOp& op) {
-    return add_to(op).setBackward(backward, "cpu");
+};
+
+// One that has a gradient, for which MXNet keeps all its inputs and outputs.
+template <const char* kName, Count kInputs, int kOutputs, Shapes kShapes, Compute kForward,
+          Compute kBackward>
+struct Differentiable : Operator<kName, kInputs, kOutputs, kShapes, kForward> {
+  static MXReturnValue backward(const Attributes& attributes, Tensors* inputs, Tensors* outputs,
+                                const OpResource& resource) {
+    return guarded(kName, [&] { kBackward(attributes, inputs, outputs, resource); });
+  }
+  static mxnet::ext::CustomOp& add() {
+    return Operator<kName, kInputs, kOutputs, kShapes, kForward>::add().setBackward(backward,
+                                                                                    "cpu");
   }
 };
 
 int level_inputs(const Attributes& attributes) { return Level(attributes).inputs(); }
 int collect_inputs(const Attributes& attributes) { return Collect(attributes).inputs(); }
-int statistics_inputs(const Attributes& attributes) { return 1 + 2 * maps_of(attributes); }
-int normalize_inputs(const Attributes& attributes) { return 2 + 2 * maps_of(attributes); }
+int normalize_inputs(const Attributes& attributes) { return Normalize(attributes).inputs(); }
+int average_inputs(const Attributes& attributes) { return 1 + 2 * maps_of(attributes); }
 
 MXReturnValue moving_averages(const Attributes& attributes, std::vector<int>* inputs) {
-  return guarded("dsonas_statistics", [&] {
-    for (int i = 1; i < statistics_inputs(attributes); ++i) inputs->push_back(i);
+  return guarded("dsonas_average", [&] {
+    for (int i = 1; i < average_inputs(attributes); ++i) inputs->push_back(i);
   });
 }
 
 constexpr char kLevel[] = "dsonas_level";
 constexpr char kCollect[] = "dsonas_collect";
-constexpr char kStatistics[] = "dsonas_statistics";
 constexpr char kNormalize[] = "dsonas_normalize";
+constexpr char kAverage[] = "dsonas_average";
 
-typedef Operator<kLevel, level_inputs, level_shapes, level_forward, level_backward> LevelOp;
-typedef Operator<kCollect, collect_inputs, collect_shapes, collect_forward, collect_backward>
+typedef Differentiable<kLevel, level_inputs, 2, level_shapes, level_forward, level_backward>
+    LevelOp;
+typedef Differentiable<kCollect, collect_inputs, 1, collect_shapes, collect_forward,
+                       collect_backward>
     CollectOp;
-typedef Operator<kStatistics, statistics_inputs, statistics_shapes, statistics_forward,
-                 statistics_backward>
-    StatisticsOp;
-typedef Operator<kNormalize, normalize_inputs, normalize_shapes, normalize_forward,
-                 normalize_backward>
+typedef Differentiable<kNormalize, normalize_inputs, 2, normalize_shapes, normalize_forward,
+                       normalize_backward>
     NormalizeOp;
-
-mxnet::ext::CustomOp& register_operator(const char* name) {
-  return mxnet::ext::Registry<mxnet::ext::CustomOp>::get()->add(name);
-}
+typedef Operator<kAverage, average_inputs, 1, average_shapes, average_forward> AverageOp;
 
 const bool registered = [] {
-  LevelOp::add_with_gradient_to(register_operator(kLevel));
-  CollectOp::add_with_gradient_to(register_operator(kCollect));
-  // Without a gradient, or the backward pass would keep the maps that statistics were taken of.
-  StatisticsOp::add_to(register_operator(kStatistics)).setMutateInputs(moving_averages);
-  NormalizeOp::add_with_gradient_to(register_operator(kNormalize));
+  LevelOp::add();
+  CollectOp::add();
+  NormalizeOp::add();
+  AverageOp::add().setMutateInputs(moving_averages);
   return true;
 }();
 
 }  // namespace
+
+// The largest piece of memory that an operator asked for at once so far.
+extern "C" long long dsonas_workspace_bytes() { return largest_workspace; }
 
 MXReturnValue initialize(int version) {
   if (version >= 10700 && registered) return mxnet::ext::MX_SUCCESS;

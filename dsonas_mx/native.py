@@ -8,6 +8,7 @@ used: the same function, slower. ``DSONAS_MX_NATIVE=0`` in the environment leave
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import os
 import platform
@@ -79,6 +80,16 @@ def load() -> bool:
 def available() -> bool:
     """Whether `load` would find (or has found) the operators."""
     return _loaded if _loaded is not None else _is_wanted() and _find() is not None
+
+
+def workspace_megabytes() -> float:
+    """The largest piece of memory that one operator worked in so far; no executor reports it."""
+    path = _find() if load() else None
+    if path is None:
+        return 0.0
+    count = ctypes.CDLL(str(path)).dsonas_workspace_bytes
+    count.restype = ctypes.c_longlong
+    return count() / 2**20
 
 
 def _load() -> bool:

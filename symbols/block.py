@@ -6,7 +6,7 @@ from itertools import groupby
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 from dsonas_mx.architecture import Architecture
-from dsonas_mx.graph import native_gradients
+from dsonas_mx.graph import NativeTracing, native_tracing
 from dsonas_mx.space import INPUT, OUTPUT
 
 from .operations import (
@@ -130,8 +130,9 @@ class Block(Layer):
             shortcut = conv_bn_relu(F, x, p, "shortcut", self._channels, 1, self._fix)
         if not self._levels:
             return shortcut
-        if native_gradients(F) is not None:
-            return self._native(F, x, lambdas, p) + shortcut
+        tracing = native_tracing(F)
+        if tracing is not None:
+            return self._native(F, x, lambdas, p, tracing) + shortcut
         return self._plain(F, x, lambdas, p) + shortcut
 
     def _plain(self, F: Any, x: Map, lambdas: Optional[Map], p: Parameters) -> Map:
@@ -172,9 +173,10 @@ class Block(Layer):
                 sums += [F.add_n(*summands) if len(summands) > 1 else summands[0]] * len(group)
         return sums
 
-    def _native(self, F: Any, x: Map, lambdas: Optional[Map], p: Parameters) -> Map:
+    def _native(
+        self, F: Any, x: Map, lambdas: Optional[Map], p: Parameters, tracing: NativeTracing
+    ) -> Map:
         """With the project's own operators: the same function, in training on the CPU."""
-        gradients = native_gradients(F)
         weighted = lambdas is not None
         stacks, counts, numbers = [x], [1], {INPUT: 0}
         collected = []
@@ -189,18 +191,21 @@ class Block(Layer):
                 for node in level.nodes
                 for weight in operation_weights(node.name, node.operation)
             ]
-            stack = F.dsonas_level(
+            names = [f"{node.name}_bn" for node in level.nodes]
+            stack, statistics = F.dsonas_level(
                 *([_part(F, lambdas, level.lambdas)] if scaled else []),
                 *stacks,
                 *weights,
+                *affine_parameters(p, names),
                 operations=",".join(node.operation for node in level.nodes),
                 maps=",".join(map(str, counts)),
                 edges=edges,
                 scaled=int(scaled),
-                gradients=gradients,
+                eps=BN_EPSILON,
+                fix_gamma=int(self._fix),
+                gradients=tracing.gradients,
             )
-            names = [f"{node.name}_bn" for node in level.nodes]
-            stack = native_batch_norm_relu(F, stack, p, names, self._fix)
+            tracing.also(moving_averages(F, statistics, p, names))
             if level.outputs:
                 weight = p["output_weight"]
                 stop = column + len(level.outputs) * self._channels
@@ -215,7 +220,7 @@ class Block(Layer):
                         maps=len(level.nodes),
                         select=" ".join(str(order.index(node)) for node in level.outputs),
                         scaled=int(weighted),
-                        gradients=gradients,
+                        gradients=tracing.gradients,
                     )
                 )
             for node in level.nodes:
@@ -223,25 +228,26 @@ class Block(Layer):
             stacks.append(stack)
             counts.append(len(level.nodes))
         x = F.add_n(*collected) if len(collected) > 1 else collected[0]
-        return native_batch_norm_relu(F, x, p, ["output_bn"], self._fix_output)
+        names = ["output_bn"]
+        x, statistics = F.dsonas_normalize(
+            x, *affine_parameters(p, names), eps=BN_EPSILON, fix_gamma=int(self._fix_output)
+        )
+        tracing.also(moving_averages(F, statistics, p, names))
+        return x
 
 
-def native_batch_norm_relu(
-    F: Any, x: Map, p: Parameters, names: Sequence[str], fix_gamma: bool
-) -> Map:
-    """BN and ReLU of a stack of maps, each with parameters of its own, in one operator.
+def affine_parameters(p: Parameters, names: Sequence[str]) -> List[Map]:
+    """Scale and shift of each BN of a stack of maps."""
+    return [p[f"{name}_{part}"] for name in names for part in ("gamma", "beta")]
 
-    The statistics are an operator of their own, so that a recomputed graph does not move the
-    moving averages twice; the gradient of `dsonas_normalize` is that of the whole BN.
+
+def moving_averages(F: Any, statistics: Map, p: Parameters, names: Sequence[str]) -> Map:
+    """Moves the averages of a stack's BNs.
+
+    An operator of its own, so that a recomputed graph does not move them twice.
     """
     moving = [p[f"{name}_running_{part}"] for name in names for part in ("mean", "var")]
-    affine = [p[f"{name}_{part}"] for name in names for part in ("gamma", "beta")]
-    statistics = F.dsonas_statistics(
-        x, *moving, maps=len(names), eps=BN_EPSILON, momentum=BN_MOMENTUM
-    )
-    return F.dsonas_normalize(
-        x, F.BlockGrad(statistics), *affine, maps=len(names), fix_gamma=int(fix_gamma)
-    )
+    return F.dsonas_average(statistics, *moving, maps=len(names), momentum=BN_MOMENTUM)
 
 
 class Reduction(Layer):

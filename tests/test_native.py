@@ -18,6 +18,7 @@ if shutil.which("g++"):
 pytestmark = pytest.mark.skipif(not native.load(), reason="the operators are not built")
 
 nd = mx.nd
+EPS = 1e-3
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -31,6 +32,8 @@ def gradients(function, inputs, out_gradient):
         array.attach_grad()
     with mx.autograd.record():
         output = function(*inputs)
+        if isinstance(output, list):  # with statistics behind it
+            output = output[0]
     output.backward(out_gradient)
     return [output.asnumpy(), *(array.grad.asnumpy() for array in inputs)]
 
@@ -38,9 +41,11 @@ def gradients(function, inputs, out_gradient):
 class Level:
     """One level: its attributes, some inputs, and the same function in MXNet's operators."""
 
-    def __init__(self, batch, channels, size, operations, maps, edges, scaled=True, seed=0):
+    def __init__(
+        self, batch, channels, size, operations, maps, edges, scaled=True, fix_gamma=True, seed=0
+    ):
         random = np.random.RandomState(seed)
-        self.channels, self.maps, self.scaled = channels, maps, scaled
+        self.channels, self.maps, self.scaled, self.fix_gamma = channels, maps, scaled, fix_gamma
         self.operations = operations.split(",")
         self.edges = [[int(source) for source in part.split()] for part in edges.split(";")]
         self.attributes = {
@@ -48,6 +53,8 @@ class Level:
             "maps": ",".join(map(str, maps)),
             "edges": edges,
             "scaled": int(scaled),
+            "fix_gamma": int(fix_gamma),
+            "eps": EPS,
         }
         shapes = [(sum(map(len, self.edges)),)] if scaled else []
         shapes += [(batch, count * channels, *size) for count in maps]
@@ -55,7 +62,10 @@ class Level:
             if name.startswith("sep"):
                 k = int(name[3])
                 shapes += [(channels, 1, k, k), (channels, channels, 1, 1)]
+        shapes += 2 * len(self.operations) * [(channels,)]
         self.inputs = [nd.array(random.randn(*shape)) for shape in shapes]
+        if not fix_gamma:
+            self.inputs[-2][0] = 0  # a gamma that tells nothing of what it scales
         for i in range(scaled, scaled + len(maps)):
             self.inputs[i] = nd.relu(self.inputs[i])  # as in the block: zeros tie in max pooling
         self.out_gradient = nd.array(random.randn(batch, len(self.operations) * channels, *size))
@@ -95,18 +105,25 @@ class Level:
             else:
                 x = nd.Pooling(total, kernel=(3, 3), pad=(1, 1), pool_type=name)
             outputs.append(x)
+        for t, x in enumerate(outputs):
+            gamma, beta = inputs[2 * t : 2 * t + 2]
+            moving = nd.zeros(self.channels), nd.ones(self.channels)
+            outputs[t] = nd.relu(
+                nd.BatchNorm(x, gamma, beta, *moving, eps=EPS, fix_gamma=self.fix_gamma)
+            )
         return nd.concat(*outputs, dim=1)
 
 
 LEVELS = [
     Level(3, 5, (6, 7), "sep3,sep5,max,avg", [1, 2], "0 1 2;0 2;1 2;0"),
     Level(2, 48, (32, 32), "sep3,sep5,max,avg", [1, 4], ";".join(["0 1 2 3 4"] * 4)),
+    Level(3, 5, (6, 7), "sep3,sep5,max,avg", [1, 2], "0 1 2;0 2;1 2;0", fix_gamma=False),
     Level(3, 17, (8, 8), "max", [1, 2], "0 2"),
     Level(1, 4, (9, 17), "avg", [2], "1", scaled=False),
-    Level(2, 28, (56, 56), "sep7,sep3", [1, 3], "0 1 2 3;1 3"),
+    Level(2, 28, (56, 56), "sep7,sep3", [1, 3], "0 1 2 3;1 3", fix_gamma=False),
     Level(3, 40, (7, 7), "sep7,sep3,sep5,max,avg", [1, 5], ";".join(["0 1 2 3 4 5"] * 5)),
     Level(33, 33, (14, 14), "sep5,max", [1, 1, 1], "0 1 2;2", scaled=False),
-    Level(2, 3, (1, 1), "sep7,sep3,max", [1], "0;0;0"),
+    Level(9, 3, (1, 1), "sep7,sep3,max", [2], "0 1;1 0;0 1"),
 ]
 
 
@@ -135,14 +152,16 @@ def test_maximum_gradient_goes_to_the_first_of_equals():
     random = np.random.RandomState(3)
     stack = nd.array(np.maximum(random.randint(-3, 3, (2, 6, 11, 13)), 0))
     out_gradient = nd.array(random.randint(-9, 9, stack.shape))
-    ours = gradients(
-        lambda x: nd.dsonas_level(x, operations="max", maps="1", edges="0", scaled=0),
-        [stack],
-        out_gradient,
-    )
-    theirs = gradients(lambda x: nd.Pooling(x, kernel=(3, 3), pad=(1, 1)), [stack], out_gradient)
-    for a, b in zip(ours, theirs):
-        np.testing.assert_array_equal(a, b)
+    affine = [nd.ones(6), nd.zeros(6)]
+
+    def plain(x):
+        x = nd.Pooling(x, kernel=(3, 3), pad=(1, 1))
+        return nd.relu(nd.BatchNorm(x, *affine, nd.zeros(6), nd.ones(6), eps=EPS))
+
+    attributes = {"operations": "max", "maps": "1", "edges": "0", "scaled": 0, "eps": EPS}
+    ours = gradients(lambda x: nd.dsonas_level(x, *affine, **attributes), [stack], out_gradient)
+    for a, b in zip(ours, gradients(plain, [stack], out_gradient)):
+        close(a, b)
 
 
 @pytest.mark.parametrize("size", [(6, 7), (16, 16), (32, 32)], ids=str)
@@ -205,15 +224,10 @@ def test_batch_normalisation(shape, relu, fix_gamma):
     out_gradient = nd.array(random.randn(*x.shape))
 
     def ours(x, *affine):
-        statistics = nd.dsonas_statistics(x, *moving, maps=maps, eps=2e-5, momentum=0.8)
-        return nd.dsonas_normalize(
-            x,
-            nd.BlockGrad(statistics),
-            *affine,
-            maps=maps,
-            fix_gamma=int(fix_gamma),
-            relu=int(relu),
-        )
+        attributes = {"maps": maps, "eps": 2e-5, "fix_gamma": int(fix_gamma), "relu": int(relu)}
+        y, statistics = nd.dsonas_normalize(x, *affine, **attributes)
+        nd.dsonas_average(statistics, *moving, maps=maps, momentum=0.8)
+        return y
 
     def theirs(x, *affine):
         y = nd.BatchNorm(
@@ -236,47 +250,60 @@ def test_batch_normalisation(shape, relu, fix_gamma):
 
 def test_statistics_are_exact_far_from_zero():
     x = 1000 + np.random.RandomState(6).randn(8, 4, 9, 9).astype("float32")
-    moving = [nd.zeros(4), nd.ones(4)]
-    mean, inverse = nd.dsonas_statistics(nd.array(x), *moving, eps=0).asnumpy()
+    mean, variance = nd.dsonas_normalize(nd.array(x), nd.ones(4), nd.zeros(4))[1].asnumpy()
     exact = x.astype("float64")
     np.testing.assert_allclose(mean, exact.mean(axis=(0, 2, 3)), rtol=1e-7)
-    np.testing.assert_allclose(inverse, exact.std(axis=(0, 2, 3)) ** -1, rtol=1e-5)
+    np.testing.assert_allclose(variance, exact.var(axis=(0, 2, 3)), rtol=1e-5)
 
 
-def small_block(mirrored=False):
+def test_levels_and_stacks_have_the_same_statistics():
+    """A single pixel is its own maximum, so here the maps before normalisation are known."""
+    x = nd.array(np.random.RandomState(10).randn(40, 3, 1, 1))
+    affine = [nd.ones(3), nd.zeros(3)]
+    level = nd.dsonas_level(x, *affine, operations="max", maps="1", edges="0", scaled=0)
+    for ours, theirs in zip(level, nd.dsonas_normalize(x, *affine)):
+        np.testing.assert_array_equal(ours.asnumpy(), theirs.asnumpy())
+
+
+def small_block(mirrored=False, fix_gamma=0):
     """Two levels and their output, as a symbol with all shapes."""
 
     def node(symbol):
         symbol._set_attr(**({"__force_mirroring__": "True"} if mirrored else {}))
         return symbol
 
-    def normalized(x, name):
-        pairs = {
-            kind: [mx.sym.Variable(f"{name}_{kind}{i}", shape=(8,)) for i in range(4)]
-            for kind in ("moving", "affine")
-        }
-        statistics = mx.sym.dsonas_statistics(x, *pairs["moving"], maps=2, eps=1e-3)
-        return node(
-            mx.sym.dsonas_normalize(
-                x, mx.sym.BlockGrad(statistics), *pairs["affine"], maps=2, fix_gamma=0, name=name
-            )
-        )
+    def pairs(kind, shape=(8,)):
+        return [mx.sym.Variable(f"{kind}{i}", shape=shape) for i in range(4)]
 
     def level(stacks, maps, edges, name):
         shapes = [(8, 1, 3, 3), (8, 8, 1, 1)]
         weights = [mx.sym.Variable(f"{name}_w{i}", shape=s) for i, s in enumerate(shapes)]
         lambdas = mx.sym.Variable(f"{name}_lambdas", shape=(len(edges.replace(";", " ").split()),))
-        return node(
+        stack, statistics = node(
             mx.sym.dsonas_level(
-                lambdas, *stacks, *weights, operations="sep3,max", maps=maps, edges=edges, name=name
+                lambdas,
+                *stacks,
+                *weights,
+                *pairs(f"{name}_affine"),
+                operations="sep3,max",
+                maps=maps,
+                edges=edges,
+                fix_gamma=fix_gamma,
+                name=name,
             )
         )
+        moved = mx.sym.dsonas_average(statistics, *pairs(f"{name}_moving"), maps=2)
+        return stack, mx.sym.BlockGrad(moved)
 
     x = mx.sym.Variable("x", shape=(18, 8, 10, 10))
-    first = normalized(level([x], "1", "0;0", "level1"), "bn1")
-    second = normalized(level([x, first], "1,2", "0 1 2;0 2", "level2"), "bn2")
+    first, moved_first = level([x], "1", "0;0", "level1")
+    second, moved_second = level([x, first], "1,2", "0 1 2;0 2", "level2")
     weight = mx.sym.Variable("weight", shape=(8, 16, 1, 1))
-    return mx.sym.dsonas_collect(second, weight, maps=2, scaled=0)
+    collected = mx.sym.dsonas_collect(second, weight, maps=2, scaled=0)
+    y = node(
+        mx.sym.dsonas_normalize(collected, *pairs("output", (4,)), maps=2, fix_gamma=fix_gamma)
+    )[0]
+    return mx.sym.Group([y, moved_first, moved_second])
 
 
 def run_block(symbol):
@@ -288,13 +315,15 @@ def run_block(symbol):
             arrays[name][:] = random.rand(*arrays[name].shape) + 0.1
     out_gradient = nd.array(random.randn(*symbol.infer_shape()[1][0]))
     executor.forward(is_train=True)
-    executor.backward(out_gradient)
+    executor.backward([out_gradient, nd.ones(1), nd.ones(1)])
+    mx.nd.waitall()  # the engine does not track moving averages
     found = {"output": executor.outputs[0], **executor.grad_dict, **executor.aux_dict}
     return {name: array.asnumpy() for name, array in found.items()}
 
 
-def test_recomputing_changes_no_bit():
-    plain, mirrored = run_block(small_block()), run_block(small_block(mirrored=True))
+@pytest.mark.parametrize("fix_gamma", [0, 1])
+def test_recomputing_changes_no_bit(fix_gamma):
+    plain, mirrored = (run_block(small_block(mirrored, fix_gamma)) for mirrored in (False, True))
     assert plain.keys() == mirrored.keys()
     for name in plain:
         np.testing.assert_array_equal(plain[name], mirrored[name], err_msg=name)
@@ -305,13 +334,15 @@ def test_executor_sums_the_gradients_of_all_consumers(consumers):
     x = np.random.RandomState(8).randn(2, 3, 7, 7)
 
     def function(F, x):
+        affine = 2 * [F.ones((3,)), F.zeros((3,))]
+        attributes = {"maps": "1", "edges": "0;0", "scaled": 0}
         levels = [
-            F.dsonas_level(x * (1 + i // 2), operations="max,avg", maps="1", edges="0;0", scaled=0)
+            F.dsonas_level(x * (1 + i // 2), *affine, operations="max,avg", **attributes)
             if i % 2
-            else F.dsonas_level(x, operations="avg,max", maps="1", edges="0;0", scaled=0)
+            else F.dsonas_level(x, *affine, operations="avg,max", **attributes)
             for i in range(consumers)
         ]
-        return F.add_n(*levels)
+        return F.add_n(*(level[0] for level in levels))
 
     out_gradient = nd.array(np.random.RandomState(9).randn(2, 6, 7, 7))
     executor = function(mx.sym, mx.sym.Variable("x")).simple_bind(mx.cpu(), x=x.shape)
@@ -357,6 +388,9 @@ def test_bits_do_not_depend_on_threads_or_mkldnn():
     assert len(found) == 1
 
 
+AFFINE = nd.ones(4), nd.zeros(4)
+
+
 @pytest.mark.parametrize(
     "change, message",
     [
@@ -370,14 +404,28 @@ def test_bits_do_not_depend_on_threads_or_mkldnn():
 def test_errors_name_the_attribute(change, message):
     attributes = {"operations": "avg", "maps": "1", "edges": "0", "scaled": 0, **change}
     with pytest.raises(mx.MXNetError, match=message):
-        nd.dsonas_level(nd.zeros((1, 4, 5, 5)), **attributes).wait_to_read()
+        nd.dsonas_level(nd.zeros((1, 4, 5, 5)), *AFFINE, **attributes)[0].wait_to_read()
 
 
 def test_other_types_are_refused():
     with pytest.raises(mx.MXNetError, match="float32"):
         nd.dsonas_level(
-            nd.zeros((1, 4, 5, 5), dtype="float64"), operations="avg", maps="1", edges="0", scaled=0
-        ).wait_to_read()
+            nd.zeros((1, 4, 5, 5), dtype="float64"),
+            *AFFINE,
+            operations="avg",
+            maps="1",
+            edges="0",
+            scaled=0,
+        )[0].wait_to_read()
+
+
+def test_the_largest_workspace_is_known(monkeypatch):
+    level = LEVELS[1]
+    level.native(*level.inputs)[0].wait_to_read()
+    channels, pixels = 48, 32 * 32
+    assert native.workspace_megabytes() > 2 * 4 * channels * pixels / 2**20
+    monkeypatch.setattr(native, "load", lambda: False)
+    assert native.workspace_megabytes() == 0
 
 
 def test_nothing_is_loaded_when_switched_off(monkeypatch):

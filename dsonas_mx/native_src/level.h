@@ -1,4 +1,5 @@
-// dsonas_level: the operations of a level on the weighted sums of their sources.
+// dsonas_level: the operations of a level on the weighted sums of their sources, normalised, and
+// ReLU. What lies between sums and output is never kept: the backward pass computes it again.
 #ifndef DSONAS_MX_NATIVE_LEVEL_H_
 #define DSONAS_MX_NATIVE_LEVEL_H_
 
@@ -11,6 +12,7 @@
 #include <utility>
 #include <vector>
 
+#include "batch_norm.h"
 #include "mixing.h"
 #include "operands.h"
 #include "planes.h"
@@ -33,11 +35,12 @@ struct Level {
   std::vector<std::vector<std::pair<int, int>>> users;   // source -> (operation, edge)s
   bool scaled;
   Gradients gradients;
+  BatchNorm norm;
   int edges = 0, separables = 0, reach = 1;
 
   explicit Level(const Attributes& attributes)
       : maps(numbers(attribute(attributes, "maps"), ',')),
-        scaled(flag(attributes, "scaled", "1")), gradients(attributes) {
+        scaled(flag(attributes, "scaled", "1")), gradients(attributes), norm(attributes) {
     for (size_t k = 0; k < maps.size(); ++k)
       for (int m = 0; m < maps[k]; ++m) places.emplace_back(k, m);
     users.resize(places.size());
@@ -52,7 +55,9 @@ struct Level {
   int stacks() const { return static_cast<int>(maps.size()); }
   int first_stack() const { return scaled ? 1 : 0; }
   int first_weight() const { return first_stack() + stacks(); }
-  int inputs() const { return first_weight() + 2 * separables; }
+  int first_affine() const { return first_weight() + 2 * separables; }
+  int count() const { return static_cast<int>(operations.size()); }
+  int inputs() const { return first_affine() + 2 * count(); }
 
  private:
   void add(const std::string& name, const std::vector<int>& sources) {
@@ -110,142 +115,187 @@ struct LevelData {
     return stacks[level.places[source].first] + offset(source, image, channel);
   }
 
-  // The weighted sums of one channel for the operations with a place in `sums`.
+  // The weighted sums of one channel for each operation.
   void add_sources(int image, int channel, const float** planes, float* const* sums) const {
     constexpr int kBlock = 512;
-    const int count = static_cast<int>(level.operations.size());
     const float** plane = planes;
     for (const Operation& op : level.operations)
       for (int j : op.sources) *plane++ = source(j, image, channel);
     for (int x = 0; x < maps.pixels; x += kBlock)
-      for (int t = 0; t < count; ++t) {
+      for (int t = 0; t < level.count(); ++t) {
         const Operation& op = level.operations[t];
-        if (sums[t])
-          add_planes(planes + op.first_edge, lambdas.data() + op.first_edge,
-                     static_cast<int>(op.sources.size()), x, std::min(maps.pixels, x + kBlock),
-                     sums[t]);
+        add_planes(planes + op.first_edge, lambdas.data() + op.first_edge,
+                   static_cast<int>(op.sources.size()), x, std::min(maps.pixels, x + kBlock),
+                   sums[t]);
       }
   }
 };
 
-// One thread's memory for the forward pass.
-struct LevelForward {
+// A map of one image, channel by channel, or a plane that its channels use in turn.
+struct Planes {
+  float* first;
+  size_t step;
+  float* operator[](int channel) const { return first + channel * step; }
+};
+
+Planes whole_map(const Maps& maps, const Bordered& in, Arena* arena) {
+  return {arena->floats(maps.image + in.dense_size()), static_cast<size_t>(maps.pixels)};
+}
+
+Planes one_plane(const Bordered& in, Arena* arena) { return {arena->floats(in.dense_size()), 0}; }
+
+// One thread's memory for the maps of an image.
+struct LevelScratch {
   float *plane, *bordered, *walled, *panel;
-  std::vector<float*> sums, mixed;  // a plane for each operation, a map for each separable one
+  std::vector<Planes> sums;   // of each operation
+  std::vector<Planes> mixed;  // depthwise outputs of the separable ones
   std::vector<const float*> planes;
 
-  LevelForward(const LevelData& level, const Bordered& in, Arena* arena)
+  LevelScratch(const LevelData& level, const Bordered& in, bool keeps_sums, Arena* arena)
       : plane(arena->floats(in.dense_size())), bordered(arena->floats(in.size())),
-        walled(arena->floats(in.size())),
-        panel(arena->floats(level.maps.channels * kTileColumns)),
+        walled(arena->floats(in.size())), panel(arena->floats(level.maps.channels * kTileColumns)),
         planes(level.level.edges) {
     for (const Operation& op : level.level.operations) {
-      sums.push_back(arena->floats(in.dense_size()));
-      if (op.kind == Operation::kSeparable)
-        mixed.push_back(arena->floats(level.maps.image + in.dense_size()));
+      const bool separable = op.kind == Operation::kSeparable;
+      sums.push_back(separable && keeps_sums ? whole_map(level.maps, in, arena)
+                                             : one_plane(in, arena));
+      if (separable) mixed.push_back(whole_map(level.maps, in, arena));
     }
   }
 
   void prepare(const Bordered& in) {
     std::fill(bordered, bordered + in.size(), 0.f);
     std::fill(walled, walled + in.size(), kWall);
-    for (float* sum : sums) std::fill(sum, sum + in.dense_size(), 0.f);
   }
 };
 
-void level_forward_image(const LevelData& level, const Bordered& in, int image, LevelForward* my,
-                         float* out) {
+// Computes the maps of an image before normalisation and hands them to `use`, always the same
+// bits: the planes of pooling operations as use.pooled(t, channel, plane), those of a separable one
+// at use.map(t) as use.separable(t, map).
+template <class Use>
+void level_maps(const LevelData& level, const Bordered& in, int image, LevelScratch* my, Use use) {
   const Maps& maps = level.maps;
   const auto& operations = level.level.operations;
-  const int count = static_cast<int>(operations.size());
+  const int count = level.level.count();
+  std::vector<float*> sums(count);
   for (int c = 0; c < maps.channels; ++c) {
-    level.add_sources(image, c, my->planes.data(), my->sums.data());
+    for (int t = 0; t < count; ++t) sums[t] = my->sums[t][c];
+    level.add_sources(image, c, my->planes.data(), sums.data());
     for (int t = 0; t < count; ++t) {
       const Operation& op = operations[t];
-      float* to = out + t * maps.image + static_cast<size_t>(c) * maps.pixels;
-      if (op.kind == Operation::kSeparable) {
-        enclose(my->sums[t], in, 0.f, my->bordered);
-        correlate(op.size, my->bordered, in,
-                  level.depthwise[op.weight] + c * op.size * op.size,
-                  my->mixed[op.weight] + static_cast<size_t>(c) * maps.pixels);
-      } else if (op.kind == Operation::kAverage) {
-        enclose(my->sums[t], in, 0.f, my->bordered);
-        correlate(3, my->bordered, in, kNinths, my->plane);
-        std::memcpy(to, my->plane, maps.pixels * sizeof(float));
-      } else {
-        enclose(my->sums[t], in, kWall, my->walled);
+      if (op.kind == Operation::kMaximum) {
+        enclose(sums[t], in, kWall, my->walled);
         FOR_LANES(in, (maximum_plane<N>(my->walled, in, my->plane)));
-        std::memcpy(to, my->plane, maps.pixels * sizeof(float));
+        use.pooled(t, c, my->plane);
+        continue;
+      }
+      enclose(sums[t], in, 0.f, my->bordered);
+      if (op.kind == Operation::kAverage) {
+        correlate(3, my->bordered, in, kNinths, my->plane);
+        use.pooled(t, c, my->plane);
+      } else {
+        correlate(op.size, my->bordered, in, level.depthwise[op.weight] + c * op.size * op.size,
+                  my->mixed[op.weight][c]);
       }
     }
   }
-  for (int t = 0; t < count; ++t)
-    if (operations[t].kind == Operation::kSeparable)
-      multiply<false>(level.pointwise[operations[t].weight], maps.channels, maps.channels,
-                      maps.channels, my->mixed[operations[t].weight], maps.pixels,
-                      out + t * maps.image, maps.pixels, maps.pixels, my->panel);
+  for (int t = 0; t < count; ++t) {
+    const Operation& op = operations[t];
+    if (op.kind != Operation::kSeparable) continue;
+    float* map = use.map(t);
+    multiply<false>(level.pointwise[op.weight], maps.channels, maps.channels, maps.channels,
+                    my->mixed[op.weight][0], maps.pixels, map, maps.pixels, maps.pixels, my->panel);
+    use.separable(t, map);
+  }
 }
+
+// Takes an image's maps into the output, and their moments while they are in the cache.
+struct MapsToOutput {
+  const Maps& maps;
+  float* out;
+  Moments* moments;  // of each channel
+
+  void pooled(int t, int channel, const float* plane) const {
+    const int c = t * maps.channels + channel;
+    std::memcpy(out + static_cast<size_t>(c) * maps.pixels, plane, maps.pixels * sizeof(float));
+    moments[c] = plane_moments(plane, maps.pixels);
+  }
+  float* map(int t) const { return out + t * maps.image; }
+  void separable(int t, const float* map) const {
+    for (int c = 0; c < maps.channels; ++c)
+      moments[t * maps.channels + c] =
+          plane_moments(map + static_cast<size_t>(c) * maps.pixels, maps.pixels);
+  }
+};
 
 void level_forward(const Attributes& attributes, Tensors* inputs, Tensors* outputs,
                    const OpResource& resource) {
   const Level plan(attributes);
-  const int count = static_cast<int>(plan.operations.size());
-  const LevelData level(plan, Maps((*outputs)[0], count), inputs->data());
+  const LevelData level(plan, Maps((*outputs)[0], plan.count()), inputs->data());
   const Maps& maps = level.maps;
   const Bordered in(maps.height, maps.width, plan.reach);
-  const int threads = threads_for(maps.batch);
-  std::vector<LevelForward> scratch;
+  const int threads = threads_for(maps.batch), channels = plan.count() * maps.channels;
+  std::vector<LevelScratch> scratch;
+  Moments* moments;  // of each channel of each image
   allocate(resource, [&](Arena* arena) {
     scratch.clear();
-    for (int i = 0; i < threads; ++i) scratch.emplace_back(level, in, arena);
+    for (int i = 0; i < threads; ++i) scratch.emplace_back(level, in, false, arena);
+    moments = arena->items<Moments>(static_cast<size_t>(maps.batch) * channels);
   });
   float* out = data((*outputs)[0]);
+  const Statistics statistics = {data((*outputs)[1]), channels};
+  const Pairs parameters = {*inputs, plan.first_affine(), maps.channels};
+  std::vector<Affine> affine(channels);
 #pragma omp parallel num_threads(threads)
   {
-    LevelForward* my = &scratch[omp_get_thread_num()];
+    LevelScratch* my = &scratch[omp_get_thread_num()];
     my->prepare(in);
 #pragma omp for schedule(dynamic)
     for (int b = 0; b < maps.batch; ++b)
-      level_forward_image(level, in, b, my, out + b * (maps.image * count));
+      level_maps(level, in, b, my,
+                 MapsToOutput{maps, out + b * (maps.image * plan.count()),
+                              moments + static_cast<size_t>(b) * channels});
+#pragma omp for schedule(static)
+    for (int c = 0; c < channels; ++c) {
+      Moments all = {};
+      for (int b = 0; b < maps.batch; ++b)
+        all.join(moments[static_cast<size_t>(b) * channels + c]);
+      statistics.set(c, all);
+      affine[c] = Affine(plan.norm, statistics, parameters, c);
+    }
+    // Backwards, since the last images may still be in the cache.
+#pragma omp for schedule(dynamic)
+    for (int b = maps.batch - 1; b >= 0; --b)
+      for (int c = 0; c < channels; ++c) {
+        float* plane = out + (static_cast<size_t>(b) * channels + c) * maps.pixels;
+        for_pixels(maps.pixels, Normalized<true>{affine[c], plane, plane});
+      }
   }
 }
 
 // One thread's memory for the backward pass.
 struct LevelBackward {
-  float *plane, *bordered, *walled, *gradient, *choice, *panel, *turned;
-  std::vector<float*> sums;       // kept whole where they are needed again
-  std::vector<float*> mixed;      // the depthwise output, then its gradient
-  std::vector<float*> gradients;  // of one channel's sums
+  LevelScratch forward;
+  float *gradient, *choice, *turned;
+  float* map;                     // of one separable operation, then its gradient
+  std::vector<Planes> gradients;  // of the sums; pooling ones' are computed for all channels first
   std::vector<float*> dots;       // kLanes partial sums for each edge
-  std::vector<const float*> planes;
 
   LevelBackward(const LevelData& level, const Bordered& in, const Gradients& wanted, Arena* arena)
-      : plane(arena->floats(in.dense_size())), bordered(arena->floats(in.size())),
-        walled(arena->floats(in.size())), gradient(arena->floats(in.size())),
+      : forward(level, in, wanted.weights, arena), gradient(arena->floats(in.size())),
         choice(arena->floats(in.size())),
-        panel(arena->floats(level.maps.channels * kTileColumns)),
         turned(arena->floats(kPixels * product_stride(level.maps.channels))),
-        planes(level.level.edges) {
-    const size_t map = level.maps.image + in.dense_size();
-    for (const Operation& op : level.level.operations) {
-      const bool separable = op.kind == Operation::kSeparable;
-      const bool again = op.kind == Operation::kMaximum || (separable && wanted.weights);
-      sums.push_back(again ? arena->floats(map) : nullptr);
-      if (separable) mixed.push_back(arena->floats(map));
-      gradients.push_back(arena->floats(in.dense_size()));
-    }
+        map(level.level.separables ? arena->floats(level.maps.image) : nullptr) {
+    for (const Operation& op : level.level.operations)
+      gradients.push_back(op.kind == Operation::kSeparable ? one_plane(in, arena)
+                                                           : whole_map(level.maps, in, arena));
     for (int e = 0; e < level.level.edges; ++e) dots.push_back(arena->floats(kLanes));
   }
 
-  void prepare(const Bordered& in, size_t map) {
-    std::fill(bordered, bordered + in.size(), 0.f);
+  void prepare(const Bordered& in) {
+    forward.prepare(in);
     std::fill(gradient, gradient + in.size(), 0.f);
     std::fill(choice, choice + in.size(), 0.f);
-    std::fill(plane, plane + in.dense_size(), 0.f);
-    std::fill(walled, walled + in.size(), kWall);
-    for (float* sum : sums)
-      if (sum) std::fill(sum + map, sum + map + in.dense_size(), 0.f);
-    for (float* map_ : mixed) std::fill(map_ + map, map_ + map + in.dense_size(), 0.f);
   }
 };
 
@@ -298,91 +348,108 @@ struct TurnedWeights {
   }
 };
 
-// The sums and depthwise outputs that the gradients need.
-void level_recompute(const LevelData& level, const Bordered& in, const Gradients& wanted,
-                     int image, LevelBackward* my) {
-  const auto& operations = level.level.operations;
-  std::vector<float*> sums(operations.size());
-  for (int c = 0; c < level.maps.channels; ++c) {
-    const size_t at = static_cast<size_t>(c) * level.maps.pixels;
-    for (size_t t = 0; t < sums.size(); ++t) sums[t] = my->sums[t] ? my->sums[t] + at : nullptr;
-    level.add_sources(image, c, my->planes.data(), sums.data());
-    if (!wanted.weights) continue;
-    for (size_t t = 0; t < sums.size(); ++t) {
-      const Operation& op = operations[t];
-      if (op.kind != Operation::kSeparable) continue;
-      enclose(sums[t], in, 0.f, my->bordered);
-      correlate(op.size, my->bordered, in, level.depthwise[op.weight] + c * op.size * op.size,
-                my->mixed[op.weight] + at);
+// An image's sums over pixels for the gradients of normalisation, from its maps.
+struct MapsToSums {
+  const Maps& maps;
+  const Affine* affine;
+  const float* out_gradient;
+  float* space;        // for a map
+  GradientSums* sums;  // of each channel
+
+  void pooled(int t, int channel, const float* plane) const {
+    const int c = t * maps.channels + channel;
+    sums[c] = sums_by_input<true>(
+        affine[c], plane, out_gradient + static_cast<size_t>(c) * maps.pixels, maps.pixels);
+  }
+  float* map(int) const { return space; }
+  void separable(int t, const float* map) const {
+    for (int c = 0; c < maps.channels; ++c)
+      pooled(t, c, map + static_cast<size_t>(c) * maps.pixels);
+  }
+};
+
+// An image's gradients of pooling operations' sums, and of depthwise outputs in place of these.
+struct MapsToGradients {
+  const LevelData& level;
+  const TurnedWeights& weights;
+  const Bordered& in;
+  const AffineGradient* norm;
+  const float* out_gradient;
+  LevelBackward* my;
+  LevelPart* part;  // its pointwise gradients are added to, where they are wanted
+
+  // From a plane of a map to its gradient.
+  void differentiate(int t, int channel, float* plane) const {
+    const int c = t * level.maps.channels + channel, pixels = level.maps.pixels;
+    const float* gradient = out_gradient + static_cast<size_t>(c) * pixels;
+    for_pixels(pixels, InputGradient<true>{norm[c], plane, gradient, plane});
+  }
+  void pooled(int t, int channel, float* plane) const {
+    differentiate(t, channel, plane);
+    enclose(plane, in, 0.f, my->gradient);
+    float* to = my->gradients[t][channel];
+    if (level.level.operations[t].kind == Operation::kAverage) {
+      correlate(3, my->gradient, in, kNinths, to);
+    } else {  // whose sum is still enclosed
+      FOR_LANES(in, (maximum_gradient<N>(my->forward.walled, my->gradient, in, my->choice, to)));
     }
   }
-}
-
-// Gradients of one channel's sums, and of the depthwise kernels.
-void level_channel_gradients(const LevelData& level, const TurnedWeights& turned,
-                             const Bordered& in, const Gradients& wanted, int channel,
-                             const float* out_gradient, LevelBackward* my, LevelPart* part) {
-  const Maps& maps = level.maps;
-  const auto& operations = level.level.operations;
-  const size_t at = static_cast<size_t>(channel) * maps.pixels;
-  for (size_t t = 0; t < operations.size(); ++t) {
-    const Operation& op = operations[t];
-    if (op.kind == Operation::kSeparable) {
-      const int kernel = channel * op.size * op.size;
-      enclose(my->mixed[op.weight] + at, in, 0.f, my->gradient);
-      if (wanted.weights) {
-        enclose(my->sums[t] + at, in, 0.f, my->bordered);
-        add_kernel_gradient(op.size, my->bordered, my->gradient, in,
-                            part->depthwise[op.weight] + kernel);
-      }
-      correlate(op.size, my->gradient, in, turned.depthwise[op.weight] + kernel,
-                my->gradients[t]);
-      continue;
-    }
-    std::memcpy(my->plane, out_gradient + t * maps.image + at, maps.pixels * sizeof(float));
-    enclose(my->plane, in, 0.f, my->gradient);
-    if (op.kind == Operation::kAverage) {
-      correlate(3, my->gradient, in, kNinths, my->gradients[t]);
-    } else {
-      enclose(my->sums[t] + at, in, kWall, my->walled);
-      FOR_LANES(in, (maximum_gradient<N>(my->walled, my->gradient, in, my->choice,
-                                         my->gradients[t])));
-    }
+  float* map(int) const { return my->map; }
+  void separable(int t, float* map) const {
+    const int w = level.level.operations[t].weight;
+    const int channels = level.maps.channels, pixels = level.maps.pixels;
+    float* mixed = my->forward.mixed[w][0];
+    for (int c = 0; c < channels; ++c)
+      differentiate(t, c, map + static_cast<size_t>(c) * pixels);
+    if (level.level.gradients.weights)
+      add_products(map, channels, mixed, channels, pixels, part->pointwise[w],
+                   product_stride(channels), my->turned);
+    multiply<false>(weights.pointwise[w], channels, channels, channels, map, pixels, mixed, pixels,
+                    pixels, my->forward.panel);
   }
-}
+};
 
-void level_backward_image(const LevelData& level, const TurnedWeights& turned, const Bordered& in,
-                          const Gradients& wanted, int image, const float* out_gradient,
-                          LevelBackward* my, LevelPart* part, float* const* stack_gradients) {
-  const Maps& maps = level.maps;
-  const int channels = maps.channels;
-  level_recompute(level, in, wanted, image, my);
-  for (size_t t = 0; t < level.level.operations.size(); ++t) {
+// Gradients of one channel's sums of separable operations, and of the depthwise kernels.
+void level_channel_gradients(const LevelData& level, const TurnedWeights& weights,
+                             const Bordered& in, int channel, LevelBackward* my,
+                             LevelPart* part) {
+  for (int t = 0; t < level.level.count(); ++t) {
     const Operation& op = level.level.operations[t];
     if (op.kind != Operation::kSeparable) continue;
-    const float* gradient = out_gradient + t * maps.image;
-    float* mixed = my->mixed[op.weight];
-    if (wanted.weights)
-      add_products(gradient, channels, mixed, channels, maps.pixels, part->pointwise[op.weight],
-                   product_stride(channels), my->turned);
-    multiply<false>(turned.pointwise[op.weight], channels, channels, channels, gradient,
-                    maps.pixels, mixed, maps.pixels, maps.pixels, my->panel);
+    const int kernel = channel * op.size * op.size;
+    enclose(my->forward.mixed[op.weight][channel], in, 0.f, my->gradient);
+    if (level.level.gradients.weights) {
+      enclose(my->forward.sums[t][channel], in, 0.f, my->forward.bordered);
+      add_kernel_gradient(op.size, my->forward.bordered, my->gradient, in,
+                          part->depthwise[op.weight] + kernel);
+    }
+    correlate(op.size, my->gradient, in, weights.depthwise[op.weight] + kernel,
+              my->gradients[t][channel]);
   }
+}
+
+void level_backward_image(const LevelData& level, const TurnedWeights& weights, const Bordered& in,
+                          const AffineGradient* norm, int image, const float* out_gradient,
+                          LevelBackward* my, LevelPart* part, float* const* stack_gradients) {
+  const Level& plan = level.level;
+  const Maps& maps = level.maps;
+  level_maps(level, in, image, &my->forward,
+             MapsToGradients{level, weights, in, norm, out_gradient, my, part});
   for (float* dots : my->dots) std::fill(dots, dots + kLanes, 0.f);
-  std::vector<const float*> gradients(level.level.operations.size());
+  std::vector<const float*> gradients(plan.count());
   std::vector<float> lambdas(gradients.size());
   std::vector<float*> dots(gradients.size());
-  for (int c = 0; c < channels; ++c) {
-    level_channel_gradients(level, turned, in, wanted, c, out_gradient, my, part);
-    for (size_t j = 0; j < level.level.users.size(); ++j) {
+  for (int c = 0; c < maps.channels; ++c) {
+    level_channel_gradients(level, weights, in, c, my, part);
+    for (size_t j = 0; j < plan.users.size(); ++j) {
       int count = 0;
-      for (const auto& user : level.level.users[j]) {
-        gradients[count] = my->gradients[user.first];
+      for (const auto& user : plan.users[j]) {
+        gradients[count] = my->gradients[user.first][c];
         lambdas[count] = level.lambdas[user.second];
         dots[count++] = my->dots[user.second];
       }
-      float* out = stack_gradients[level.level.places[j].first] + level.offset(j, image, c);
-      if (level.level.scaled && wanted.lambdas)
+      float* out = stack_gradients[plan.places[j].first] + level.offset(j, image, c);
+      if (plan.scaled && plan.gradients.lambdas)
         distribute<true>(count, gradients.data(), lambdas.data(), level.source(j, image, c),
                          maps.pixels, out, dots.data());
       else
@@ -390,40 +457,77 @@ void level_backward_image(const LevelData& level, const TurnedWeights& turned, c
                           dots.data());
     }
   }
-  for (int e = 0; e < level.level.edges; ++e)
+  for (int e = 0; e < plan.edges; ++e)
     part->lambdas[e] += sum_of_lanes<kLanes>(load<kLanes>(my->dots[e]));
   finish_streams();
 }
 
-// Inputs: gradient of the output, the inputs, the output. Outputs: gradients of the inputs.
+// Sums over the pixels of an image for the gradients of normalisation. With gamma fixed the output
+// tells xhat wherever its gradient counts; otherwise (gamma may be zero) the maps are needed.
+void level_gradient_sums(const LevelData& level, const Bordered& in, const Affine* affine,
+                         int image, const float* out, const float* out_gradient,
+                         LevelBackward* my, GradientSums* sums) {
+  const Maps& maps = level.maps;
+  if (!level.level.norm.fix_gamma)
+    return level_maps(level, in, image, &my->forward,
+                      MapsToSums{maps, affine, out_gradient, my->map, sums});
+  for (int c = 0; c < level.level.count() * maps.channels; ++c) {
+    const size_t at = static_cast<size_t>(c) * maps.pixels;
+    sums[c] = sums_by_output(affine[c], out + at, out_gradient + at, maps.pixels);
+  }
+}
+
+// Inputs: gradients of the outputs, the inputs, the outputs. Outputs: gradients of the inputs.
 void level_backward(const Attributes& attributes, Tensors* inputs, Tensors* outputs,
                     const OpResource& resource) {
   const Level plan(attributes);
   const Gradients wanted = plan.gradients;
   const LevelData level(plan, Maps((*outputs)[plan.first_stack()], plan.maps[0]),
-                        inputs->data() + 1);
+                        inputs->data() + 2);
   const Maps& maps = level.maps;
   const Bordered in(maps.height, maps.width, plan.reach);
   const Parts partition(maps.batch);
-  const int threads = threads_for(partition.count);
+  const int threads = threads_for(partition.count), channels = plan.count() * maps.channels;
+  const size_t image = maps.image * plan.count();
   std::vector<LevelBackward> scratch;
   std::vector<LevelPart> parts;
   std::vector<TurnedWeights> turned;
+  GradientSums* sums;  // of each channel of each image
   allocate(resource, [&](Arena* arena) {
     scratch.clear(), parts.clear(), turned.clear();
     for (int i = 0; i < threads; ++i) scratch.emplace_back(level, in, wanted, arena);
     for (int i = 0; i < partition.count; ++i) parts.emplace_back(level, wanted, arena);
     turned.emplace_back(level, arena);
+    sums = arena->items<GradientSums>(static_cast<size_t>(maps.batch) * channels);
   });
   turned[0].fill(level);
   const float* out_gradient = data((*inputs)[0]);
+  const float* out = data((*inputs)[2 + plan.inputs()]);
+  const Statistics statistics = {data((*inputs)[2 + plan.inputs() + 1]), channels};
+  const Pairs parameters = {*inputs, 2 + plan.first_affine(), maps.channels};
+  const Pairs parameter_gradients = {*outputs, plan.first_affine(), maps.channels};
+  std::vector<Affine> affine;
+  for (int c = 0; c < channels; ++c) affine.emplace_back(plan.norm, statistics, parameters, c);
+  std::vector<AffineGradient> norm(channels);
   std::vector<float*> stack_gradients;
   for (int k = 0; k < plan.stacks(); ++k)
     stack_gradients.push_back(data((*outputs)[plan.first_stack() + k]));
 #pragma omp parallel num_threads(threads)
   {
     LevelBackward* my = &scratch[omp_get_thread_num()];
-    my->prepare(in, maps.image);
+    my->prepare(in);
+    // Backwards, so that the first images may be in the cache afterwards.
+#pragma omp for schedule(dynamic)
+    for (int b = maps.batch - 1; b >= 0; --b)
+      level_gradient_sums(level, in, affine.data(), b, out + b * image, out_gradient + b * image,
+                          my, sums + static_cast<size_t>(b) * channels);
+#pragma omp for schedule(static)
+    for (int c = 0; c < channels; ++c) {
+      GradientSums all = {};
+      for (int b = 0; b < maps.batch; ++b) all.add(sums[static_cast<size_t>(b) * channels + c]);
+      norm[c] = AffineGradient(affine[c], all, static_cast<double>(maps.batch) * maps.pixels);
+      if (wanted.weights) set_gradients(plan.norm, all, parameter_gradients, c);
+    }
 #pragma omp for schedule(dynamic)
     for (int p = 0; p < partition.count; ++p) {
       LevelPart* part = &parts[p];
@@ -433,17 +537,16 @@ void level_backward(const Attributes& attributes, Tensors* inputs, Tensors* outp
         std::fill_n(part->pointwise[op.weight], LevelPart::pointwise_size(maps), 0.f);
       }
       for (int b = partition.begin(p); b < partition.end(p); ++b)
-        level_backward_image(level, turned[0], in, wanted, b,
-                             out_gradient + b * (maps.image * plan.operations.size()), my, part,
-                             stack_gradients.data());
+        level_backward_image(level, turned[0], in, norm.data(), b, out_gradient + b * image, my,
+                             part, stack_gradients.data());
     }
   }
   if (plan.scaled && wanted.lambdas) {
-    float* out = data((*outputs)[0]);
+    float* to = data((*outputs)[0]);
     for (int e = 0; e < plan.edges; ++e) {
       double sum = 0;
       for (const LevelPart& part : parts) sum += part.lambdas[e];
-      out[e] = static_cast<float>(sum);
+      to[e] = static_cast<float>(sum);
     }
   }
   if (!wanted.weights) return;
@@ -484,7 +587,9 @@ void level_shapes(const Attributes& attributes, std::vector<Shape>* inputs,
     expect_shape((*inputs)[input], {channels, 1, size, size}, name + "depthwise weight");
     expect_shape((*inputs)[input + 1], {channels, channels, 1, 1}, name + "pointwise weight");
   }
-  (*outputs)[0] = maps(static_cast<int>(plan.operations.size()));
+  expect_pairs(inputs, plan.first_affine(), plan.count(), channels, "gamma", "beta");
+  (*outputs)[0] = maps(plan.count());
+  (*outputs)[1] = {2, plan.count() * channels};
 }
 
 }  // namespace

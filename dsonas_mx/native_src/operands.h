@@ -3,6 +3,7 @@
 #define DSONAS_MX_NATIVE_OPERANDS_H_
 
 #include <algorithm>
+#include <atomic>
 #include <cstring>
 #include <limits>
 #include <omp.h>
@@ -148,17 +149,21 @@ void sum_parts(const std::vector<const float*>& parts, int rows, int columns, in
 class Arena {
  public:
   explicit Arena(char* memory = nullptr) : memory_(memory), used_(0) {}
-  float* floats(size_t count) {
+  template <class Item>
+  Item* items(size_t count) {
     char* part = memory_ ? memory_ + used_ : nullptr;
-    used_ += (count * sizeof(float) + 63) / 64 * 64;
-    return reinterpret_cast<float*>(part);
+    used_ += (count * sizeof(Item) + 63) / 64 * 64;
+    return reinterpret_cast<Item*>(part);
   }
+  float* floats(size_t count) { return items<float>(count); }
   size_t used() const { return used_; }
 
  private:
   char* memory_;
   size_t used_;
 };
+
+std::atomic<long long> largest_workspace{0};  // bytes
 
 // Calls carve(Arena*) twice, to measure and to place; MXNet counts the memory as its own.
 template <class Carve>
@@ -168,6 +173,10 @@ void allocate(const OpResource& resource, Carve carve) {
   const size_t bytes = measure.used() + 64;
   if (bytes > static_cast<size_t>(std::numeric_limits<int>::max()))
     throw std::runtime_error("the workspace would exceed 2 GB; use a smaller batch");
+  for (long long most = largest_workspace;
+       most < static_cast<long long>(bytes) &&
+       !largest_workspace.compare_exchange_weak(most, static_cast<long long>(bytes));) {
+  }
   char* memory = static_cast<char*>(resource.alloc_cpu(static_cast<int>(bytes)));
   Arena place(memory + (64 - reinterpret_cast<size_t>(memory) % 64) % 64);
   carve(&place);

@@ -1,0 +1,38 @@
+"""Times of pieces that are compared with each other, taken in turn on a machine that drifts."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from typing import Callable, Dict, List, Mapping
+
+import mxnet as mx
+
+
+def alternate(
+    pieces: Mapping[str, Callable[[], object]], rounds: int, warm_up: int = 1
+) -> Dict[str, List[float]]:
+    """Seconds of each piece in each round; the pieces take turns, so all see the same machine.
+
+    Parameters
+    ----------
+    pieces : mapping of names to callables
+        What they start on the device is waited for.
+    rounds, warm_up : int
+        Counted, and not counted before them.
+    """
+    seconds: Dict[str, List[float]] = {name: [] for name in pieces}
+    mx.nd.waitall()
+    for turn in range(warm_up + rounds):
+        for name, piece in pieces.items():
+            start = time.perf_counter()
+            piece()
+            mx.nd.waitall()
+            if turn >= warm_up:
+                seconds[name].append(time.perf_counter() - start)
+    return seconds
+
+
+def medians(seconds: Mapping[str, List[float]]) -> Dict[str, float]:
+    """The median of each piece."""
+    return {name: statistics.median(values) for name, values in seconds.items()}

@@ -1,0 +1,140 @@
+"""A weight step and a λ step of the supernet, against the original's graph in the same process."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from typing import Any, Callable, Dict, Mapping, Tuple
+
+from dsonas_mx import Architecture, SearchSpace
+from dsonas_mx.authors import to_authors
+from dsonas_mx.graph import TrainGraph
+from dsonas_mx.loss import cross_entropy
+from dsonas_mx.timing import alternate, medians
+
+import mxnet as mx
+import numpy as np
+
+from symbols import get_model, original
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--width", type=int, default=48)
+    parser.add_argument("--blocks", type=int, default=1, help="a stage")
+    parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument("--rounds", type=int, default=5, help="of which the median is taken")
+
+
+def measure(options: argparse.Namespace) -> Dict[str, Any]:
+    """Both graphs with the same parameters and batch, checked, then timed in turn."""
+    space = SearchSpace.cifar10(width=options.width, blocks=(options.blocks,) * 3)
+    graph, net = supernet(space, options.batch_size)
+    data, label = batch(space, options.batch_size)
+    plain = bind_original(space, net, data, label)
+
+    def ours_step() -> None:
+        graph.step("weights", data, label)
+        graph.step("lambdas", data, label)
+
+    def plain_step() -> None:
+        for _ in range(2):
+            plain.forward(is_train=True)
+            plain.backward()
+
+    logits = graph.step("weights", data, label)[0].logits
+    ours = {"out": mx.nd.softmax(logits).asnumpy(), **gradients(space, net, graph, data, label)}
+    plain_step()
+    theirs = {"out": plain.outputs[0].asnumpy()}
+    theirs.update((name, array.asnumpy()) for name, array in plain.grad_dict.items())
+    seconds = medians(alternate({"ours": ours_step, "plain": plain_step}, options.rounds))
+    return {
+        "ratio": seconds["ours"] / seconds["plain"],
+        "ours_s": seconds["ours"],
+        "plain_s": seconds["plain"],
+        "ours_nodes": count_nodes(graph.symbol("weights")),
+        "plain_nodes": count_nodes(original.network(space, "all")),
+        "max_difference": largest_difference(ours, theirs),
+        "native": graph.is_native,
+        "width": options.width,
+        "blocks": options.blocks,
+        "batch_size": options.batch_size,
+    }
+
+
+def supernet(
+    space: SearchSpace, batch_size: int, mirror: Any = "off", architecture: Any = None
+) -> Tuple[TrainGraph, Any]:
+    """The weighted network of an architecture (complete by default), initialised, with a graph."""
+    mx.random.seed(0)
+    net = get_model("dsonas", architecture or Architecture.complete(space), weighted=True)
+    net.initialize()
+    return graph_of(net, space, batch_size, mirror), net
+
+
+def prepared(space: SearchSpace, batch_size: int, mirror: Any) -> TrainGraph:
+    """The graph of a supernet that is not initialised: enough for its plan, at any size."""
+    net = get_model("dsonas", space=space, weighted=True)
+    return graph_of(net, space, batch_size, mirror)
+
+
+def graph_of(net: Any, space: SearchSpace, batch_size: int, mirror: Any) -> TrainGraph:
+    """The training graph of a network on the CPU."""
+    shape = (batch_size, space.in_channels, space.image_size, space.image_size)
+    return TrainGraph(net, cross_entropy, shape, (batch_size,), [mx.cpu()], mirror)
+
+
+def both_steps(graph: TrainGraph, data: np.ndarray, label: np.ndarray) -> Callable[[], None]:
+    """A weight step and a λ step, without updates."""
+
+    def steps() -> None:
+        graph.step("weights", data, label)
+        graph.step("lambdas", data, label)
+
+    return steps
+
+
+def batch(space: SearchSpace, size: int) -> Tuple[np.ndarray, np.ndarray]:
+    """Random images and labels."""
+    generator = np.random.RandomState(0)
+    shape = (size, space.in_channels, space.image_size, space.image_size)
+    label = generator.randint(0, space.num_classes, size)
+    return generator.randn(*shape).astype(np.float32), label.astype(np.float32)
+
+
+def bind_original(
+    space: SearchSpace, net: Any, data: np.ndarray, label: np.ndarray
+) -> mx.executor.Executor:
+    """The original's graph on the parameters of `net`: all gradients, nothing computed twice."""
+    executor = original.network(space, "all").simple_bind(mx.cpu(), "write", data=data.shape)
+    arrays = {name: p.data().asnumpy() for name, p in net.collect_params().items()}
+    for name, array in to_authors(arrays, net.architecture).items():
+        target = executor.aux_dict if "moving" in name else executor.arg_dict
+        target[name][:] = array
+    executor.arg_dict["data"][:] = data
+    executor.arg_dict["softmax_label"][:] = label
+    return executor
+
+
+def gradients(
+    space: SearchSpace, net: Any, graph: TrainGraph, data: np.ndarray, label: np.ndarray
+) -> Dict[str, np.ndarray]:
+    """Ours, of a weight step and a λ step, under the authors' names."""
+    both_steps(graph, data, label)()
+    arrays = {
+        name: p.grad().asnumpy() for name, p in net.collect_params().items() if p.grad_req != "null"
+    }
+    return to_authors(arrays, net.architecture)
+
+
+def largest_difference(ours: Mapping[str, np.ndarray], theirs: Mapping[str, np.ndarray]) -> float:
+    """Of each array, relative to its largest value; an array of zeros to that of all."""
+    largest = max(float(np.abs(theirs[name]).max()) for name in ours)
+    return max(
+        float(np.abs(array - theirs[name]).max() / (np.abs(theirs[name]).max() or largest))
+        for name, array in ours.items()
+    )
+
+
+def count_nodes(symbol: mx.sym.Symbol) -> int:
+    """Operators of a symbol."""
+    return sum(node["op"] != "null" for node in json.loads(symbol.tojson())["nodes"])
