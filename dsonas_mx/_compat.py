@@ -138,6 +138,17 @@ def set_gradient_sum_cap() -> None:
     os.environ[GRADIENT_SUM_CAP] = str(_SAFE_CAP)
 
 
+def use_all_cores() -> None:
+    """Let operators use every core: MXNet takes half of them, as if each ran two threads."""
+    try:
+        cores = len(os.sched_getaffinity(0))
+        with open("/sys/devices/system/cpu/smt/active") as file:
+            threads = 2 if file.read().strip() == "1" else 1
+    except (AttributeError, OSError):
+        return
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores // threads)))
+
+
 def spare_memory() -> None:
     """Ask for the smallest memory plan and one workspace, unless the environment says otherwise."""
     os.environ.setdefault(MEMORY_SEARCH, "1")
@@ -203,6 +214,7 @@ def prepare() -> None:
     late = "mxnet" in sys.modules
     set_gradient_sum_cap()
     spare_memory()
+    use_all_cores()
     mxnet = import_mxnet()
     if late:
         check_gradient_sum_cap(mxnet)

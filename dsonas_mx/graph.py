@@ -142,12 +142,13 @@ class TrainGraph:
         Behind them come outputs that have to be computed, but tell nothing.
         """
         tracing = NativeTracing(gradients) if self.is_native else None
-        with _tracing_as(tracing):
+        # Nodes are numbered from 0 in every trace, or those of a plan would not be found again.
+        with mx.name.NameManager(), _tracing_as(tracing):
             outputs = self._net(mx.sym.Variable("data"))
-        loss = self._loss(mx.sym, outputs, mx.sym.Variable("label"))
-        logits = outputs[0] if isinstance(outputs, (list, tuple)) else outputs
-        others = tracing.side_effects if tracing else []
-        return mx.sym.Group([mx.sym.MakeLoss(loss), *map(mx.sym.BlockGrad, [logits, *others])])
+            loss = mx.sym.MakeLoss(self._loss(mx.sym, outputs, mx.sym.Variable("label")))
+            logits = outputs[0] if isinstance(outputs, (list, tuple)) else outputs
+            others = tracing.side_effects if tracing else []
+            return mx.sym.Group([loss, *map(mx.sym.BlockGrad, [logits, *others])])
 
     @property
     def is_native(self) -> bool:

@@ -23,6 +23,7 @@ ATTRIBUTE = "__force_mirroring__"
 
 # Never computed twice: what draws random numbers, what moves averages, and ends of the graph.
 KEPT_OPERATORS = ("Dropout", "dsonas_average", "BlockGrad", "MakeLoss", "SoftmaxOutput")
+KEPT_KINDS = ("_random_", "_sample_", "_shuffle")  # as their names begin
 
 # What these use is needed by nothing behind them, whenever they run.
 SIDE_OPERATORS = ("dsonas_average",)
@@ -110,7 +111,7 @@ def segments(
         if node.is_boundary and (size > least or node.is_held):
             divided.append(tuple(current))
             current, size = [], 0.0
-        elif node.operator not in KEPT_OPERATORS:
+        elif not _is_kept(node.operator):
             current.append(node.name)
     return tuple(divided) + (tuple(current),)
 
@@ -132,46 +133,46 @@ def find_plan(
     measure : callable
         MB of a set of recomputed nodes, by binding.
     mirror : {'auto', 'off'} or float
-        A number is the MB that may be taken: the fewest segments, from the input on, are then
-        computed again that bring the memory below it.
+        A number is the MB that may be taken. Either way the fewest segments, from the input on,
+        are computed again that suffice: the last ones often save nothing.
 
     Raises
     ------
     ValueError
-        No plan fits into the MB given.
+        No plan fits into the MB given, or `mirror` is something else.
     """
+    mirror = parse_mirror(str(mirror))
     nothing: FrozenSet[str] = frozenset()
-    if mirror == "off":
-        return Plan(nothing, measure(nothing))
+    plain = Plan(nothing, measure(nothing))
+    if mirror == "off" or (not isinstance(mirror, str) and plain.megabytes <= mirror):
+        return plain
     total = sum(node.size for node in _forward(symbol, shapes))
     divisions = {segments(symbol, shapes, total * fraction) for fraction in FRACTIONS}
-    best = min(
-        ((measure(_recomputed(division)), division) for division in sorted(divisions)),
-        key=lambda tried: tried[0],
-    )
-    smallest = Plan(_recomputed(best[1]), best[0])
-    if mirror == "auto":
-        return smallest
-    assert not isinstance(mirror, str)
-    if smallest.megabytes > mirror:
+    tried = ((measure(_recomputed(d)), len(_recomputed(d)), d) for d in divisions)
+    least, _, division = min(tried)
+    limit = least if isinstance(mirror, str) else mirror
+    if least > limit:
         raise ValueError(
-            f"--mirror {mirror:g}: the smallest plan takes {smallest.megabytes:.0f} MB on each "
-            "device; use a smaller batch, a smaller network, or more devices"
+            f"--mirror {limit:g}: the smallest plan takes {least:.0f} MB on each device; "
+            "use a smaller batch, a smaller network, or more devices"
         )
-    plan = Plan(nothing, measure(nothing))
-    fewest, most = 0, len(best[1])  # the first does not fit, the second does
-    if plan.megabytes <= mirror:
-        return plan
-    plan = smallest
+    if plain.megabytes <= limit:
+        return plain
+    plan = Plan(_recomputed(division), least)
+    fewest, most = 0, len(division)  # the first does not fit, the second does
     while most - fewest > 1:
         middle = (fewest + most) // 2
-        tried = _recomputed(best[1][:middle])
-        size = measure(tried)
-        if size <= mirror:
-            plan, most = Plan(tried, size), middle
+        some = _recomputed(division[:middle])
+        size = measure(some)
+        if size <= limit:
+            plan, most = Plan(some, size), middle
         else:
             fewest = middle
     return plan
+
+
+def _is_kept(operator: str) -> bool:
+    return operator in KEPT_OPERATORS or operator.startswith(KEPT_KINDS)
 
 
 def _recomputed(division: Sequence[Sequence[str]]) -> FrozenSet[str]:
@@ -204,7 +205,7 @@ def _forward(symbol: mx.sym.Symbol, shapes: Mapping[str, Sequence[int]]) -> List
         if node["op"] == "null" or not depends[position]:
             continue
         needed = [source for source in needed if last_use[source] > position]
-        if node["op"] not in KEPT_OPERATORS:  # those are kept anyway
+        if not _is_kept(node["op"]):  # those are kept anyway
             needed.append(position)
         alone = needed == [position] and last_use[position] > position
         held = alone and last_use[position] - position > far

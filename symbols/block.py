@@ -11,15 +11,16 @@ from dsonas_mx.space import INPUT, OUTPUT
 
 from .operations import (
     BN_EPSILON,
-    BN_MOMENTUM,
     Layer,
     Map,
     Parameters,
+    affine_parameters,
     apply_operation,
     batch_norm_relu,
     conv_bn_relu,
     convolution,
     declare_operation,
+    moving_averages,
     operation_weights,
     scaled_sums,
 )
@@ -228,26 +229,7 @@ class Block(Layer):
             stacks.append(stack)
             counts.append(len(level.nodes))
         x = F.add_n(*collected) if len(collected) > 1 else collected[0]
-        names = ["output_bn"]
-        x, statistics = F.dsonas_normalize(
-            x, *affine_parameters(p, names), eps=BN_EPSILON, fix_gamma=int(self._fix_output)
-        )
-        tracing.also(moving_averages(F, statistics, p, names))
-        return x
-
-
-def affine_parameters(p: Parameters, names: Sequence[str]) -> List[Map]:
-    """Scale and shift of each BN of a stack of maps."""
-    return [p[f"{name}_{part}"] for name in names for part in ("gamma", "beta")]
-
-
-def moving_averages(F: Any, statistics: Map, p: Parameters, names: Sequence[str]) -> Map:
-    """Moves the averages of a stack's BNs.
-
-    An operator of its own, so that a recomputed graph does not move them twice.
-    """
-    moving = [p[f"{name}_running_{part}"] for name in names for part in ("mean", "var")]
-    return F.dsonas_average(statistics, *moving, maps=len(names), momentum=BN_MOMENTUM)
+        return batch_norm_relu(F, x, p, "output_bn", self._fix_output)
 
 
 class Reduction(Layer):

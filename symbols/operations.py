@@ -6,7 +6,9 @@ name and uses them as `p[name]`, so that the same equations serve arrays and sym
 
 from __future__ import annotations
 
-from typing import Any, Dict, Sequence, Tuple
+from typing import Any, Dict, List, Sequence, Tuple
+
+from dsonas_mx.graph import native_tracing
 
 import mxnet as mx
 from mxnet.gluon import HybridBlock
@@ -84,7 +86,28 @@ def batch_norm(F: Any, x: Map, p: Parameters, name: str, fix_gamma: bool) -> Map
 
 def batch_norm_relu(F: Any, x: Map, p: Parameters, name: str, fix_gamma: bool) -> Map:
     """BN, then ReLU: an `Activation`, which MKLDNN fuses where `F.relu` is left alone."""
+    tracing = native_tracing(F)
+    if tracing is not None:
+        x, statistics = F.dsonas_normalize(
+            x, *affine_parameters(p, [name]), eps=BN_EPSILON, fix_gamma=int(fix_gamma)
+        )
+        tracing.also(moving_averages(F, statistics, p, [name]))
+        return x
     return F.Activation(batch_norm(F, x, p, name, fix_gamma), act_type="relu")
+
+
+def affine_parameters(p: Parameters, names: Sequence[str]) -> List[Map]:
+    """Scale and shift of each BN of a stack of maps."""
+    return [p[f"{name}_{part}"] for name in names for part in ("gamma", "beta")]
+
+
+def moving_averages(F: Any, statistics: Map, p: Parameters, names: Sequence[str]) -> Map:
+    """Moves the averages of a stack's BNs.
+
+    An operator of its own, so that a recomputed graph does not move them twice.
+    """
+    moving = [p[f"{name}_running_{part}"] for name in names for part in ("mean", "var")]
+    return F.dsonas_average(statistics, *moving, maps=len(names), momentum=BN_MOMENTUM)
 
 
 def conv_bn_relu(
