@@ -96,8 +96,8 @@ def add_memory(parser: argparse.ArgumentParser, mirror: str) -> None:
     group.add_argument(
         "--mirror",
         default=mirror,
-        help="compute activations again in backward: auto for the least memory, off, or so many "
-        "MB on each device",
+        help="compute activations again in backward: auto for little memory, deep for the least, "
+        "off, or so many MB on each device",
     )
     group.add_argument(
         "--dry-run",

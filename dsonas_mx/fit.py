@@ -101,7 +101,7 @@ class Fit:
         See `dsonas_mx.loss`; of all outputs of the network.
     progress : callable, optional
         Wraps the steps of an epoch, to show a bar.
-    mirror : {'auto', 'off'} or float
+    mirror : {'auto', 'deep', 'off'} or float
         What is computed again in backward, see `TrainGraph`.
     """
 

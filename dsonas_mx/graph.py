@@ -105,9 +105,10 @@ class TrainGraph:
     data_shape, label_shape : tuple of int
         Of a whole batch; B is divided over the devices as evenly as it goes.
     contexts : list of mx.Context
-    mirror : {'auto', 'off'} or float
-        Which activations to compute again in backward: as many as make the memory smallest, none,
-        or as few as keep it within so many MB a device. See `dsonas_mx.mirror`.
+    mirror : {'auto', 'deep', 'off'} or float
+        Which activations to compute again in backward: as few as keep the memory near the smallest
+        possible, or make it the smallest, none, or as few as keep it within so many MB a device.
+        See `dsonas_mx.mirror`.
 
     Raises
     ------

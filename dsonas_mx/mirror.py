@@ -17,7 +17,7 @@ from typing import Any, Callable, Dict, FrozenSet, List, Mapping, NamedTuple, Se
 
 import mxnet as mx
 
-Mirror = Union[str, float]  # 'auto', 'off', or MB
+Mirror = Union[str, float]  # 'auto', 'deep', 'off', or MB
 
 ATTRIBUTE = "__force_mirroring__"
 
@@ -27,6 +27,9 @@ KEPT_KINDS = ("_random_", "_sample_", "_shuffle")  # as their names begin
 
 # What these use is needed by nothing behind them, whenever they run.
 SIDE_OPERATORS = ("dsonas_average",)
+
+# A little more memory than the least saves much of the time that recomputation costs.
+NEAR = 1.25
 
 # Of the bytes of a whole forward pass, how many a segment may have at least before it ends.
 FRACTIONS = (0, 1 / 192, 1 / 128, 1 / 96, 1 / 80, 1 / 64, 1 / 48, 1 / 32, 1 / 24, 1 / 16, 1 / 8)
@@ -46,15 +49,15 @@ class Plan(NamedTuple):
 
 
 def parse_mirror(text: str) -> Mirror:
-    """The value of an option `--mirror`: auto, off, or a number of MB."""
-    if text in ("auto", "off"):
+    """The value of an option `--mirror`: auto, deep, off, or a number of MB."""
+    if text in ("auto", "deep", "off"):
         return text
     try:
         megabytes = float(text)
     except ValueError:
         megabytes = math.nan
     if not 0 < megabytes < math.inf:
-        raise ValueError(f"--mirror must be auto, off, or a number of MB, got {text!r}")
+        raise ValueError(f"--mirror must be auto, deep, off, or a number of MB, got {text!r}")
     return megabytes
 
 
@@ -122,7 +125,7 @@ def find_plan(
     measure: Callable[[FrozenSet[str]], float],
     mirror: Mirror = "auto",
 ) -> Plan:
-    """The plan with the fewest MB, or the fastest one within a number of MB.
+    """The fastest plan that is near the fewest MB, or has them, or is within a number of MB.
 
     Parameters
     ----------
@@ -132,9 +135,10 @@ def find_plan(
         Of the inputs of the forward pass.
     measure : callable
         MB of a set of recomputed nodes, by binding.
-    mirror : {'auto', 'off'} or float
-        A number is the MB that may be taken. Either way the fewest segments, from the input on,
-        are computed again that suffice: the last ones often save nothing.
+    mirror : {'auto', 'deep', 'off'} or float
+        ``'deep'`` takes the fewest MB that are possible, ``'auto'`` may take `NEAR` times as many,
+        a number is the MB that may be taken. In each case the fewest segments, from the input on,
+        are computed again that suffice.
 
     Raises
     ------
@@ -150,7 +154,7 @@ def find_plan(
     divisions = {segments(symbol, shapes, total * fraction) for fraction in FRACTIONS}
     tried = ((measure(_recomputed(d)), len(_recomputed(d)), d) for d in divisions)
     least, _, division = min(tried)
-    limit = least if isinstance(mirror, str) else mirror
+    limit = mirror if not isinstance(mirror, str) else least * (NEAR if mirror == "auto" else 1)
     if least > limit:
         raise ValueError(
             f"--mirror {limit:g}: the smallest plan takes {least:.0f} MB on each device; "

@@ -146,7 +146,7 @@ class Search:
         See `dsonas_mx.loss`.
     progress : callable, optional
         Wraps the steps of an epoch, to show a bar.
-    mirror : {'auto', 'off'} or float
+    mirror : {'auto', 'deep', 'off'} or float
         What is computed again in backward, see `TrainGraph`; planned anew for a smaller network.
     """
 

@@ -121,7 +121,7 @@ def test_every_bit_is_that_of_the_plain_graph(case, operators):
     plain, expected = graph.plan, run(case, net, graph)
     statistics = [name for name in expected[0] if "running" in name]
     assert any((expected[0][name] != expected[1][name]).any() for name in statistics)
-    net, graph = graph_of(case, "auto")
+    net, graph = graph_of(case, "deep")
     smallest = graph.plan
     assert plain.recomputed == set()
     assert smallest.megabytes < 0.7 * plain.megabytes
@@ -188,7 +188,8 @@ def test_megabytes_take_the_fewest_segments_that_fit():
     sizes = {f"inner{number}": 10 for number in range(6)}
     assert plan_for("off", sizes).recomputed == set()
     assert plan_for(100.0, sizes).recomputed == set()
-    assert plan_for("auto", sizes).megabytes == 40
+    assert plan_for("deep", sizes).megabytes == 40
+    assert plan_for("auto", sizes).megabytes == 50  # within a quarter of the least
     plan = plan_for(75.0, sizes)
     assert plan.megabytes == 70
     assert {name for name in plan.recomputed if name.startswith("inner")} == {
@@ -202,12 +203,17 @@ def test_megabytes_take_the_fewest_segments_that_fit():
 
 @pytest.mark.parametrize("text", ["", "yes", "0", "-5", "nan", "inf", "1e999"])
 def test_refuses_a_mirror(text):
-    with pytest.raises(ValueError, match="--mirror must be auto, off, or a number of MB"):
+    with pytest.raises(ValueError, match="--mirror must be auto, deep, off, or a number of MB"):
         parse_mirror(text)
 
 
 def test_reads_a_mirror():
-    assert [parse_mirror(text) for text in ("auto", "off", "850")] == ["auto", "off", 850.0]
+    assert [parse_mirror(text) for text in ("auto", "deep", "off", "850")] == [
+        "auto",
+        "deep",
+        "off",
+        850.0,
+    ]
 
 
 def test_batch_norms_that_run_twice_on_a_gpu_move_their_averages_once():

@@ -15,10 +15,12 @@ from typing import Any, Dict
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from dsonas_mx import cli
+from dsonas_mx.files import atomic
 
-from bench import memory, shrink, step
+from bench import memory, profile, shrink, step
 
-BENCHMARKS = {"step": step, "memory": memory, "shrink": shrink}
+BENCHMARKS = {"step": step, "memory": memory, "shrink": shrink, "profile": profile}
+BEGIN, END = "<!-- performance -->", "<!-- /performance -->"
 
 
 def arguments() -> cli.Parser:
@@ -28,7 +30,10 @@ def arguments() -> cli.Parser:
         one = names.add_parser(name, help=module.__doc__, description=module.__doc__)
         module.arguments(one)
         one.add_argument("--json", action="store_true", help="one line of JSON, the last printed")
-    names.add_parser("all", help="all of them, as they are by default")
+    everything = names.add_parser("all", help="all of them, as they are by default")
+    everything.add_argument(
+        "--into", metavar="FILE", nargs="*", default=[], help="Markdown files whose table to renew"
+    )
     return parser
 
 
@@ -36,6 +41,11 @@ def show(name: str, result: Dict[str, Any]) -> None:
     """A line a figure."""
     print(f"{name}:")
     for key, value in result.items():
+        if isinstance(value, list):  # of operators
+            value = "".join(
+                f"\n    {row['operator']:<30} {row['ms']:>9.1f} ms, at best {row['floor_ms']:.1f}"
+                for row in value
+            )
         if isinstance(value, dict):
             value = ", ".join(f"{k}: {v:.3g}" for k, v in value.items())
         print(f"  {key:<16} {value:.4g}" if isinstance(value, float) else f"  {key:<16} {value}")
@@ -49,9 +59,45 @@ def main(options: argparse.Namespace) -> None:
         else:
             show(options.name, result)
         return
+    results = {}
     for words in (["step"], ["memory"], ["memory", "--dataset", "imagenet"], ["shrink"]):
         one = arguments().parse_args(words)
-        show(" ".join(words), BENCHMARKS[one.name].measure(one))
+        results[" ".join(words)] = BENCHMARKS[one.name].measure(one)
+        show(" ".join(words), results[" ".join(words)])
+    for path in options.into:
+        renew(Path(path), table(results))
+
+
+def table(results: Dict[str, Any]) -> str:
+    """The figures of all benchmarks in Markdown."""
+    step_, cifar, imagenet, shrunk = results.values()
+    shares = ", ".join(f"{share} %: {ratio:.2f}" for share, ratio in shrunk["ratio"].items())
+    rows = [
+        ("weight step + λ step, over the original's graph", f"{step_['ratio']:.3f}"),
+        ("operators of the graph", f"{step_['ours_nodes']} instead of {step_['plain_nodes']}"),
+        ("largest relative difference from it", f"{step_['max_difference']:.1e}"),
+    ]
+    for name, size in (("CIFAR-10", cifar), ("ImageNet", imagenet)):
+        rows.append(
+            (
+                f"memory of the {name} supernet, {size['batch_size']} samples a device",
+                f"{size['mirrored_mb']:.0f} MB; deep {size['deep_mb']:.0f} MB; with nothing "
+                f"recomputed {size['plain_mb']:.0f} MB",
+            )
+        )
+    overheads = f"{cifar['time_overhead']:.2f}×; deep {cifar['deep_overhead']:.2f}×"
+    rows.append(("time of a step with recomputation", overheads))
+    rows.append(("time of a step by connections left", shares))
+    lines = ["| `python tools/benchmark.py all`, on 2 CPU cores | |", "|-|-|"]
+    return "\n".join(lines + [f"| {name} | {value} |" for name, value in rows])
+
+
+def renew(path: Path, text: str) -> None:
+    """Put `text` between the marks of a Markdown file."""
+    before, rest = path.read_text(encoding="utf-8").split(BEGIN, 1)
+    after = rest.split(END, 1)[1]
+    with atomic(path) as temporary:
+        temporary.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}", encoding="utf-8")
 
 
 if __name__ == "__main__":

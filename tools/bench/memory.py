@@ -19,7 +19,7 @@ import mxnet as mx
 from .step import batch, both_steps, prepared, supernet
 
 PAPER = {"cifar10": 64, "imagenet": 32}  # samples a device
-PLANS: Dict[str, Any] = {"plain": "off", "mirrored": "auto"}
+PLANS: Dict[str, Any] = {"plain": "off", "mirrored": "auto", "deep": "deep"}
 SMALL = {"width": 48, "blocks": 2, "batch_size": 32}  # a stage
 
 
