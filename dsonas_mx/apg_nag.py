@@ -131,7 +131,7 @@ class APGNAG(mx.optimizer.Optimizer):
                     )
                 gamma = mx.nd.array(gamma, ctx=weight.context, dtype=weight.dtype)
             else:
-                gamma = float(gamma)
+                gamma = float(gamma)  # type: ignore
             self._gamma_of[key] = gamma
         return self._gamma_of[key]
 

@@ -151,7 +151,7 @@ def to_authors(
             (reductions if of_reduction else lambdas)[row][kept] = left.pop(name)
         for slot in _scales(space, full_layout):
             row = (reductions if slot.of_reduction else lambdas)[slot.row]
-            theirs[slot.name] = row[np.newaxis, slot.part]
+            theirs[slot.name] = row[np.newaxis, slot.part]  # type: ignore
     for name in left:
         raise ValueError(f"{shown(name)} is no parameter of this architecture")
     return theirs

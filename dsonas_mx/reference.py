@@ -350,6 +350,6 @@ def largest_of(differences: Sequence[Difference], group: str) -> Optional[Differ
     """The largest difference of a group, one that is not finite before all others."""
     return max(
         (difference for difference in differences if difference.group == group),
-        key=lambda difference: (not np.isfinite(difference.relative), difference.relative),
+        key=lambda difference: (not np.isfinite(difference.relative), difference.relative),  # type: ignore
         default=None,
     )
