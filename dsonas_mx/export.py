@@ -31,14 +31,21 @@ class Exported(NamedTuple):
 
 
 def load_parameters(net: HybridBlock, arrays: Mapping[str, Any]) -> None:
-    """Initialise `net` with arrays by parameter name; further arrays are left alone.
+    """Initialise `net` with arrays by parameter name; further arrays but λ are left alone.
 
     Raises
     ------
     ValueError
         An array is missing or has another shape.
     """
-    for name, parameter in net.collect_params().items():
+    known = net.collect_params()
+    for name in arrays:
+        if name.endswith("lambdas") and name not in known:
+            raise ValueError(
+                f"{name} holds scales, which this network has none of: the file is a supernet's; "
+                "train the architecture with train/train_cifar.py"
+            )
+    for name, parameter in known.items():
         if name not in arrays:
             raise ValueError(f"parameter {name} is missing")
         if arrays[name].shape != parameter.shape:

@@ -112,6 +112,13 @@ def test_load_parameters(found, randomised):
 # tools/export.py
 
 
+def test_a_supernet_is_not_loaded_as_what_was_found(found, randomised):
+    supernet = randomised(found, weighted=True)
+    arrays = {name: p.data() for name, p in supernet.collect_params().items()}
+    with pytest.raises(ValueError, match="lambdas holds scales, which this network has none of"):
+        load_parameters(randomised(found), arrays)
+
+
 @pytest.fixture
 def trained(tmp_path, found, randomised):
     """A run folder as a training leaves it."""

@@ -439,6 +439,7 @@ def test_training_with_the_tower(train, tmp_path, architecture):
         (["--batch-size", 2, "--cpus", 3], "a batch of 2 is too small for 3 devices"),
         (["--lr", "nan"], "learning_rate must be above 0 and finite, got nan"),
         (["--lr", 0], "learning_rate must be above 0 and finite, got 0"),
+        (["--mirror", 0.1], "the smallest plan takes"),
         (["--momentum", 1], "momentum must be below 1, got 1.0"),
         (["--wd", -1], "weight_decay must be at least 0, got -1"),
         (["--gamma", -0.1], "gamma must be at least 0, got -0.1"),

@@ -2,7 +2,7 @@
 """Import a checkpoint of the authors' search: what its scales have found, and its weights.
 
 Writes DIR/architecture.json and, if the file has weights, DIR/model.params: the parameters of
-get_model('dsonas', architecture, weighted=True).
+get_model('dsonas', architecture, weighted=True, fix_gamma='operations'), as the release trains it.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ def read_parameters(
 ) -> Dict[str, np.ndarray]:
     """Our parameters of the network that is left, all of them and finite."""
     ours = to_ours(theirs, architecture)
-    net = get_model("dsonas", architecture, weighted=True)
+    net = get_model("dsonas", architecture, weighted=True, fix_gamma="operations")
     check_parameters(ours, {name: p.shape for name, p in net.collect_params().items()})
     for name, array in ours.items():
         if not np.isfinite(array).all():

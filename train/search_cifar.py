@@ -137,8 +137,9 @@ def main(options: argparse.Namespace) -> None:
         run.append("lambdas.csv", {"epoch": epoch.epoch, **epoch.scales})
         run.log(f"{epoch} of {space.num_connections}")
 
+    megabytes = search.plan.megabytes  # refuses what does not fit before there is a run folder
     with Run(options.save_dir, vars(options)) as run:
-        run.log(f"the supernet takes {search.plan.megabytes:,.0f} MB on each device")
+        run.log(f"the supernet takes {megabytes:,.0f} MB on each device")
         found = search.run(record)
         path = run.folder / "architecture.json"
         found.save(path)

@@ -125,11 +125,12 @@ def main(options: argparse.Namespace) -> None:
         run.append("metrics.csv", epoch.row())
         run.log(str(epoch))
 
+    megabytes = fit.plan.megabytes  # refuses what does not fit before there is a run folder
     with Run(options.save_dir, vars(options)) as run:
         architecture.save(run.folder / "architecture.json")
         run.log(
             f"{cost.parameters:,} parameters, {cost.multiply_adds:,} multiply-adds; training takes "
-            f"{fit.plan.megabytes:,.0f} MB on each device"
+            f"{megabytes:,.0f} MB on each device"
         )
         test = fit.run(record)
         save_parameters(run.folder / "model.params", net)
