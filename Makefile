@@ -108,7 +108,7 @@ lint: $(READY_DEV) ## ruff and mypy
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy $(wildcard dsonas_mx symbols train tools)
 
-search: $(READY) ## search, train, export and draw on Fashion-MNIST: 10 minutes, into runs/demo
+search: $(READY) ## search, train, export and draw on Fashion-MNIST: 5 minutes, into runs/demo
 	$(PY) tools/demo.py
 
 bench: $(READY) ## measure the speed of this machine

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Collection, Mapping, Tuple, Union
+from types import MappingProxyType
+from typing import Any, Collection, Dict, Mapping, Tuple, Union
 
 import mxnet as mx
 import numpy as np
@@ -10,6 +11,16 @@ import numpy as np
 Gamma = Union[float, np.ndarray, mx.nd.NDArray]
 
 SCHEDULES = ("constant", "apg")
+
+
+def _checked(gamma: Gamma) -> Union[float, np.ndarray]:
+    values = gamma.asnumpy() if isinstance(gamma, mx.nd.NDArray) else np.array(gamma, np.float32)
+    if not (np.isfinite(values).all() and (values >= 0).all()):
+        raise ValueError(f"gamma must be finite and not negative, got {gamma}")
+    if not values.ndim:
+        return float(gamma if not isinstance(gamma, mx.nd.NDArray) else values)
+    values.flags.writeable = False
+    return values
 
 
 def soft_threshold(z: mx.nd.NDArray, alpha: Gamma) -> mx.nd.NDArray:
@@ -76,17 +87,18 @@ class APGNAG(mx.optimizer.Optimizer):
 
     @property
     def gamma(self) -> Union[Gamma, Mapping[str, Gamma]]:
-        """γ as it was given."""
+        """γ as it was given, read-only: assign a new one to change it."""
         return self._gamma
 
     @gamma.setter
     def gamma(self, gamma: Union[Gamma, Mapping[str, Gamma]]) -> None:
-        for value in gamma.values() if isinstance(gamma, Mapping) else (gamma,):
-            values = value.asnumpy() if isinstance(value, mx.nd.NDArray) else np.asarray(value)
-            if not (np.isfinite(values).all() and (values >= 0).all()):
-                raise ValueError(f"gamma must be finite and not negative, got {value}")
-        self._gamma = gamma
-        self._gamma_of: dict = {}  # by parameter and device, uploaded once
+        # Read-only copies: a change in place would go unchecked, and past what was uploaded.
+        self._gamma: Any
+        if isinstance(gamma, Mapping):
+            self._gamma = MappingProxyType({name: _checked(g) for name, g in gamma.items()})
+        else:
+            self._gamma = _checked(gamma)
+        self._gamma_of: Dict[Any, Any] = {}  # by parameter and device, uploaded once
 
     def create_state(self, index: int, weight: mx.nd.NDArray) -> mx.nd.NDArray:
         """v_0 = 0, of λ's shape."""
@@ -124,14 +136,12 @@ class APGNAG(mx.optimizer.Optimizer):
             gamma = self._gamma
             if isinstance(gamma, Mapping):
                 gamma = gamma.get(self._name(index), 0.0)
-            if isinstance(gamma, (np.ndarray, mx.nd.NDArray)) and gamma.ndim:
+            if isinstance(gamma, np.ndarray):
                 if gamma.shape != weight.shape:
                     raise ValueError(
                         f"gamma must have the shape of λ, {weight.shape}, got {gamma.shape}"
                     )
                 gamma = mx.nd.array(gamma, ctx=weight.context, dtype=weight.dtype)
-            else:
-                gamma = float(gamma)  # type: ignore
             self._gamma_of[key] = gamma
         return self._gamma_of[key]
 

@@ -110,10 +110,11 @@ def print_dry_run(
     graph: TrainGraph, net: HybridBlock, architecture: Architecture, steps: int
 ) -> None:
     """What a run takes: parameters, connections, multiply-adds, MB, steps an epoch."""
+    megabytes = graph.plan.megabytes  # the error of what does not fit is all that is printed
     print(f"parameters     {count_parameters(net):>14,}")
     print(f"connections    {architecture.num_connections:>14,}")
     print(f"multiply-adds  {count(architecture).multiply_adds:>14,}")
-    print(f"MB a device    {graph.plan.megabytes:>14,.0f}")
+    print(f"MB a device    {megabytes:>14,.0f}")
     print(f"steps an epoch {steps:>14,}")
 
 

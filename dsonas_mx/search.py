@@ -41,8 +41,7 @@ class SearchOptions:
     shrink_every : int
         Search epochs after which zeros become permanent.
     patience : int
-        The search has converged after so many epochs in which the architecture did not change,
-        counted once something was removed.
+        The search has converged after so many epochs in which the architecture did not change.
     learning_rate, momentum, weight_decay : float
         Of the weights (NAG); λ has the first two as well.
     gamma : float
@@ -306,8 +305,7 @@ class Search:
             self.architecture.kept,
             self.architecture.reductions,
         )
-        pruned = found.num_connections < self._complete.num_connections
-        self._unchanged = self._unchanged + 1 if same and pruned else 0
+        self._unchanged = self._unchanged + 1 if same else 0
         self.architecture = found
         if not found.num_connections:
             raise ArithmeticError(

@@ -70,6 +70,21 @@ def test_gamma_changes_between_steps():
     np.testing.assert_allclose(x.asnumpy(), [1, 0.9, 0], atol=1e-6)
 
 
+@pytest.mark.parametrize("kind", [np.array, mx.nd.array])
+def test_gamma_is_not_changed_behind_its_back(kind):
+    given = kind([0.5, 0.5])
+    optimizer = mx.optimizer.create("apgnag", gamma={"x": given}, learning_rate=1.0, momentum=0.0)
+    optimizer.idx2name = {0: "x"}
+    given[:] = 0
+    with pytest.raises(ValueError, match="read-only"):
+        optimizer.gamma["x"][0] = 0
+    with pytest.raises(TypeError):
+        optimizer.gamma["x"] = 0.0
+    x = mx.nd.ones(2)
+    optimizer.update(0, x, mx.nd.zeros(2), optimizer.create_state(0, x))
+    np.testing.assert_allclose(x.asnumpy(), 0.5)
+
+
 def test_a_reduction_never_empties():
     optimizer = mx.optimizer.create(
         "apgnag", gamma=1.0, learning_rate=1.0, momentum=0.5, never_empty=["kept"]

@@ -603,23 +603,32 @@ def test_in_a_process_of_its_own(tmp_path):
 # The demo
 
 
-@pytest.mark.parametrize("place", ["thesis.txt", "search/notes.txt"])
-def test_the_demo_removes_nothing_but_a_demo(script, tmp_path, place):
+@pytest.mark.parametrize(
+    "place, content",
+    [
+        ("thesis.txt", "mine"),
+        ("search/notes.txt", "mine"),
+        ("search/args.json", '{"options": {"demo": false}}'),  # somebody's own search
+        ("train/args.json", "damaged"),
+    ],
+)
+def test_the_demo_removes_nothing_but_a_demo(script, tmp_path, place, content):
     precious = tmp_path / "folder" / place
     precious.parent.mkdir(parents=True)
-    precious.write_text("mine")
+    precious.write_text(content)
     status, out, err = script("tools/demo.py", "--folder", tmp_path / "folder")
     assert (status, out, len(err.splitlines())) == (2, "", 1)
     assert "is not from a demo: remove it, or give another --folder" in err
-    assert precious.read_text() == "mine"
+    assert precious.read_text() == content
 
 
 def test_the_demo_goes_the_whole_way(script, tmp_path, monkeypatch):
     """Which scripts it runs, in order, and its summary; what they do is tested above."""
     folder = tmp_path / "demo"
     (folder / "search").mkdir(parents=True)
-    for old in ("search/args.json", "result.json", "random.json"):
+    for old in ("result.json", "random.json"):
         (folder / old).write_text("{}")
+    (folder / "search" / "args.json").write_text('{"options": {"demo": true}}')
     space = SearchSpace(blocks=(1, 1, 1), width=8, in_channels=1, image_size=28)
     found = Architecture.random(space, 0, connections=20)
     errors = iter([0.25, 0.5])

@@ -20,7 +20,6 @@ from dsonas_mx.files import atomic
 from bench import memory, profile, shrink, step
 
 BENCHMARKS = {"step": step, "memory": memory, "shrink": shrink, "profile": profile}
-BEGIN, END = "<!-- performance -->", "<!-- /performance -->"
 
 
 def arguments() -> cli.Parser:
@@ -30,11 +29,18 @@ def arguments() -> cli.Parser:
         one = names.add_parser(name, help=module.__doc__, description=module.__doc__)
         module.arguments(one)
         one.add_argument("--json", action="store_true", help="one line of JSON, the last printed")
+        if name == "profile":
+            add_into(one)
     everything = names.add_parser("all", help="all of them, as they are by default")
-    everything.add_argument(
+    add_into(everything)
+    return parser
+
+
+def add_into(parser: argparse.ArgumentParser) -> None:
+    """`--into`."""
+    parser.add_argument(
         "--into", metavar="FILE", nargs="*", default=[], help="Markdown files whose table to renew"
     )
-    return parser
 
 
 def show(name: str, result: Dict[str, Any]) -> None:
@@ -58,6 +64,9 @@ def main(options: argparse.Namespace) -> None:
             print(json.dumps(result), flush=True)
         else:
             show(options.name, result)
+        if options.name == "profile":
+            for path in options.into:
+                renew(Path(path), "profile", profile.table(result))
         return
     results = {}
     for words in (["step"], ["memory"], ["memory", "--dataset", "imagenet"], ["shrink"]):
@@ -65,7 +74,7 @@ def main(options: argparse.Namespace) -> None:
         results[" ".join(words)] = BENCHMARKS[one.name].measure(one)
         show(" ".join(words), results[" ".join(words)])
     for path in options.into:
-        renew(Path(path), table(results))
+        renew(Path(path), "performance", table(results))
 
 
 def table(results: Dict[str, Any]) -> str:
@@ -92,12 +101,13 @@ def table(results: Dict[str, Any]) -> str:
     return "\n".join(lines + [f"| {name} | {value} |" for name, value in rows])
 
 
-def renew(path: Path, text: str) -> None:
-    """Put `text` between the marks of a Markdown file."""
-    before, rest = path.read_text(encoding="utf-8").split(BEGIN, 1)
-    after = rest.split(END, 1)[1]
+def renew(path: Path, name: str, text: str) -> None:
+    """Put `text` between the marks of that name in a Markdown file."""
+    begin, end = f"<!-- {name} -->", f"<!-- /{name} -->"
+    before, rest = path.read_text(encoding="utf-8").split(begin, 1)
+    after = rest.split(end, 1)[1]
     with atomic(path) as temporary:
-        temporary.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}", encoding="utf-8")
+        temporary.write_text(f"{before}{begin}\n{text}\n{end}{after}", encoding="utf-8")
 
 
 if __name__ == "__main__":

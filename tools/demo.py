@@ -48,6 +48,14 @@ def random_like(found: Architecture, seed: int) -> Architecture:
     return min(drawn, key=lambda architecture: abs(count(architecture).parameters - size))
 
 
+def is_demo(folder: Path) -> bool:
+    """Whether a run folder is that of a demo, not of somebody's own run."""
+    try:
+        return json.loads((folder / "args.json").read_text())["options"]["demo"] is True
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
 def script(name: str, *words: str) -> None:
     """Run a script of the project with this interpreter; end if it fails."""
     print(f"\n$ python {name} {' '.join(words)}", flush=True)
@@ -60,7 +68,7 @@ def main(options: argparse.Namespace) -> None:
     start = time.time()
     folder = Path(options.folder)
     for path in folder.iterdir() if folder.exists() else ():
-        if path.name not in PARTS or (path.is_dir() and not (path / "args.json").exists()):
+        if path.name not in PARTS or (path.is_dir() and not is_demo(path)):
             raise ValueError(f"{path} is not from a demo: remove it, or give another --folder")
     shutil.rmtree(folder, ignore_errors=True)
     seed = ("--demo", "--seed", str(options.seed))

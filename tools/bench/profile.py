@@ -16,7 +16,7 @@ import mxnet as mx
 
 from symbols import original
 
-from .step import batch, bind_original, both_steps, supernet
+from .step import batch, bind_original, both_steps, original_steps, supernet
 
 ROUNDS = 5
 SHOWN = 8  # operators of each graph
@@ -43,15 +43,10 @@ def measure(options: argparse.Namespace) -> Dict[str, Any]:
     data, label = batch(space, options.batch_size)
     plain = bind_original(space, net, data, label)
 
-    def plain_steps() -> None:
-        for _ in range(2):
-            plain.forward(is_train=True)
-            plain.backward()
-
     machine = limits()
     result: Dict[str, Any] = {"machine": machine}
     symbols = {"ours": graph.symbol("weights"), "original": original.network(space, "all")}
-    steps = {"ours": both_steps(graph, data, label), "original": plain_steps}
+    steps = {"ours": both_steps(graph, data, label), "original": original_steps(plain)}
     for name, symbol in symbols.items():
         shapes = {"data": data.shape, "label" if name == "ours" else "softmax_label": label.shape}
         known = work(symbol, shapes)
@@ -68,6 +63,26 @@ def measure(options: argparse.Namespace) -> Dict[str, Any]:
             rows.append({"operator": operator, "ms": milliseconds, "floor_ms": 1000 * floor})
         result[name] = rows
     return result
+
+
+def table(result: Dict[str, Any]) -> str:
+    """What `measure` gives, in Markdown."""
+    machine = result["machine"]
+    lines = [
+        f"`python tools/benchmark.py profile`: this machine does "
+        f"{machine['multiply_adds_per_s'] / 1e9:.0f}·10⁹ multiply-adds and moves "
+        f"{machine['bytes_per_s'] / 1e9:.0f} GB a second at best.",
+        "",
+        "| graph | operator | ms of a weight + λ step | at best | times as long |",
+        "|-|-|-|-|-|",
+    ]
+    for name in ("original", "ours"):
+        for row in result[name]:
+            ratio = f"{row['ms'] / row['floor_ms']:.1f}" if row["floor_ms"] else "–"
+            lines.append(
+                f"| {name} | `{row['operator']}` | {row['ms']:.1f} | {row['floor_ms']:.1f} | {ratio} |"
+            )
+    return "\n".join(lines)
 
 
 def limits() -> Dict[str, float]:
@@ -114,15 +129,19 @@ def work(symbol: mx.sym.Symbol, shapes: Dict[str, Any]) -> Dict[str, Work]:
         return next(sizes[known] for known in names if known in sizes)
 
     done: Dict[str, Work] = defaultdict(Work)
+    depends = set()  # on the data: what a parameter alone makes is as good as one
     for index, node in enumerate(nodes):
+        if node["name"] == "data" or any(source[0] in depends for source in node["inputs"]):
+            depends.add(index)
         if node["op"] == "null":
             continue
         out = shape(index)
         read = sum(math.prod(shape(source[0])) for source in node["inputs"])
-        weights = [shape(source[0]) for source in node["inputs"]]
+        parameters = [s[0] for s in node["inputs"] if s[0] not in depends]
+        weights = [shape(source) for source in parameters]
         pixels = math.prod(out[2:]) * out[0] if len(out) == 4 else 0
-        # Every 4-d weight of O×I×k×k is used once a pixel; maps have a batch in front.
-        uses = sum(math.prod(w) for w in weights if len(w) == 4 and w[0] != out[0]) * pixels
+        # Every weight of O×I×k×k is used once a pixel.
+        uses = sum(math.prod(weight) for weight in weights if len(weight) == 4) * pixels
         before = done[node["op"]]
         done[node["op"]] = Work(
             before.multiply_adds + (uses if node["op"] in _MULTIPLYING else 0),
