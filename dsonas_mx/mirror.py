@@ -28,6 +28,11 @@ KEPT_KINDS = ("_random_", "_sample_", "_shuffle")  # as their names begin
 # What these use is needed by nothing behind them, whenever they run.
 SIDE_OPERATORS = ("dsonas_average",)
 
+# Their backward needs none of their inputs. What ends a segment is kept, and with it whatever its
+# backward needs: another end, such as a BN, would keep two maps. Either way a convolution right
+# before the end would be computed again for nobody, which MXNet's own convolution refuses.
+END_OPERATORS = ("Activation", "elemwise_add", "add_n", "Concat", "Flatten")
+
 # A little more memory than the least saves much of the time that recomputation costs.
 NEAR = 1.25
 
@@ -183,6 +188,12 @@ def _recomputed(division: Sequence[Sequence[str]]) -> FrozenSet[str]:
     return frozenset(name for segment in division for name in segment)
 
 
+def _may_end(node: Dict[str, Any], nodes: Sequence[Dict[str, Any]]) -> bool:
+    return node["op"] in END_OPERATORS and all(
+        nodes[source[0]]["op"] != "Convolution" for source in node["inputs"]
+    )
+
+
 class _Node(NamedTuple):
     name: str
     operator: str
@@ -212,6 +223,7 @@ def _forward(symbol: mx.sym.Symbol, shapes: Mapping[str, Sequence[int]]) -> List
         if not _is_kept(node["op"]):  # those are kept anyway
             needed.append(position)
         alone = needed == [position] and last_use[position] > position
+        alone = alone and _may_end(node, nodes)
         held = alone and last_use[position] - position > far
         if held:  # kept in every plan, so it is in nobody's way
             needed.pop()
