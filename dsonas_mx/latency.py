@@ -19,6 +19,7 @@ import numpy as np
 from mxnet.gluon import HybridBlock
 
 from .architecture import Architecture
+from .mirror import megabytes
 from .space import check_int
 from .timing import alternate
 
@@ -77,8 +78,8 @@ def measure(
 
     Raises
     ------
-    MXNetError
-        The network does not run on such an input, or not in the memory of the device.
+    ValueError
+        It does not run on such an input, or not in the memory of the device.
     """
     check_int("runs", runs, 1)
     check_int("warm_up", warm_up, 0)
@@ -131,32 +132,51 @@ def input_shape(architecture: Architecture, batch_size: int) -> Shape:
 
 
 def deploy(net: Network, shape: Shape, device: mx.Context) -> Callable[[], object]:
-    """Bind a network for inference; what is returned starts a forward pass on the device."""
+    """A call that starts a forward pass of the network, in its deployed form."""
+    executor = bind(net, shape, device)
+    return lambda: executor.forward(is_train=False)
+
+
+def bind(net: Network, shape: Shape, device: mx.Context) -> mx.executor.Executor:
+    """Bind a network for inference, with copies of its parameters and some input."""
     known: Mapping[str, mx.nd.NDArray] = {}
     symbol = net
     if not isinstance(net, mx.sym.Symbol):
         outputs = net(mx.sym.Variable("data"))
         symbol = mx.sym.Group(outputs) if isinstance(outputs, (list, tuple)) else outputs
         known = _parameters(net)
-    shapes, _, state_shapes = symbol.infer_shape(data=shape)
-    types, _, state_types = symbol.infer_type(data=np.float32)
-    generator = np.random.RandomState(0)  # of its own: a search's random numbers must not move
+    try:
+        executor = symbol.simple_bind(device, grad_req="null", data=shape)
+    except RuntimeError as error:
+        reason = str(error).strip().splitlines()[-1]
+        raise ValueError(
+            f"the network does not run on {device} with an input of {_by(shape)}: {reason}"
+        ) from None
+    _check_memory(executor, shape, device)
+    generator = np.random.default_rng(0)  # of its own: a search's random numbers must not move
+    for name, array in {**executor.arg_dict, **executor.aux_dict}.items():
+        if name in known:
+            known[name].copyto(array)
+        else:
+            array[:] = _plausible(name, array.shape, generator)
+    return executor
 
-    def values(names: Sequence[str], shapes: Sequence[Shape], types: Sequence[Any]) -> Any:
-        return {
-            name: known[name].copyto(device)
-            if name in known
-            else mx.nd.array(_plausible(name, size, generator), device, dtype)
-            for name, size, dtype in zip(names, shapes, types)
-        }
 
-    executor = symbol.bind(
-        device,
-        args=values(symbol.list_arguments(), shapes, types),
-        aux_states=values(symbol.list_auxiliary_states(), state_shapes, state_types),
-        grad_req="null",
-    )
-    return lambda: executor.forward(is_train=False)
+def _check_memory(executor: mx.executor.Executor, shape: Shape, device: mx.Context) -> None:
+    """Refuse what would make the machine run out of memory; a GPU refuses by itself."""
+    if device.device_type != "cpu" or not hasattr(os, "sysconf"):
+        return
+    needed = megabytes(executor)
+    present = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**20
+    if needed > present:
+        raise ValueError(
+            f"a network that takes {needed:,.0f} MB for an input of {_by(shape)} "
+            f"does not run on a machine with {present:,.0f} MB: use a smaller batch or image"
+        )
+
+
+def _by(shape: Shape) -> str:
+    return "x".join(str(size) for size in shape)
 
 
 def _parameters(net: HybridBlock) -> Dict[str, mx.nd.NDArray]:
@@ -170,7 +190,7 @@ def _parameters(net: HybridBlock) -> Dict[str, mx.nd.NDArray]:
     return known
 
 
-def _plausible(name: str, shape: Shape, generator: np.random.RandomState) -> np.ndarray:
+def _plausible(name: str, shape: Shape, generator: np.random.Generator) -> np.ndarray:
     """A parameter that leaves maps of any depth around one: tiny numbers would be slow."""
     if name.endswith("gamma"):
         return np.full(shape, 0.1)

@@ -110,8 +110,8 @@ def of_connections(options: argparse.Namespace, device: mx.Context) -> Dict[str,
 def of_parts(options: argparse.Namespace, device: mx.Context) -> Dict[str, Any]:
     """The table, in its file as well."""
     path = Path(options.table)
-    if not path.parent.is_dir():
-        raise ValueError(f"--table {path}: there is no folder {path.parent}")
+    if path.is_dir() or not path.parent.is_dir():
+        raise ValueError(f"--table must be a file in a folder that is there, got {path}")
     table = measure_table(build, architecture_of(options).space, device, options.batch_size)
     table.save(path)
     return {"stages": table.to_json()["stages"], "table": str(path)}
