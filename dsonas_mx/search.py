@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
 import mxnet as mx
 import numpy as np
 from mxnet import gluon
 from mxnet.gluon import HybridBlock
 
-from .apg_nag import APGNAG
+from .apg_nag import APGNAG, Gamma
 from .architecture import Architecture
+from .budget import Constant
 from .data.loader import Loader
 from .graph import TrainGraph, is_lambda
 from .loss import cross_entropy
@@ -147,6 +148,9 @@ class Search:
         Wraps the steps of an epoch, to show a bar.
     mirror : {'auto', 'deep', 'off'} or float
         What is computed again in backward, see `TrainGraph`; planned anew for a smaller network.
+    budget : budget, optional
+        γ of each connection at the start of each epoch of search, see `dsonas_mx.budget`; the
+        γ of the options by default.
     """
 
     def __init__(
@@ -160,7 +164,11 @@ class Search:
         loss: Callable[..., Any] = cross_entropy,
         progress: Optional[Progress] = None,
         mirror: Mirror = "off",
+        budget: Optional[Constant] = None,
     ) -> None:
+        budget = budget or Constant(options.gamma)
+        if budget.gamma != options.gamma:
+            raise ValueError(f"gamma is {options.gamma}, but that of the budget {budget.gamma}")
         if (lambda_data is None) != (options.split is None):
             raise ValueError("lambda_data must be given if, and only if, there is a split")
         self.options = options
@@ -168,6 +176,8 @@ class Search:
         self.epoch = 0
         self._unchanged = 0
         self._complete = architecture
+        self._budget = budget
+        self._gammas = dict.fromkeys(scale_names(architecture), options.gamma)
         self._build = build
         self._data = (weight_data, lambda_data)
         self._loss = loss
@@ -252,6 +262,8 @@ class Search:
         return tally.score()
 
     def _train(self) -> Tuple[Score, Optional[Score]]:
+        gammas = self._budget.gammas(self.architecture)
+        self.use_gammas(dict(zip(self._gammas, gammas.ravel().tolist())))
         tallies = {"weights": Tally(), "lambdas": Tally(), "all": Tally()}
         weight_data, lambda_data = self._data
         batches: Dict[str, Any] = {
@@ -286,11 +298,43 @@ class Search:
         values = {name: 0.0 for name in scale_names(self._complete)}
         parameters = self.net.collect_params()
         context = self._contexts[0]
-        for name in self.net.lambda_names:
+        for name, parts in self._live_names().items():
             array = parameters[name].data(context).asnumpy()
-            for part, value in zip(self.net.packed[name][1], array):
-                values[_qualified(name, part)] = float(value)
+            values.update(zip(parts, map(float, array)))
         return values
+
+    def _live_names(self) -> Dict[str, List[str]]:
+        """For each parameter of λ, the names of its scales."""
+        packed = self.net.packed
+        return {
+            name: [_qualified(name, part) for part in packed[name][1]]
+            for name in self.net.lambda_names
+        }
+
+    # γ
+
+    def gammas(self) -> Dict[str, float]:
+        """γ in force of every connection and every branch of a reduction, by name.
+
+        That of the last epoch of search that has begun; the plain γ before. Removed connections
+        have one too.
+        """
+        return dict(self._gammas)
+
+    def use_gammas(self, gammas: Mapping[str, float]) -> None:
+        """Put γ in force, by the names of `gammas`, until the next epoch of search begins."""
+        self._gammas.update(gammas)
+        self._trainers["lambdas"]._optimizer.gamma = self._gammas_by_parameter()
+
+    def _gammas_by_parameter(self) -> Dict[str, Gamma]:
+        """γ in force, as the optimizer takes it: an array in the order of the scales, or a number
+        if it is the same for all.
+        """
+        gammas: Dict[str, Gamma] = {}
+        for name, parts in self._live_names().items():
+            values = [self._gammas[part] for part in parts]
+            gammas[name] = values[0] if len(set(values)) == 1 else np.array(values)
+        return gammas
 
     def _remove(self) -> None:
         """Note which connections are left; every few epochs, make it permanent."""
@@ -367,7 +411,7 @@ class Search:
         optimizers = {
             "weights": mx.optimizer.create("nag", wd=options.weight_decay, **shared),
             "lambdas": APGNAG(
-                gamma=options.gamma,
+                gamma=self._gammas_by_parameter(),
                 momentum_schedule=options.momentum_schedule,
                 never_empty=[n for n in self.net.lambda_names if n.startswith("reduction")],
                 **shared,

@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 from dsonas_mx import Architecture, SearchSpace, cli, device
+from dsonas_mx.budget import AdaptiveFLOPs, AdaptiveMAC, Constant
 from dsonas_mx.data.loader import split
 from dsonas_mx.export import import_symbol
 from dsonas_mx.fit import Fit, FitOptions
@@ -331,6 +332,7 @@ def test_every_option_reaches_the_search(search, given, small_cifar):
         np.testing.assert_array_equal(data.indices, part)
         assert (data.batch_size, data.seed, data.stream) == (12, 9, stream)
         assert data.shuffle and data.drop_last and data.augment.pad == 4
+    assert (type(seen["budget"]), seen["budget"].gamma) == (Constant, 0.3)
     net = seen["build"](seen["architecture"])
     assert net.weighted
     gammas = [p for name, p in net.collect_params().items() if name.endswith("gamma")]
@@ -339,6 +341,23 @@ def test_every_option_reaches_the_search(search, given, small_cifar):
     assert complete.kept == Architecture.complete(complete.space).kept
     assert (complete.origin["data"], complete.origin["gamma"]) == ("cifar10", 0.3)
     assert not {"save_dir", "data_dir", "gpus", "cpus"} & set(complete.origin)
+
+
+@pytest.mark.parametrize(
+    "words, budget",
+    [
+        ([], Constant),
+        (["--scope", "full"], AdaptiveFLOPs),
+        (["--scope", "full", "--budget", "none"], Constant),
+        (["--budget", "flops"], AdaptiveFLOPs),
+        (["--budget", "mac"], AdaptiveMAC),
+    ],
+)
+def test_budgets(search, given, words, budget):
+    seen = given(Search)
+    search(*words, "--gamma", 0.25)
+    assert (type(seen["budget"]), seen["budget"].gamma) == (budget, 0.25)
+    assert seen["architecture"].origin["budget"] in ("none", "flops", "mac")
 
 
 # Options of the training
@@ -444,6 +463,9 @@ def test_training_with_the_tower(train, tmp_path, architecture):
         (["--wd", -1], "weight_decay must be at least 0, got -1"),
         (["--gamma", -0.1], "gamma must be at least 0, got -0.1"),
         (["--gamma", "inf"], "gamma must be at least 0, got inf"),
+        (["--budget", "power"], "argument --budget: invalid choice: 'power'"),
+        (["--gamma0", 0.1], "gamma0 is of budget latency: budget none has none"),
+        (["--scope", "full", "--gamma0", 0.1], "gamma0 is of budget latency: budget flops has"),
         (["--seed", -1], "seed must lie between 0 and 2**64 - 1, got -1"),
         (["--gpus", "0"], "--gpus 0: this MXNet was built without CUDA; install requirements-gpu"),
         (["--gpus", "a"], "--gpus must be numbers such as 0,1, got 'a'"),

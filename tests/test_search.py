@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 from dsonas_mx import Architecture
+from dsonas_mx.budget import AdaptiveFLOPs, Constant
 from dsonas_mx.graph import TrainGraph, is_lambda
 from dsonas_mx.search import Search, SearchOptions, scale_names
 
@@ -36,6 +37,7 @@ def search(tiny_space, loader, plain):
         seed=0,
         scope="share",
         batch_size=8,
+        budget=None,
         **network,
     ):
         space = tiny_space(scope=scope)
@@ -51,6 +53,7 @@ def search(tiny_space, loader, plain):
             lambdas if options.split else None,
             options,
             contexts,
+            budget=budget,
         )
 
     return build
@@ -432,3 +435,83 @@ def test_the_defaults_are_those_of_the_paper():
     assert (options.pretrain_epochs, options.num_epochs) == (120, 120)
     assert (options.learning_rate, options.momentum, options.weight_decay) == (0.1, 0.9, 3e-4)
     assert (options.split, options.shrink_every, options.gamma) == ((1, 1), 5, 0.001)
+
+
+# Budgets
+
+
+class Numbered(Constant):
+    """γ of each connection is its number, in hundreds the number of times it was asked for."""
+
+    def __init__(self, gamma):
+        super().__init__(gamma)
+        self.asked = []
+
+    def gammas(self, architecture):
+        self.asked.append(architecture)
+        size = len(architecture.kept) * len(architecture.kept[0])
+        numbers = np.arange(size) + 100.0 * len(self.asked)
+        return numbers.reshape(np.shape(architecture.kept))
+
+
+@pytest.mark.parametrize("scope", ["share", "full"])
+def test_gamma_is_that_of_the_budget_in_each_epoch_of_search(search, scope):
+    budget = Numbered(10.0)
+    running = search(replace(FROZEN, pretrain_epochs=1, shrink_every=2), scope=scope, budget=budget)
+    names = scale_names(running.architecture)
+    connections = [name for name in names if "->" in name]
+    assert set(running.gammas().values()) == {10.0} and not budget.asked
+    running.step_epoch()
+    assert not budget.asked  # not for pre-training
+    gone = {connections[4]: 0.0, connections[9]: 0.0}
+    set_at_the_end(running, {2: gone})
+    for epoch in (1, 2, 3):
+        at_start = running.architecture
+        running.step_epoch()
+        assert budget.asked[-1] is at_start and len(budget.asked) == epoch
+        expected = {name: i + 100.0 * epoch for i, name in enumerate(connections)}
+        assert running.gammas() == {name: expected.get(name, 10.0) for name in names}
+        gammas = running._trainers["lambdas"]._optimizer.gamma
+        assert set(gammas) == set(running.net.lambda_names)
+        for parameter in running.net.lambda_names:
+            in_force = [running.gammas()[name] for name in named(running, parameter)]
+            np.testing.assert_array_equal(gammas[parameter], np.float32(in_force))
+    assert len(named(running, running.net.lambda_names[0])) < len(connections)  # it has shrunk
+
+
+def test_gamma_reaches_the_scales(search):
+    """Without gradients and momentum a step takes ηγ off each λ."""
+
+    class Two(Constant):
+        def gammas(self, architecture):
+            gammas = np.zeros(np.shape(architecture.kept))
+            gammas[0, [1, 3]] = 2.0, 5.0
+            return gammas
+
+    running = search(FROZEN, batches=(1, 1), budget=Two(10.0))
+    before = running.scales()
+    running.step_epoch()
+    rate = FROZEN.learning_rate
+    drop = np.array(list(before.values())) - np.array(list(running.scales().values()))
+    names = list(before)
+    expected = {names[1]: 2.0, names[3]: 5.0, "reduction1.1x1": 10.0, "reduction1.3x3": 10.0}
+    # A gradient is at most 2, of which the rate makes 2e-6.
+    np.testing.assert_allclose(drop, [rate * expected.get(n, 0.0) for n in names], atol=2.2e-6)
+
+
+def test_gammas_can_be_put_in_force_again(search):
+    running = search(budget=AdaptiveFLOPs(OPTIONS.gamma), scope="full")
+    running.step_epoch()
+    kept = {name: 3 * gamma for name, gamma in running.gammas().items()}
+    other = search(budget=AdaptiveFLOPs(OPTIONS.gamma), scope="full")
+    other.use_gammas(kept)
+    assert other.gammas() == kept
+    gammas = other._trainers["lambdas"]._optimizer.gamma
+    for parameter in other.net.lambda_names:
+        expected = np.float32([kept[name] for name in named(other, parameter)])
+        np.testing.assert_allclose(np.broadcast_to(gammas[parameter], expected.shape), expected)
+
+
+def test_a_budget_of_another_gamma_is_refused(search):
+    with pytest.raises(ValueError, match=r"^gamma is 0.01, but that of the budget 0.5$"):
+        search(budget=Constant(0.5))

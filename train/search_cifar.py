@@ -1,7 +1,8 @@
 #!/usr/bin/env python
 """Search an architecture on CIFAR-10 by DSO-NAS; the defaults are the paper's (section 4.2).
 
-The run folder gets architecture.json, lambdas.csv (λ by epoch), metrics.csv and log.txt.
+The run folder gets architecture.json, lambdas.csv (λ by epoch), metrics.csv and log.txt;
+with a budget of latency gammas.csv (γ by epoch).
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import dsonas_mx as dso
 from dsonas_mx import cli
+from dsonas_mx.budget import BUDGETS, default_budget, make_budget
 from dsonas_mx.data import DATA_SETS
 from dsonas_mx.data.loader import Loader, split
 from dsonas_mx.device import contexts
@@ -63,6 +65,12 @@ def arguments() -> cli.Parser:
     search.add_argument("--momentum", type=float, default=0.9)
     search.add_argument("--wd", type=float, default=3e-4, help="weight decay, not of λ")
     search.add_argument("--gamma", type=float, default=0.001, help="weight of L1 on λ")
+    search.add_argument(
+        "--budget",
+        choices=BUDGETS,
+        help="what adapts γ by connection; by default flops in the full scope, none in the share",
+    )
+    search.add_argument("--gamma0", type=float, help="γ0 of budget latency; γ/2 if not given")
     search.add_argument("--momentum-schedule", choices=("constant", "apg"), default="constant")
     search.add_argument(
         "--fix-gamma",
@@ -77,6 +85,7 @@ def arguments() -> cli.Parser:
 
 def main(options: argparse.Namespace) -> None:
     parts = cli.parse_split(options.split)
+    options.budget = options.budget or default_budget(options.scope)
     settings = SearchOptions(
         pretrain_epochs=options.pretrain_epochs,
         num_epochs=options.num_epochs,
@@ -89,6 +98,7 @@ def main(options: argparse.Namespace) -> None:
         gamma=options.gamma,
         momentum_schedule=options.momentum_schedule,
     )
+    budget = make_budget(options.budget, options.gamma, options.gamma0)
     devices = contexts(options.gpus, options.cpus)
     mirror = parse_mirror(options.mirror)
     data = DATA_SETS[cli.data_set(options)]
@@ -130,11 +140,14 @@ def main(options: argparse.Namespace) -> None:
         devices,
         progress=cli.progress,
         mirror=mirror,
+        budget=budget,
     )
 
     def record(epoch: SearchEpoch) -> None:
         run.append("metrics.csv", epoch.row())
         run.append("lambdas.csv", {"epoch": epoch.epoch, **epoch.scales})
+        if options.budget == "latency":  # those of other budgets can be computed from λ
+            run.append("gammas.csv", {"epoch": epoch.epoch, **search.gammas()})
         run.log(f"{epoch} of {space.num_connections}")
 
     megabytes = search.plan.megabytes  # refuses what does not fit before there is a run folder
