@@ -13,6 +13,7 @@ from pathlib import Path
 
 from dsonas_mx import Architecture, SearchSpace, cli, device
 from dsonas_mx.budget import AdaptiveFLOPs, AdaptiveMAC, Constant
+from dsonas_mx.cost import count
 from dsonas_mx.data.loader import split
 from dsonas_mx.export import import_symbol
 from dsonas_mx.fit import Fit, FitOptions
@@ -412,6 +413,17 @@ def test_training_options(train, tmp_path):
     assert rates == pytest.approx([0.2, 0.2, 0.15])
 
 
+def test_a_target_chooses_the_width(train, tmp_path):
+    status, out, _ = train("--target-flops", "0.5M", "--divisor", 2)
+    assert status == 0
+    found = Architecture.load(tmp_path / "run" / "architecture.json")
+    cost = count(found)
+    width = found.space.width
+    assert out.startswith(f"width {width}: {cost.multiply_adds:,} of 500,000 multiply-adds\n")
+    assert width % 2 == 0 and cost.multiply_adds <= 500_000
+    assert count(found.with_space(width=width + 2)).multiply_adds > 500_000
+
+
 def test_training_with_the_tower(train, tmp_path, architecture):
     """It is there in training, and not in what is exported."""
     status, _, err = train("--auxiliary", 0.4, "--blocks", "1")
@@ -489,6 +501,13 @@ def test_bad_options_of_the_search(search, tmp_path, words, message):
     [
         (["--num-epochs", -1], "num_epochs must be at least 1, got -1"),
         (["--width", 0], "width must be at least 1, got 0"),
+        (["--width", 4, "--target-params", "1M"], "not allowed with argument --width"),
+        (["--target-params", "3Q"], "argument --target-params: invalid number value: '3Q'"),
+        (["--target-flops", "inf"], "argument --target-flops: invalid number value: 'inf'"),
+        (["--target-flops", "1K"], "a target of 1,000 multiply-adds cannot be met: the narrowest"),
+        (["--target-params", 0], "a target of parameters must be above 0 and finite, got 0"),
+        (["--divisor", 4], "--divisor is of the width that a target chooses: give a target"),
+        (["--target-flops", "1M", "--divisor", 0], "divisor must be at least 1, got 0"),
         (["--blocks", "0"], "blocks[0] must be at least 1, got 0"),
         (["--dropout", 1], "dropout must be in [0, 1), got 1.0"),
         (["--auxiliary", -1], "auxiliary must be at least 0 and finite, got -1.0"),
