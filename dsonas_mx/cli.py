@@ -13,10 +13,12 @@ from mxnet.gluon import HybridBlock
 from tqdm import tqdm
 
 from .architecture import Architecture
+from .budget import BUDGETS, Constant, Measure, default_budget, make_budget
 from .cost import count
 from .data import cifar, fashion_mnist, load
 from .data.augment import Augmentation
 from .data.images import Images
+from .flops_target import FLOPsTarget
 from .graph import TrainGraph
 from .scaling import Target, fit_width, multiply_adds, parameters
 
@@ -104,6 +106,34 @@ def add_memory(parser: argparse.ArgumentParser, mirror: str) -> None:
         "--dry-run",
         action="store_true",
         help="say what the run takes, and stop before it allocates or needs any data",
+    )
+
+
+def add_budget(parser: argparse.ArgumentParser) -> None:
+    """`--budget`, `--gamma0` and `--search-flops`."""
+    group = parser.add_argument_group("budget")
+    group.add_argument(
+        "--budget",
+        choices=BUDGETS,
+        help="what adapts γ by connection; if none is given flops in the full scope",
+    )
+    group.add_argument("--gamma0", type=float, help="γ0 of budget latency; half of γ if not given")
+    group.add_argument(
+        "--search-flops",
+        type=number,
+        help="beyond the paper: adapt γ so that the search ends within 5%% of these multiply-adds",
+    )
+
+
+def budget(
+    options: argparse.Namespace, measure: Optional[Measure] = None
+) -> Tuple[Constant, Optional[FLOPsTarget]]:
+    """The budget and the target of the options; `measure` is what budget latency needs."""
+    options.budget = options.budget or default_budget(options.scope)  # for the record
+    flops = options.search_flops
+    return (
+        make_budget(options.budget, options.gamma, options.gamma0, measure),
+        None if flops is None else FLOPsTarget(flops),
     )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 import mxnet as mx
 import numpy as np
@@ -19,6 +19,7 @@ from .apg_nag import APGNAG, Gamma
 from .architecture import Architecture
 from .budget import Constant
 from .data.loader import Loader
+from .flops_target import FLOPsTarget
 from .graph import TrainGraph, is_lambda
 from .loss import cross_entropy
 from .metric import Score, Tally
@@ -151,6 +152,8 @@ class Search:
     budget : budget, optional
         γ of each connection at the start of each epoch of search, see `dsonas_mx.budget`; the
         γ of the options by default.
+    target : FLOPsTarget, optional
+        Where the search has to end; it then does not end because nothing changes any more.
     """
 
     def __init__(
@@ -165,10 +168,13 @@ class Search:
         progress: Optional[Progress] = None,
         mirror: Mirror = "off",
         budget: Optional[Constant] = None,
+        target: Optional[FLOPsTarget] = None,
     ) -> None:
         budget = budget or Constant(options.gamma)
         if budget.gamma != options.gamma:
             raise ValueError(f"gamma is {options.gamma}, but that of the budget {budget.gamma}")
+        if target is not None:
+            target.check(architecture)
         if (lambda_data is None) != (options.split is None):
             raise ValueError("lambda_data must be given if, and only if, there is a split")
         self.options = options
@@ -177,7 +183,7 @@ class Search:
         self._unchanged = 0
         self._complete = architecture
         self._budget = budget
-        self._gammas = dict.fromkeys(scale_names(architecture), options.gamma)
+        self._target = target
         self._build = build
         self._data = (weight_data, lambda_data)
         self._loss = loss
@@ -195,11 +201,16 @@ class Search:
 
     @property
     def finished(self) -> bool:
-        """Whether the search has converged, or its epochs are over."""
-        return (
-            self.epoch >= self.options.pretrain_epochs + self.options.num_epochs
-            or self._unchanged >= self.options.patience
-        )
+        """Whether the search has converged, or met its target, or its epochs are over."""
+        if self._epochs_left <= 0:
+            return True
+        if self._target is not None:
+            return self._target.is_met(self.architecture)
+        return self._unchanged >= self.options.patience
+
+    @property
+    def _epochs_left(self) -> int:
+        return self.options.pretrain_epochs + self.options.num_epochs - self.epoch
 
     @property
     def steps_per_epoch(self) -> int:
@@ -230,6 +241,8 @@ class Search:
     def step_epoch(self) -> SearchEpoch:
         """One epoch of pre-training or of search, and what follows from it."""
         searching = self.epoch >= self.options.pretrain_epochs
+        if searching:
+            self._set_gammas()
         weights, lambdas = self._train() if searching else (self._pretrain(), None)
         self.epoch += 1
         for score in (weights, lambdas):
@@ -262,8 +275,6 @@ class Search:
         return tally.score()
 
     def _train(self) -> Tuple[Score, Optional[Score]]:
-        gammas = self._budget.gammas(self.architecture)
-        self.use_gammas(dict(zip(self._gammas, gammas.ravel().tolist())))
         tallies = {"weights": Tally(), "lambdas": Tally(), "all": Tally()}
         weight_data, lambda_data = self._data
         batches: Dict[str, Any] = {
@@ -291,7 +302,7 @@ class Search:
             if gradients in (kind, "all"):
                 trainer.step(len(batch.labels))
 
-    # Removal
+    # λ
 
     def scales(self) -> Dict[str, float]:
         """λ of every connection and every branch of a reduction, by name; 0 where removed."""
@@ -314,27 +325,30 @@ class Search:
     # γ
 
     def gammas(self) -> Dict[str, float]:
-        """γ in force of every connection and every branch of a reduction, by name.
+        """γ in force of every connection and every branch of a reduction, by name; 0 if removed.
 
-        That of the last epoch of search that has begun; the plain γ before. Removed connections
-        have one too.
+        That of the budget from the start of an epoch of search until a smaller network is built.
         """
-        return dict(self._gammas)
-
-    def use_gammas(self, gammas: Mapping[str, float]) -> None:
-        """Put γ in force, by the names of `gammas`, until the next epoch of search begins."""
-        self._gammas.update(gammas)
-        self._trainers["lambdas"]._optimizer.gamma = self._gammas_by_parameter()
-
-    def _gammas_by_parameter(self) -> Dict[str, Gamma]:
-        """γ in force, as the optimizer takes it: an array in the order of the scales, or a number
-        if it is the same for all.
-        """
-        gammas: Dict[str, Gamma] = {}
+        values = dict.fromkeys(scale_names(self._complete), 0.0)
+        in_force = self._trainers["lambdas"]._optimizer.gamma
         for name, parts in self._live_names().items():
-            values = [self._gammas[part] for part in parts]
-            gammas[name] = values[0] if len(set(values)) == 1 else np.array(values)
-        return gammas
+            values.update(zip(parts, np.broadcast_to(in_force[name], len(parts)).tolist()))
+        return values
+
+    def _set_gammas(self) -> None:
+        """Put γ of the epoch that begins in force: that of the budget, and plain for reductions."""
+        gammas = self._budget.gammas(self.architecture).ravel()
+        if self._target is not None:
+            scales = np.array(list(self.scales().values()))
+            gammas = gammas * self._target.adapt(self._found, scales, self._epochs_left)
+        by_name = dict(zip(scale_names(self._complete), gammas.tolist()))
+        by_parameter: Dict[str, Gamma] = {}
+        for name, parts in self._live_names().items():
+            values = [by_name.get(part, self.options.gamma) for part in parts]
+            by_parameter[name] = values[0] if len(set(values)) == 1 else np.array(values)
+        self._trainers["lambdas"]._optimizer.gamma = by_parameter
+
+    # Removal
 
     def _remove(self) -> None:
         """Note which connections are left; every few epochs, make it permanent."""
@@ -345,6 +359,10 @@ class Search:
                 f"{self.options.learning_rate}"
             )
         found = self._found(scales)
+        if self._target is not None:
+            found = self._target.settle(
+                self.net.architecture, found, scales, self._epochs_left == 0
+            )
         same = (found.kept, found.reductions) == (
             self.architecture.kept,
             self.architecture.reductions,
@@ -411,7 +429,7 @@ class Search:
         optimizers = {
             "weights": mx.optimizer.create("nag", wd=options.weight_decay, **shared),
             "lambdas": APGNAG(
-                gamma=self._gammas_by_parameter(),
+                gamma=dict.fromkeys(self.net.lambda_names, options.gamma),
                 momentum_schedule=options.momentum_schedule,
                 never_empty=[n for n in self.net.lambda_names if n.startswith("reduction")],
                 **shared,

@@ -361,6 +361,13 @@ def test_budgets(search, given, words, budget):
     assert seen["architecture"].origin["budget"] in ("none", "flops", "mac")
 
 
+def test_a_search_for_multiply_adds_says_what_was_reached(search, tmp_path):
+    status, out, _ = search("--num-epochs", 2, "--search-flops", "1M", "--width", 4)
+    assert status == 0
+    found = count(Architecture.load(tmp_path / "run" / "architecture.json")).multiply_adds
+    assert f"\n{found:,} of 1,000,000 multiply-adds (" in out
+
+
 # Options of the training
 
 
@@ -478,6 +485,9 @@ def test_training_with_the_tower(train, tmp_path, architecture):
         (["--budget", "power"], "argument --budget: invalid choice: 'power'"),
         (["--gamma0", 0.1], "gamma0 is of budget latency: budget none has none"),
         (["--scope", "full", "--gamma0", 0.1], "gamma0 is of budget latency: budget flops has"),
+        (["--search-flops", "1K"], "a search for 1,000 multiply-adds cannot end there: this super"),
+        (["--search-flops", 0], "a target must be above 0 and finite, got 0"),
+        (["--budget", "latency"], "budget latency needs a way to measure latency"),
         (["--seed", -1], "seed must lie between 0 and 2**64 - 1, got -1"),
         (["--gpus", "0"], "--gpus 0: this MXNet was built without CUDA; install requirements-gpu"),
         (["--gpus", "a"], "--gpus must be numbers such as 0,1, got 'a'"),

@@ -3,7 +3,9 @@
 from dataclasses import replace
 
 from dsonas_mx import Architecture
-from dsonas_mx.budget import AdaptiveFLOPs, Constant
+from dsonas_mx.budget import Constant
+from dsonas_mx.cost import count
+from dsonas_mx.flops_target import FLOPsTarget
 from dsonas_mx.graph import TrainGraph, is_lambda
 from dsonas_mx.search import Search, SearchOptions, scale_names
 
@@ -38,6 +40,7 @@ def search(tiny_space, loader, plain):
         scope="share",
         batch_size=8,
         budget=None,
+        target=None,
         **network,
     ):
         space = tiny_space(scope=scope)
@@ -54,6 +57,7 @@ def search(tiny_space, loader, plain):
             options,
             contexts,
             budget=budget,
+            target=target,
         )
 
     return build
@@ -460,23 +464,24 @@ def test_gamma_is_that_of_the_budget_in_each_epoch_of_search(search, scope):
     running = search(replace(FROZEN, pretrain_epochs=1, shrink_every=2), scope=scope, budget=budget)
     names = scale_names(running.architecture)
     connections = [name for name in names if "->" in name]
-    assert set(running.gammas().values()) == {10.0} and not budget.asked
+    plain = dict.fromkeys(names, 10.0)
+    assert running.gammas() == plain and not budget.asked
     running.step_epoch()
     assert not budget.asked  # not for pre-training
-    gone = {connections[4]: 0.0, connections[9]: 0.0}
-    set_at_the_end(running, {2: gone})
+    gone = {connections[-1]: 0.0, connections[-2]: 0.0}
+    set_at_the_end(running, {3: gone})
     for epoch in (1, 2, 3):
+        left = [n for parameter in running.net.lambda_names for n in named(running, parameter)]
         at_start = running.architecture
         running.step_epoch()
         assert budget.asked[-1] is at_start and len(budget.asked) == epoch
         expected = {name: i + 100.0 * epoch for i, name in enumerate(connections)}
-        assert running.gammas() == {name: expected.get(name, 10.0) for name in names}
-        gammas = running._trainers["lambdas"]._optimizer.gamma
-        assert set(gammas) == set(running.net.lambda_names)
-        for parameter in running.net.lambda_names:
-            in_force = [running.gammas()[name] for name in named(running, parameter)]
-            np.testing.assert_array_equal(gammas[parameter], np.float32(in_force))
-    assert len(named(running, running.net.lambda_names[0])) < len(connections)  # it has shrunk
+        in_force = {name: expected.get(name, 10.0) if name in left else 0.0 for name in names}
+        if epoch == 2:  # a smaller network was built since
+            assert set(running.gammas().values()) == {10.0, 0.0}
+            continue
+        assert running.gammas() == in_force
+        assert (0.0 in in_force.values()) == (epoch == 3)
 
 
 def test_gamma_reaches_the_scales(search):
@@ -499,17 +504,33 @@ def test_gamma_reaches_the_scales(search):
     np.testing.assert_allclose(drop, [rate * expected.get(n, 0.0) for n in names], atol=2.2e-6)
 
 
-def test_gammas_can_be_put_in_force_again(search):
-    running = search(budget=AdaptiveFLOPs(OPTIONS.gamma), scope="full")
+def test_a_search_ends_at_its_target(search):
+    options = replace(OPTIONS, num_epochs=8, patience=1)
+    complete = search(options, scope="full").architecture
+    flops = count(complete).multiply_adds
+    target = FLOPsTarget(0.75 * flops)
+    running = search(options, batches=(6, 6), scope="full", target=target)
+    found = running.run()
+    assert running.finished and target.is_met(found)
+    assert 0.7 * flops < count(found).multiply_adds < 0.8 * flops
+
+
+def test_a_target_changes_gamma(search):
+    options = replace(OPTIONS, gamma=1e-9, num_epochs=8, patience=1)
+    space = search(options).architecture.space
+    target = FLOPsTarget(0.5 * count(Architecture.complete(space)).multiply_adds)
+    running = search(options, target=target)
     running.step_epoch()
-    kept = {name: 3 * gamma for name, gamma in running.gammas().items()}
-    other = search(budget=AdaptiveFLOPs(OPTIONS.gamma), scope="full")
-    other.use_gammas(kept)
-    assert other.gammas() == kept
-    gammas = other._trainers["lambdas"]._optimizer.gamma
-    for parameter in other.net.lambda_names:
-        expected = np.float32([kept[name] for name in named(other, parameter)])
-        np.testing.assert_allclose(np.broadcast_to(gammas[parameter], expected.shape), expected)
+    running.step_epoch()  # patience is over, the target is not met
+    assert not running.finished
+    connections = [gamma for name, gamma in running.gammas().items() if "->" in name]
+    assert set(connections) == {1e-9 * target.factor} and target.factor == 2
+    assert running.gammas()["reduction1.1x1"] == 1e-9
+
+
+def test_a_target_that_cannot_be_reached(search):
+    with pytest.raises(ValueError, match="a search for 1 multiply-adds cannot end there"):
+        search(target=FLOPsTarget(1))
 
 
 def test_a_budget_of_another_gamma_is_refused(search):

@@ -15,7 +15,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import dsonas_mx as dso
 from dsonas_mx import cli
-from dsonas_mx.budget import BUDGETS, default_budget, make_budget
 from dsonas_mx.data import DATA_SETS
 from dsonas_mx.data.loader import Loader, split
 from dsonas_mx.device import contexts
@@ -65,12 +64,6 @@ def arguments() -> cli.Parser:
     search.add_argument("--momentum", type=float, default=0.9)
     search.add_argument("--wd", type=float, default=3e-4, help="weight decay, not of λ")
     search.add_argument("--gamma", type=float, default=0.001, help="weight of L1 on λ")
-    search.add_argument(
-        "--budget",
-        choices=BUDGETS,
-        help="what adapts γ by connection; by default flops in the full scope, none in the share",
-    )
-    search.add_argument("--gamma0", type=float, help="γ0 of budget latency; γ/2 if not given")
     search.add_argument("--momentum-schedule", choices=("constant", "apg"), default="constant")
     search.add_argument(
         "--fix-gamma",
@@ -78,6 +71,7 @@ def arguments() -> cli.Parser:
         default="all",
         help="BN scales that are fixed to one",
     )
+    cli.add_budget(parser)
     cli.add_memory(parser, mirror="auto")
     parser.add_argument("--save-dir", default="runs/search_cifar", help="the run folder")
     return parser
@@ -85,7 +79,6 @@ def arguments() -> cli.Parser:
 
 def main(options: argparse.Namespace) -> None:
     parts = cli.parse_split(options.split)
-    options.budget = options.budget or default_budget(options.scope)
     settings = SearchOptions(
         pretrain_epochs=options.pretrain_epochs,
         num_epochs=options.num_epochs,
@@ -98,7 +91,7 @@ def main(options: argparse.Namespace) -> None:
         gamma=options.gamma,
         momentum_schedule=options.momentum_schedule,
     )
-    budget = make_budget(options.budget, options.gamma, options.gamma0)
+    budget, target = cli.budget(options)  # the former may take a measure of latency
     devices = contexts(options.gpus, options.cpus)
     mirror = parse_mirror(options.mirror)
     data = DATA_SETS[cli.data_set(options)]
@@ -141,6 +134,7 @@ def main(options: argparse.Namespace) -> None:
         progress=cli.progress,
         mirror=mirror,
         budget=budget,
+        target=target,
     )
 
     def record(epoch: SearchEpoch) -> None:
@@ -157,6 +151,8 @@ def main(options: argparse.Namespace) -> None:
         path = run.folder / "architecture.json"
         found.save(path)
         run.log(str(found))
+        if target is not None:
+            run.log(target.describe(found))
         run.log(f"saved {path}")
 
 
