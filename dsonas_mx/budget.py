@@ -58,7 +58,7 @@ class AdaptiveFLOPs(Constant):
 
     def gammas(self, architecture: Architecture) -> np.ndarray:
         complete = Architecture.complete(architecture.space)
-        share = block_flops(architecture) / block_flops(complete)
+        share = _by_structure(architecture) / _by_structure(complete)
         return self.gamma * np.repeat(share[:, None], len(architecture.kept[0]), axis=1)
 
 
@@ -151,13 +151,20 @@ def default_budget(scope: str) -> str:
     return "flops" if scope == "full" else "none"
 
 
-def block_flops(architecture: Architecture) -> np.ndarray:
+def flops_by_block(architecture: Architecture) -> np.ndarray:
+    """Multiply-adds of what λ can remove, of each block in the order of the network."""
+    return np.array(
+        [
+            cost.block(architecture, structure, channels, side, first=False).multiply_adds
+            for structure, channels, side in _blocks(architecture.space)
+        ]
+    )
+
+
+def _by_structure(architecture: Architecture) -> np.ndarray:
     """Multiply-adds of what λ can remove, of each structure, over the blocks that share it."""
-    flops = np.zeros(architecture.space.num_structures)
-    for structure, channels, side in _blocks(architecture.space):
-        block = cost.block(architecture, structure, channels, side, first=False)
-        flops[structure] += block.multiply_adds
-    return flops
+    structures = [structure for structure, _, _ in _blocks(architecture.space)]
+    return np.bincount(structures, weights=flops_by_block(architecture))
 
 
 def _blocks(space: SearchSpace) -> Iterator[Tuple[int, int, int]]:
