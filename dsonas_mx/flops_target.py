@@ -16,8 +16,9 @@ from .architecture import Architecture, prune
 from .cost import count
 
 TOLERANCE = 0.05  # of the target
-_FASTEST = 2.0  # how much the factor changes in an epoch, at most
-_MOST = 1000.0  # how large, or small, it gets
+_ARRIVAL = 0.75  # the share of the epochs in which τ is to reach zero
+_DOUBLES = 0.25  # how far τ is above its plan when the factor doubles
+_LEAST, _MOST = 0.1, 1000.0  # of the factor, or it would take too long to come back
 
 Find = Callable[[np.ndarray], Architecture]
 
@@ -26,14 +27,14 @@ class FLOPsTarget:
     """Steers a search to an architecture within 5 % of a number of multiply-adds.
 
     The threshold τ is the λ up to which all connections would have to be removed to reach the
-    target now. It has to fall to zero in the epochs that are left. When it fell by δ in the last
-    epoch, the factor of γ becomes
+    target now. It shall fall from one to zero in the first three quarters of the epochs. At the
+    start of an epoch, when the share p of them is over, the factor of γ becomes
 
-        f ← f · τ / (epochs left · δ),
+        f ← f · 2^((τ − τ_p) / 0.25),  τ_p = max(0, 1 − p / 0.75),
 
-    at most twice or half of what it was; twice if τ did not fall. Where the zeros among λ are more
-    than have to go, those that were largest an epoch ago stay; in the last epoch the smallest λ go
-    even if they are not zero yet. The search ends as soon as the target is met.
+    at most twice or half of what it was. Where the zeros among λ are more than have to go, those
+    that were largest an epoch ago stay; in the last epoch the smallest λ go even if they are not
+    zero yet. The search ends as soon as the target is met.
 
     Parameters
     ----------
@@ -78,8 +79,8 @@ class FLOPsTarget:
             f"({flops / self.multiply_adds - 1:+.1%})"
         )
 
-    def adapt(self, find: Find, scales: np.ndarray, epochs_left: int) -> float:
-        """The factor for the epoch that begins, one of `epochs_left`.
+    def adapt(self, find: Find, scales: np.ndarray, progress: float) -> float:
+        """The factor for the epoch that begins.
 
         Parameters
         ----------
@@ -87,15 +88,15 @@ class FLOPsTarget:
             `find(scales)` → the architecture of these λ.
         scales : array
             λ: of the connections, then of the branches.
+        progress : float
+            The share of the epochs of search that is over, from 0.
         """
         self._scales = scales
-        threshold = self._threshold(find, scales)
-        if self.threshold is not None:
-            fell = self.threshold - threshold
-            change = threshold / epochs_left / fell if fell > 0 else _FASTEST
-            factor = self.factor * min(max(change, 1 / _FASTEST), _FASTEST)
-            self.factor = min(max(factor, 1 / _MOST), _MOST)
-        self.threshold = threshold
+        self.threshold = self._threshold(find, scales)
+        planned = max(0.0, 1 - progress / _ARRIVAL)
+        change = 2 ** ((self.threshold - planned) / _DOUBLES)
+        factor = self.factor * min(max(change, 0.5), 2.0)
+        self.factor = min(max(factor, _LEAST), _MOST)
         return self.factor
 
     def _threshold(self, find: Find, scales: np.ndarray) -> float:

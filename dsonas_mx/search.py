@@ -340,7 +340,8 @@ class Search:
         gammas = self._budget.gammas(self.architecture).ravel()
         if self._target is not None:
             scales = np.array(list(self.scales().values()))
-            gammas = gammas * self._target.adapt(self._found, scales, self._epochs_left)
+            progress = 1 - self._epochs_left / self.options.num_epochs
+            gammas = gammas * self._target.adapt(self._found, scales, progress)
         by_name = dict(zip(scale_names(self._complete), gammas.tolist()))
         by_parameter: Dict[str, Gamma] = {}
         for name, parts in self._live_names().items():

@@ -34,13 +34,27 @@ def with_connections(run: PathLike, connections: int) -> Architecture:
     table = read_table(Path(run) / "lambdas.csv")
     epochs = np.stack([values for name, values in table.items() if name != "epoch"], axis=1)
     found = _finder(end)
-    enough = [scales for scales in epochs if found(scales).num_connections >= connections]
-    if not enough:
+    counts = [found(scales).num_connections for scales in epochs]
+    if max(counts) < connections:
         raise ValueError(f"{run}: no epoch of the search had {connections} connections")
-    scales = enough[-1]
-    levels = np.unique(np.append(scales[: end.space.num_connections], 0.0))
-    thinner = (found(np.where(scales > level, scales, 0.0)) for level in levels)
-    return next(one for one in thinner if one.num_connections <= connections)
+    last = max(epoch for epoch, kept in enumerate(counts) if kept >= connections)
+    size = end.space.num_connections
+    following = epochs[min(last + 1, len(epochs) - 1)]  # decides between equal ones
+    order = np.lexsort((following[:size], epochs[last, :size]))
+
+    def without(number: int) -> Architecture:
+        scales = epochs[last].copy()
+        scales[order[:number]] = 0
+        return found(scales)
+
+    low, high = -1, size  # without the first `low` there are too many, without `high` not
+    while high - low > 1:
+        middle = (low + high) // 2
+        if without(middle).num_connections > connections:
+            low = middle
+        else:
+            high = middle
+    return without(high)
 
 
 def _finder(end: Architecture) -> Callable[[np.ndarray], Architecture]:

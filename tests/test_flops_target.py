@@ -38,7 +38,7 @@ def pretend_to_search(space, share, speed, epochs, seed=0):
     target = FLOPsTarget(share * flops(complete))
     present = found = complete
     for epoch in range(epochs):
-        factor = target.adapt(find, scales.copy(), epochs - epoch)
+        factor = target.adapt(find, scales.copy(), epoch / epochs)
         pull = 0.08 * importance * scales[:size].clip(0.2) + 0.03 * generator.randn(size)
         alive = np.array(present.kept).ravel()
         scales[:size] = np.maximum(0, scales[:size] - speed * factor + pull) * alive
@@ -62,26 +62,30 @@ def test_threshold_is_the_scale_up_to_which_all_must_go():
     space = SearchSpace(levels=1, operations=("sep3", "max"), blocks=(1,), width=8)
     find = finder(space)
     target = FLOPsTarget(flops(find(np.array([0.0, 1.0]))))  # what is left without sep3
-    target.adapt(find, np.array([0.3, 0.7]), 10)
+    target.adapt(find, np.array([0.3, 0.7]), 0.0)
     assert target.threshold == 0.3
-    target.adapt(find, np.array([0.0, 0.7]), 9)
+    target.adapt(find, np.array([0.0, 0.7]), 0.1)
     assert target.threshold == 0.0
 
 
-def test_the_factor_is_what_is_left_to_fall_over_what_fell():
+def test_the_factor_follows_how_far_the_threshold_is_from_its_plan():
     space = SearchSpace(levels=1, operations=("sep3", "max"), blocks=(1,), width=8)
     find = finder(space)
     target = FLOPsTarget(flops(find(np.array([0.0, 1.0]))))
 
-    def adapt(threshold, epochs_left):
-        return target.adapt(find, np.array([threshold, 9.0]), epochs_left)
+    def adapt(threshold, progress):
+        return target.adapt(find, np.array([threshold, 9.0]), progress)
 
-    assert adapt(1.0, 10) == 1  # nothing is known yet
-    assert adapt(0.9, 9) == pytest.approx(1)  # fell by 0.1, as it has to
-    assert adapt(0.7, 5) == pytest.approx(0.7)  # by 0.2, where 0.14 would do
-    assert adapt(0.69, 4) == pytest.approx(1.4)  # far too little: no more than twice
-    assert adapt(0.8, 3) == pytest.approx(2.8)  # it rose
-    assert adapt(0.1, 2) == pytest.approx(1.4)  # no less than half
+    assert adapt(1.0, 0.0) == 1  # as planned
+    assert adapt(0.5, 0.375) == 1  # half of the way to three quarters
+    assert adapt(0.625, 0.375) == pytest.approx(2**0.5)
+    assert adapt(0.9, 0.375) == pytest.approx(2 * 2**0.5)  # no more than twice
+    assert adapt(0.0, 0.75) == pytest.approx(2 * 2**0.5)
+    assert adapt(0.25, 0.9) == pytest.approx(4 * 2**0.5)  # it should be zero by now
+    assert adapt(0.1, 0.0) == pytest.approx(2 * 2**0.5)  # no less than half
+    for _ in range(20):
+        adapt(0.1, 0.0)
+    assert target.factor == 0.1  # and not so small that it could not come back
 
 
 def test_what_was_largest_stays_when_too_much_is_zero():
@@ -89,7 +93,7 @@ def test_what_was_largest_stays_when_too_much_is_zero():
     find, complete = finder(space), Architecture.complete(space)
     wanted = find(np.array([1.0, 0.0, 1.0]))
     target = FLOPsTarget(flops(wanted))
-    target.adapt(find, np.array([0.4, 0.2, 0.3]), 5)
+    target.adapt(find, np.array([0.4, 0.2, 0.3]), 0.5)
     now = np.zeros(3)
     assert target.settle(complete, find(now), now, is_last=False) == wanted
     # Above the target, what was found is kept as it is.

@@ -524,7 +524,7 @@ def test_a_target_changes_gamma(search):
     running.step_epoch()  # patience is over, the target is not met
     assert not running.finished
     connections = [gamma for name, gamma in running.gammas().items() if "->" in name]
-    assert set(connections) == {1e-9 * target.factor} and target.factor == 2
+    assert set(connections) == {1e-9 * target.factor} and target.factor > 1
     assert running.gammas()["reduction1.1x1"] == 1e-9
 
 

@@ -37,8 +37,8 @@ from symbols import get_model
 ROOT = Path(__file__).resolve().parents[1]
 ROWS = "full-none,full-flops,full-mac,share-none,share-latency"
 SPACES = {"full": "--levels 2 --blocks 3", "share": "--levels 4 --blocks 1"}
-CONNECTIONS = {"full": 90, "share": 30}
-SEARCH = "--pretrain-epochs 2 --num-epochs 12 --patience 12 --gamma 0.015"
+CONNECTIONS = {"full": 60, "share": 30}
+SEARCH = "--pretrain-epochs 2 --num-epochs 12 --patience 12 --gamma 0.01"
 TRAIN = "--num-epochs 6 --period 6"
 RUNS = 201  # of each network, for its latency
 COLUMNS = {  # of the rows: heading, unit, format
