@@ -141,7 +141,6 @@ def main(options: argparse.Namespace) -> None:
                 "test_error": 1 - test.accuracy,
                 "parameters": cost.parameters,
                 "multiply_adds": cost.multiply_adds,
-                "memory_access": cost.memory_access,
                 "connections": cost.connections,
             },
         )
