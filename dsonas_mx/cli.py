@@ -13,11 +13,14 @@ from mxnet.gluon import HybridBlock
 from tqdm import tqdm
 
 from .architecture import Architecture
+from .budget import BUDGETS, Constant, Measure, default_budget, make_budget
 from .cost import count
 from .data import cifar, fashion_mnist, load
 from .data.augment import Augmentation
 from .data.images import Images
+from .flops_target import FLOPsTarget
 from .graph import TrainGraph
+from .scaling import Target, fit_width, multiply_adds, parameters
 
 
 class Parser(argparse.ArgumentParser):
@@ -104,6 +107,72 @@ def add_memory(parser: argparse.ArgumentParser, mirror: str) -> None:
         action="store_true",
         help="say what the run takes, and stop before it allocates or needs any data",
     )
+
+
+def add_budget(parser: argparse.ArgumentParser) -> None:
+    """`--budget`, `--gamma0` and `--search-flops`."""
+    group = parser.add_argument_group("budget")
+    group.add_argument(
+        "--budget",
+        choices=BUDGETS,
+        help="what adapts γ by connection; if none is given flops in the full scope",
+    )
+    group.add_argument("--gamma0", type=float, help="γ0 of budget latency; half of γ if not given")
+    group.add_argument(
+        "--search-flops",
+        type=number,
+        help="beyond the paper: adapt γ so that the search ends within 5%% of these multiply-adds",
+    )
+
+
+def budget(
+    options: argparse.Namespace, measure: Optional[Measure] = None
+) -> Tuple[Constant, Optional[FLOPsTarget]]:
+    """The budget and the target of the options; `measure` is what budget latency needs."""
+    options.budget = options.budget or default_budget(options.scope)  # for the record
+    flops = options.search_flops
+    return (
+        make_budget(options.budget, options.gamma, options.gamma0, measure),
+        None if flops is None else FLOPsTarget(flops),
+    )
+
+
+def add_width(parser: argparse.ArgumentParser) -> None:
+    """`--width`, or a target that chooses it, and `--divisor`."""
+    group = parser.add_argument_group("width")
+    choice = group.add_mutually_exclusive_group()
+    choice.add_argument("--width", type=int, help="channels of the first stage, not the file's")
+    choice.add_argument("--target-params", type=number, help="as 3.0M: the widest within it")
+    choice.add_argument("--target-flops", type=number, help="multiply-adds, as 600M")
+    group.add_argument("--divisor", type=int, help="of a width that a target chooses; 1 if none")
+
+
+def number(text: str) -> int:
+    """'3.0M' → 3000000; K, M and G are known."""
+    factor = {"K": 10**3, "M": 10**6, "G": 10**9}.get(text[-1:].upper(), 1)
+    value = float(text[:-1] if factor > 1 else text) * factor
+    if not math.isfinite(value):
+        raise ValueError
+    return round(value)
+
+
+def fitted(architecture: Architecture, options: argparse.Namespace) -> Architecture:
+    """The architecture of the width of the options, or of that which a target chooses."""
+    if options.width is not None:
+        return architecture.with_space(width=options.width)
+    if options.target_params is not None:
+        target = Target("parameters", options.target_params, parameters)
+    elif options.target_flops is not None:
+        target = Target("multiply-adds", options.target_flops, multiply_adds)
+    elif options.divisor is not None:
+        raise ValueError("--divisor is of the width that a target chooses: give a target")
+    else:
+        return architecture
+    architecture = fit_width(
+        architecture, target, 1 if options.divisor is None else options.divisor
+    )
+    print(target.describe(architecture))
+    return architecture
 
 
 def print_dry_run(

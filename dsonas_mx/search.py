@@ -15,9 +15,11 @@ import numpy as np
 from mxnet import gluon
 from mxnet.gluon import HybridBlock
 
-from .apg_nag import APGNAG
+from .apg_nag import APGNAG, Gamma
 from .architecture import Architecture
+from .budget import Constant
 from .data.loader import Loader
+from .flops_target import FLOPsTarget
 from .graph import TrainGraph, is_lambda
 from .loss import cross_entropy
 from .metric import Score, Tally
@@ -147,6 +149,11 @@ class Search:
         Wraps the steps of an epoch, to show a bar.
     mirror : {'auto', 'deep', 'off'} or float
         What is computed again in backward, see `TrainGraph`; planned anew for a smaller network.
+    budget : budget, optional
+        γ of each connection at the start of each epoch of search, see `dsonas_mx.budget`; the
+        γ of the options by default.
+    target : FLOPsTarget, optional
+        Where the search has to end; it then does not end because nothing changes any more.
     """
 
     def __init__(
@@ -160,7 +167,14 @@ class Search:
         loss: Callable[..., Any] = cross_entropy,
         progress: Optional[Progress] = None,
         mirror: Mirror = "off",
+        budget: Optional[Constant] = None,
+        target: Optional[FLOPsTarget] = None,
     ) -> None:
+        budget = budget or Constant(options.gamma)
+        if budget.gamma != options.gamma:
+            raise ValueError(f"gamma is {options.gamma}, but that of the budget {budget.gamma}")
+        if target is not None:
+            target.check(architecture)
         if (lambda_data is None) != (options.split is None):
             raise ValueError("lambda_data must be given if, and only if, there is a split")
         self.options = options
@@ -168,6 +182,8 @@ class Search:
         self.epoch = 0
         self._unchanged = 0
         self._complete = architecture
+        self._budget = budget
+        self._target = target
         self._build = build
         self._data = (weight_data, lambda_data)
         self._loss = loss
@@ -185,11 +201,16 @@ class Search:
 
     @property
     def finished(self) -> bool:
-        """Whether the search has converged, or its epochs are over."""
-        return (
-            self.epoch >= self.options.pretrain_epochs + self.options.num_epochs
-            or self._unchanged >= self.options.patience
-        )
+        """Whether the search has converged, or met its target, or its epochs are over."""
+        if self._epochs_left <= 0:
+            return True
+        if self._target is not None:
+            return self._target.is_met(self.architecture)
+        return self._unchanged >= self.options.patience
+
+    @property
+    def _epochs_left(self) -> int:
+        return self.options.pretrain_epochs + self.options.num_epochs - self.epoch
 
     @property
     def steps_per_epoch(self) -> int:
@@ -220,6 +241,8 @@ class Search:
     def step_epoch(self) -> SearchEpoch:
         """One epoch of pre-training or of search, and what follows from it."""
         searching = self.epoch >= self.options.pretrain_epochs
+        if searching:
+            self._set_gammas()
         weights, lambdas = self._train() if searching else (self._pretrain(), None)
         self.epoch += 1
         for score in (weights, lambdas):
@@ -279,18 +302,54 @@ class Search:
             if gradients in (kind, "all"):
                 trainer.step(len(batch.labels))
 
-    # Removal
+    # λ
 
     def scales(self) -> Dict[str, float]:
         """λ of every connection and every branch of a reduction, by name; 0 where removed."""
         values = {name: 0.0 for name in scale_names(self._complete)}
         parameters = self.net.collect_params()
         context = self._contexts[0]
-        for name in self.net.lambda_names:
+        for name, parts in self._live_names().items():
             array = parameters[name].data(context).asnumpy()
-            for part, value in zip(self.net.packed[name][1], array):
-                values[_qualified(name, part)] = float(value)
+            values.update(zip(parts, map(float, array)))
         return values
+
+    def _live_names(self) -> Dict[str, List[str]]:
+        """For each parameter of λ, the names of its scales."""
+        packed = self.net.packed
+        return {
+            name: [_qualified(name, part) for part in packed[name][1]]
+            for name in self.net.lambda_names
+        }
+
+    # γ
+
+    def gammas(self) -> Dict[str, float]:
+        """γ in force of every connection and every branch of a reduction, by name; 0 if removed.
+
+        That of the budget from the start of an epoch of search until a smaller network is built.
+        """
+        values = dict.fromkeys(scale_names(self._complete), 0.0)
+        in_force = self._trainers["lambdas"]._optimizer.gamma
+        for name, parts in self._live_names().items():
+            values.update(zip(parts, np.broadcast_to(in_force[name], len(parts)).tolist()))
+        return values
+
+    def _set_gammas(self) -> None:
+        """Put γ of the epoch that begins in force: that of the budget, and plain for reductions."""
+        gammas = self._budget.gammas(self.architecture).ravel()
+        if self._target is not None:
+            scales = np.array(list(self.scales().values()))
+            progress = 1 - self._epochs_left / self.options.num_epochs
+            gammas = gammas * self._target.adapt(self._found, scales, progress)
+        by_name = dict(zip(scale_names(self._complete), gammas.tolist()))
+        by_parameter: Dict[str, Gamma] = {}
+        for name, parts in self._live_names().items():
+            values = [by_name.get(part, self.options.gamma) for part in parts]
+            by_parameter[name] = values[0] if len(set(values)) == 1 else np.array(values)
+        self._trainers["lambdas"]._optimizer.gamma = by_parameter
+
+    # Removal
 
     def _remove(self) -> None:
         """Note which connections are left; every few epochs, make it permanent."""
@@ -301,6 +360,10 @@ class Search:
                 f"{self.options.learning_rate}"
             )
         found = self._found(scales)
+        if self._target is not None:
+            found = self._target.settle(
+                self.net.architecture, found, scales, self._epochs_left == 0
+            )
         same = (found.kept, found.reductions) == (
             self.architecture.kept,
             self.architecture.reductions,
@@ -367,7 +430,7 @@ class Search:
         optimizers = {
             "weights": mx.optimizer.create("nag", wd=options.weight_decay, **shared),
             "lambdas": APGNAG(
-                gamma=options.gamma,
+                gamma=dict.fromkeys(self.net.lambda_names, options.gamma),
                 momentum_schedule=options.momentum_schedule,
                 never_empty=[n for n in self.net.lambda_names if n.startswith("reduction")],
                 **shared,

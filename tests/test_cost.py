@@ -125,13 +125,51 @@ def test_counts_the_arrays_of_the_built_network(name):
 
 def test_separable_7_and_equations():
     c, s = 6, 5
+    f = c * s * s  # a map
     assert cost.operation("sep7", c, s) == Cost(
-        parameters=49 * c + c * c + 2 * c, multiply_adds=(49 * c + c * c) * s * s
+        parameters=49 * c + c * c + 2 * c,
+        multiply_adds=(49 * c + c * c) * s * s,
+        memory_access=4 * f + 49 * c + c * c,
     )
-    assert cost.operation("max", c, s) == Cost(parameters=2 * c)
-    assert cost.connection(Connection("1.max", "output"), c, s) == Cost(c * c, c * c * s * s, 1)
-    assert cost.connection(Connection("input", "2.max"), c, s) == Cost(0, 0, 1)
-    assert cost.dense(7, 3) == Cost(7 * 3 + 3, 7 * 3)
+    assert cost.operation("max", c, s) == Cost(parameters=2 * c, memory_access=2 * f)
+    assert cost.connection(Connection("1.max", "output"), c, s) == Cost(
+        c * c, c * c * s * s, 1, 2 * f + c * c
+    )
+    assert cost.connection(Connection("input", "2.max"), c, s) == Cost(0, 0, 1, f)
+    assert cost.dense(7, 3) == Cost(7 * 3 + 3, 7 * 3, memory_access=7 + 24 + 3)
+    # Three maps are put together (read, written), then read, and one is written.
+    assert cost.output(3, c, s) == Cost(
+        3 * c * c + 2 * c, 3 * c * c * s * s, memory_access=10 * f + 3 * c * c
+    )
+    assert cost.output(1, c, s).memory_access == 2 * f + c * c
+    assert cost.summed(1, c, s) == Cost()
+    assert cost.summed(3, c, s) == Cost(memory_access=4 * f)
+
+
+def test_memory_access_of_a_block_by_hand():
+    space = SearchSpace(levels=2, operations=("sep3", "max"), blocks=(1, 1), width=4)
+    names = [edge.name for edge in space.connections]
+    kept = {"input->2.sep3", "1.max->2.sep3", "input->2.max", "1.max->2.max"}
+    kept |= {"2.sep3->output", "2.max->output", "1.max->output"}
+    mask = tuple(name in kept for name in names)
+    c, s = 4, 6
+    f = c * s * s
+    expected = (
+        2 * f + c * c  # the shortcut
+        + 2 * f  # 1.max
+        + 3 * f  # one sum for both operations of level 2, which have the same sources
+        + 4 * f + 9 * c + c * c  # 2.sep3
+        + 2 * f  # 2.max
+        + 6 * f  # three maps put together
+        + 4 * f + 3 * c * c  # the 1×1 convolution of them
+        + 3 * f  # with the shortcut
+    )  # fmt: skip
+    architecture = Architecture(space, (mask,), ((True, True),))
+    assert cost.block(architecture, 0, c, s, first=True).memory_access == expected
+    # Another source, and 2.sep3 needs a sum of its own.
+    mask = tuple(name in kept - {"input->2.max"} for name in names)
+    architecture = Architecture(space, (mask,), ((True, True),))
+    assert cost.block(architecture, 0, c, s, first=True).memory_access == expected
 
 
 def test_odd_sides_round_up():
@@ -143,7 +181,9 @@ def test_odd_sides_round_up():
 def test_an_empty_block_is_its_shortcut():
     empty = Architecture.from_lambdas(SearchSpace(), np.zeros(124))
     assert cost.block(empty, 0, 10, 4, first=False) == Cost()
-    assert cost.block(empty, 0, 10, 4, first=True) == Cost(100 + 20, 1600)
+    assert cost.block(empty, 0, 10, 4, first=True) == Cost(
+        100 + 20, 1600, memory_access=2 * 160 + 100
+    )
 
 
 def test_imagenet_stem():
@@ -151,6 +191,7 @@ def test_imagenet_stem():
     assert cost.stem(space) == Cost(
         parameters=(27 * 4 + 8) + (9 * 4 * 9 + 18),
         multiply_adds=27 * 4 * 17**2 + 9 * 4 * 9 * 9**2,
+        memory_access=(3 * 33**2 + 27 * 4 + 4 * 17**2) + (4 * 17**2 + 9 * 4 * 9 + 9 * 9**2),
     )
 
 
@@ -163,6 +204,9 @@ def test_a_dead_branch_is_not_counted():
         assert whole.parameters - less.parameters == kernel**2 * 8 * 16 + 2 * 16
         assert whole.multiply_adds - less.multiply_adds == kernel**2 * 8 * 16 * 16**2
         assert whole.connections == less.connections
+        # The map of 32×32, the weights, the map of 16×16; and the sum of both.
+        branch = 8 * 32**2 + kernel**2 * 8 * 16 + 16 * 16**2
+        assert whole.memory_access - less.memory_access == branch + 3 * 16 * 16**2
 
 
 def test_connections_by_scope():
@@ -205,11 +249,13 @@ def test_tool_uses_the_space_in_the_file(tool, file, capsys):
         "parameters": expected.parameters,
         "multiply_adds": expected.multiply_adds,
         "connections": 25,
+        "memory_access": expected.memory_access,
     }
     assert tool.main([file]) == 0
     out = capsys.readouterr().out
     assert f"{expected.parameters:,}" in out
     assert f"{expected.multiply_adds:,}" in out
+    assert f"{expected.memory_access:,}" in out
     assert "25 of 124" in out
 
 
@@ -260,4 +306,9 @@ def test_tool_runs_from_anywhere(file, tmp_path):
         [sys.executable, str(SCRIPT), file, "--json"], cwd=str(tmp_path), stdout=subprocess.PIPE
     )
     assert done.returncode == 0
-    assert set(json.loads(done.stdout)) == {"parameters", "multiply_adds", "connections"}
+    assert list(json.loads(done.stdout)) == [
+        "parameters",
+        "multiply_adds",
+        "connections",
+        "memory_access",
+    ]

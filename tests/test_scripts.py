@@ -12,6 +12,8 @@ import sys
 from pathlib import Path
 
 from dsonas_mx import Architecture, SearchSpace, cli, device
+from dsonas_mx.budget import AdaptiveFLOPs, AdaptiveMAC, Constant
+from dsonas_mx.cost import count
 from dsonas_mx.data.loader import split
 from dsonas_mx.export import import_symbol
 from dsonas_mx.fit import Fit, FitOptions
@@ -331,6 +333,7 @@ def test_every_option_reaches_the_search(search, given, small_cifar):
         np.testing.assert_array_equal(data.indices, part)
         assert (data.batch_size, data.seed, data.stream) == (12, 9, stream)
         assert data.shuffle and data.drop_last and data.augment.pad == 4
+    assert (type(seen["budget"]), seen["budget"].gamma) == (Constant, 0.3)
     net = seen["build"](seen["architecture"])
     assert net.weighted
     gammas = [p for name, p in net.collect_params().items() if name.endswith("gamma")]
@@ -339,6 +342,30 @@ def test_every_option_reaches_the_search(search, given, small_cifar):
     assert complete.kept == Architecture.complete(complete.space).kept
     assert (complete.origin["data"], complete.origin["gamma"]) == ("cifar10", 0.3)
     assert not {"save_dir", "data_dir", "gpus", "cpus"} & set(complete.origin)
+
+
+@pytest.mark.parametrize(
+    "words, budget",
+    [
+        ([], Constant),
+        (["--scope", "full"], AdaptiveFLOPs),
+        (["--scope", "full", "--budget", "none"], Constant),
+        (["--budget", "flops"], AdaptiveFLOPs),
+        (["--budget", "mac"], AdaptiveMAC),
+    ],
+)
+def test_budgets(search, given, words, budget):
+    seen = given(Search)
+    search(*words, "--gamma", 0.25)
+    assert (type(seen["budget"]), seen["budget"].gamma) == (budget, 0.25)
+    assert seen["architecture"].origin["budget"] in ("none", "flops", "mac")
+
+
+def test_a_search_for_multiply_adds_says_what_was_reached(search, tmp_path):
+    status, out, _ = search("--num-epochs", 2, "--search-flops", "300K")
+    assert status == 0
+    found = count(Architecture.load(tmp_path / "run" / "architecture.json")).multiply_adds
+    assert f"\n{found:,} of 300,000 multiply-adds (" in out
 
 
 # Options of the training
@@ -393,6 +420,17 @@ def test_training_options(train, tmp_path):
     assert rates == pytest.approx([0.2, 0.2, 0.15])
 
 
+def test_a_target_chooses_the_width(train, tmp_path):
+    status, out, _ = train("--target-flops", "0.5M", "--divisor", 2)
+    assert status == 0
+    found = Architecture.load(tmp_path / "run" / "architecture.json")
+    cost = count(found)
+    width = found.space.width
+    assert out.startswith(f"width {width}: {cost.multiply_adds:,} of 500,000 multiply-adds\n")
+    assert width % 2 == 0 and cost.multiply_adds <= 500_000
+    assert count(found.with_space(width=width + 2)).multiply_adds > 500_000
+
+
 def test_training_with_the_tower(train, tmp_path, architecture):
     """It is there in training, and not in what is exported."""
     status, _, err = train("--auxiliary", 0.4, "--blocks", "1")
@@ -444,6 +482,12 @@ def test_training_with_the_tower(train, tmp_path, architecture):
         (["--wd", -1], "weight_decay must be at least 0, got -1"),
         (["--gamma", -0.1], "gamma must be at least 0, got -0.1"),
         (["--gamma", "inf"], "gamma must be at least 0, got inf"),
+        (["--budget", "power"], "argument --budget: invalid choice: 'power'"),
+        (["--gamma0", 0.1], "gamma0 is of budget latency: budget none has none"),
+        (["--scope", "full", "--gamma0", 0.1], "gamma0 is of budget latency: budget flops has"),
+        (["--search-flops", "1K"], "a search for 1,000 multiply-adds cannot end there: this super"),
+        (["--search-flops", 0], "a target must be above 0 and finite, got 0"),
+        (["--budget", "latency"], "budget latency needs a way to measure latency"),
         (["--seed", -1], "seed must lie between 0 and 2**64 - 1, got -1"),
         (["--gpus", "0"], "--gpus 0: this MXNet was built without CUDA; install requirements-gpu"),
         (["--gpus", "a"], "--gpus must be numbers such as 0,1, got 'a'"),
@@ -467,6 +511,13 @@ def test_bad_options_of_the_search(search, tmp_path, words, message):
     [
         (["--num-epochs", -1], "num_epochs must be at least 1, got -1"),
         (["--width", 0], "width must be at least 1, got 0"),
+        (["--width", 4, "--target-params", "1M"], "not allowed with argument --width"),
+        (["--target-params", "3Q"], "argument --target-params: invalid number value: '3Q'"),
+        (["--target-flops", "inf"], "argument --target-flops: invalid number value: 'inf'"),
+        (["--target-flops", "1K"], "a target of 1,000 multiply-adds cannot be met: the narrowest"),
+        (["--target-params", 0], "a target of parameters must be above 0 and finite, got 0"),
+        (["--divisor", 4], "--divisor is of the width that a target chooses: give a target"),
+        (["--target-flops", "1M", "--divisor", 0], "divisor must be at least 1, got 0"),
         (["--blocks", "0"], "blocks[0] must be at least 1, got 0"),
         (["--dropout", 1], "dropout must be in [0, 1), got 1.0"),
         (["--auxiliary", -1], "auxiliary must be at least 0 and finite, got -1.0"),

@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Print the parameters, multiply-adds and surviving connections of an architecture file."""
+"""Print what the network of an architecture file costs, and how many connections survive."""
 
 from __future__ import annotations
 
@@ -49,6 +49,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         of = architecture.space.num_connections
         print(f"parameters     {cost.parameters:>14,}")
         print(f"multiply-adds  {cost.multiply_adds:>14,}")
+        print(f"memory access  {cost.memory_access:>14,}")
         print(f"connections    {cost.connections:>14,} of {of:,}")
     return 0
 

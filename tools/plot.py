@@ -1,5 +1,8 @@
 #!/usr/bin/env python
-"""Draw a run folder: the block's graph, λ over the epochs, learning curves."""
+"""Draw a run folder: the block's graph, λ over the epochs, learning curves.
+
+`plot.py pareto RUN...` draws the error of trained networks against what they cost.
+"""
 
 from __future__ import annotations
 
@@ -10,18 +13,27 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from dsonas_mx.cli import Parser, run
-from dsonas_mx.plots import draw_run
+from dsonas_mx.plots import draw_run, draw_runs
 
 
 def main(options: argparse.Namespace) -> None:
-    for path in draw_run(options.run, options.out):
+    if options.run[0] == "pareto" and len(options.run) > 1:
+        print(draw_runs(options.run[1:], options.out or "."))
+        return
+    if len(options.run) > 1:
+        raise ValueError("one run at a time, or pareto and the runs to compare")
+    for path in draw_run(options.run[0], options.out):
         print(path)
 
 
 if __name__ == "__main__":
     parser = Parser(description=__doc__)
     parser.add_argument(
-        "run", metavar="RUN", help="a folder with architecture.json, lambdas.csv or metrics.csv"
+        "run",
+        nargs="+",
+        metavar="RUN",
+        help="a folder with architecture.json, lambdas.csv or metrics.csv; or pareto, and folders "
+        "of trained networks",
     )
-    parser.add_argument("--out", metavar="DIR", help="where the pictures go, if not into RUN")
+    parser.add_argument("--out", metavar="DIR", help="where pictures go: RUN; of many, here")
     run(main, parser)

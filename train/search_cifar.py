@@ -1,7 +1,8 @@
 #!/usr/bin/env python
 """Search an architecture on CIFAR-10 by DSO-NAS; the defaults are the paper's (section 4.2).
 
-The run folder gets architecture.json, lambdas.csv (λ by epoch), metrics.csv and log.txt.
+The run folder gets architecture.json, lambdas.csv (λ by epoch), metrics.csv and log.txt;
+with a budget of latency gammas.csv (γ by epoch).
 """
 
 from __future__ import annotations
@@ -70,6 +71,7 @@ def arguments() -> cli.Parser:
         default="all",
         help="BN scales that are fixed to one",
     )
+    cli.add_budget(parser)
     cli.add_memory(parser, mirror="auto")
     parser.add_argument("--save-dir", default="runs/search_cifar", help="the run folder")
     return parser
@@ -89,6 +91,7 @@ def main(options: argparse.Namespace) -> None:
         gamma=options.gamma,
         momentum_schedule=options.momentum_schedule,
     )
+    budget, target = cli.budget(options)  # the former may take a measure of latency
     devices = contexts(options.gpus, options.cpus)
     mirror = parse_mirror(options.mirror)
     data = DATA_SETS[cli.data_set(options)]
@@ -130,11 +133,15 @@ def main(options: argparse.Namespace) -> None:
         devices,
         progress=cli.progress,
         mirror=mirror,
+        budget=budget,
+        target=target,
     )
 
     def record(epoch: SearchEpoch) -> None:
         run.append("metrics.csv", epoch.row())
         run.append("lambdas.csv", {"epoch": epoch.epoch, **epoch.scales})
+        if options.budget == "latency":  # those of other budgets can be computed from λ
+            run.append("gammas.csv", {"epoch": epoch.epoch, **search.gammas()})
         run.log(f"{epoch} of {space.num_connections}")
 
     megabytes = search.plan.megabytes  # refuses what does not fit before there is a run folder
@@ -144,6 +151,8 @@ def main(options: argparse.Namespace) -> None:
         path = run.folder / "architecture.json"
         found.save(path)
         run.log(str(found))
+        if target is not None:
+            run.log(target.describe(found))
         run.log(f"saved {path}")
 
 

@@ -50,12 +50,12 @@ def arguments() -> cli.Parser:
     cli.add_data(parser)
     cli.add_devices(parser)
     network = parser.add_argument_group("network")
-    network.add_argument("--width", type=int, help="channels of the first stage, not the file's")
     network.add_argument("--blocks", help="blocks a stage, not the file's")
     network.add_argument("--dropout", type=float, default=0.4, help="before the classifier")
     network.add_argument(
         "--auxiliary", type=float, default=0.4, help="weight of the auxiliary tower; 0 for none"
     )
+    cli.add_width(parser)
     fit = parser.add_argument_group("training")
     fit.add_argument("--num-epochs", type=int, default=630)
     fit.add_argument("--lr", type=float, default=0.05, help="at the start of each period")
@@ -88,11 +88,9 @@ def main(options: argparse.Namespace) -> None:
         "in_channels": data.channels,
         "image_size": data.image_size,
     }
-    if options.width is not None:
-        changes["width"] = options.width
     if options.blocks is not None:
         changes["blocks"] = parse_blocks(options.blocks, len(architecture.space.blocks))
-    architecture = architecture.with_space(**changes)
+    architecture = cli.fitted(architecture.with_space(**changes), options)
     net = get_model(
         "dsonas", architecture, dropout=options.dropout, auxiliary=options.auxiliary != 0
     )

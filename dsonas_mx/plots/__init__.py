@@ -1,24 +1,40 @@
-"""Pictures of a run: the block's graph, λ over the epochs of a search, learning curves.
+"""Pictures of a run: the block's graph, λ over the epochs of a search, learning curves; of many
+runs: error against cost.
 
-The drawing functions take data and return a matplotlib Figure; `draw_run` reads a run folder and
-writes PNG files. No display is needed, and pyplot is left alone.
+The drawing functions take data and return a matplotlib Figure; `draw_run` reads a run folder, and
+`draw_runs` many, and writes PNG files. No display is needed, and pyplot is left alone.
 """
 
 from __future__ import annotations
 
+import json
+import math
+from dataclasses import asdict
 from pathlib import Path
-from typing import Dict, List, Optional
+from typing import Dict, List, Optional, Sequence
 
 from matplotlib.figure import Figure
 
 from ..architecture import Architecture
+from ..cost import count
 from ..files import PathLike, atomic
+from ..space import shown
 from .block import draw_block, draw_blocks
 from .curves import draw_curves
 from .lambdas import draw_lambdas
+from .pareto import BUDGETS, Point, draw_pareto
 from .table import read_table
 
-__all__ = ["draw_block", "draw_blocks", "draw_curves", "draw_lambdas", "draw_run", "read_table"]
+__all__ = [
+    "draw_block",
+    "draw_blocks",
+    "draw_curves",
+    "draw_lambdas",
+    "draw_pareto",
+    "draw_run",
+    "draw_runs",
+    "read_table",
+]
 
 _DPI = 150
 _MOST_PIXELS = 10_000  # of a side, whatever is drawn
@@ -80,6 +96,45 @@ def draw_run(folder: PathLike, out: Optional[PathLike] = None) -> List[Path]:
         raise ValueError(f"{out}: not a folder")
     out.mkdir(parents=True, exist_ok=True)
     return [_save(figure, out / picture) for picture, figure in figures.items()]
+
+
+def draw_runs(folders: Sequence[PathLike], out: PathLike = ".") -> Path:
+    """Draw the error of trained networks against their costs: ``pareto.png``.
+
+    Parameters
+    ----------
+    folders : sequence of path
+        Run folders of trainings, with ``architecture.json``, whose origin has the budget, and
+        ``result.json``.
+    out : path
+        Where the picture goes: made if it is not there.
+
+    Raises
+    ------
+    ValueError
+        A file is damaged, or not of a training; the message names it.
+    OSError
+        A file cannot be read or written.
+    """
+    figure = draw_pareto([_point(Path(folder)) for folder in folders])
+    out = Path(out)
+    out.mkdir(parents=True, exist_ok=True)
+    return _save(figure, out / "pareto.png")
+
+
+def _point(folder: Path) -> Point:
+    architecture = Architecture.load(folder / "architecture.json")
+    path = folder / "result.json"
+    try:
+        error = json.loads(path.read_text(encoding="utf-8"))["test_error"]
+        if isinstance(error, bool) or not math.isfinite(error):
+            raise TypeError
+    except (ValueError, KeyError, TypeError):
+        raise ValueError(f"{path}: no test_error that is a number") from None
+    budget = architecture.origin.get("budget", "none")
+    if budget not in BUDGETS:
+        raise ValueError(f"{folder}: the architecture is of an unknown budget {shown(budget)}")
+    return Point(budget, architecture.space.scope, error, asdict(count(architecture)))
 
 
 def _save(figure: Figure, path: Path) -> Path:
