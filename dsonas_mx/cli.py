@@ -20,7 +20,9 @@ from .data.augment import Augmentation
 from .data.images import Images
 from .flops_target import FLOPsTarget
 from .graph import TrainGraph
+from .latency_table import Table
 from .scaling import Target, fit_width, multiply_adds, parameters
+from .space import SearchSpace
 
 
 class Parser(argparse.ArgumentParser):
@@ -110,7 +112,7 @@ def add_memory(parser: argparse.ArgumentParser, mirror: str) -> None:
 
 
 def add_budget(parser: argparse.ArgumentParser) -> None:
-    """`--budget`, `--gamma0` and `--search-flops`."""
+    """`--budget`, `--gamma0`, `--latency-table` and `--search-flops`."""
     group = parser.add_argument_group("budget")
     group.add_argument(
         "--budget",
@@ -119,6 +121,10 @@ def add_budget(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--gamma0", type=float, help="γ0 of budget latency; half of γ if not given")
     group.add_argument(
+        "--latency-table",
+        help="of tools/measure_latency.py, for budget latency; measured each epoch if not given",
+    )
+    group.add_argument(
         "--search-flops",
         type=number,
         help="beyond the paper: adapt γ so that the search ends within 5%% of these multiply-adds",
@@ -126,13 +132,21 @@ def add_budget(parser: argparse.ArgumentParser) -> None:
 
 
 def budget(
-    options: argparse.Namespace, measure: Optional[Measure] = None
+    options: argparse.Namespace, space: SearchSpace, measure: Measure
 ) -> Tuple[Constant, Optional[FLOPsTarget]]:
-    """The budget and the target of the options; `measure` is what budget latency needs."""
+    """The budget and the target of the options.
+
+    Budget latency uses the table of the options, which must be one of `space`, or else `measure`.
+    """
     options.budget = options.budget or default_budget(options.scope)  # for the record
+    if options.latency_table is not None:
+        if options.budget != "latency":
+            raise ValueError(f"--latency-table is of budget latency, not of {options.budget}")
+        measure = Table.load(options.latency_table, space)
+    latency = measure if options.budget == "latency" else None
     flops = options.search_flops
     return (
-        make_budget(options.budget, options.gamma, options.gamma0, measure),
+        make_budget(options.budget, options.gamma, options.gamma0, latency),
         None if flops is None else FLOPsTarget(flops),
     )
 
@@ -200,7 +214,16 @@ def data_set(options: argparse.Namespace) -> str:
 
 def origin(options: argparse.Namespace) -> Dict[str, Any]:
     """Where a result came from: the data set and the options, without folders and devices."""
-    elsewhere = ("data_dir", "save_dir", "gpus", "cpus", "demo", "mirror", "dry_run")
+    elsewhere = (
+        "data_dir",
+        "latency_table",
+        "save_dir",
+        "gpus",
+        "cpus",
+        "demo",
+        "mirror",
+        "dry_run",
+    )
     kept = {name: value for name, value in vars(options).items() if name not in elsewhere}
     return {"data": data_set(options), **kept}
 

@@ -19,6 +19,7 @@ from dsonas_mx.data import DATA_SETS
 from dsonas_mx.data.loader import Loader, split
 from dsonas_mx.device import contexts
 from dsonas_mx.graph import TrainGraph
+from dsonas_mx.latency_deductions import Deductions
 from dsonas_mx.loss import cross_entropy
 from dsonas_mx.mirror import parse_mirror
 from dsonas_mx.run import Run
@@ -91,7 +92,6 @@ def main(options: argparse.Namespace) -> None:
         gamma=options.gamma,
         momentum_schedule=options.momentum_schedule,
     )
-    budget, target = cli.budget(options)  # the former may take a measure of latency
     devices = contexts(options.gpus, options.cpus)
     mirror = parse_mirror(options.mirror)
     data = DATA_SETS[cli.data_set(options)]
@@ -104,6 +104,9 @@ def main(options: argparse.Namespace) -> None:
         num_classes=len(data.classes),
         in_channels=data.channels,
         image_size=data.image_size,
+    )
+    budget, target = cli.budget(
+        options, space, Deductions(lambda found: get_model("dsonas", found), devices[0])
     )
     start = dso.Architecture.complete(space, cli.origin(options))
 
