@@ -17,7 +17,7 @@ from .cost import count
 from .data import cifar, fashion_mnist, load
 from .data.augment import Augmentation
 from .data.images import Images
-from .graph import TrainGraph
+from .graph import PROGRESS, TrainGraph
 
 
 class Parser(argparse.ArgumentParser):
@@ -121,7 +121,8 @@ def print_dry_run(
 def count_parameters(net: HybridBlock) -> int:
     """Weights, biases, BN scales (fixed ones too) and shifts, λ; no moving statistics."""
     parameters = net.collect_params().items()
-    return sum(math.prod(p.shape) for name, p in parameters if "_running_" not in name)
+    counted = [p for name, p in parameters if "_running_" not in name and name != PROGRESS]
+    return sum(math.prod(p.shape) for p in counted)
 
 
 def data_set(options: argparse.Namespace) -> str:

@@ -22,6 +22,8 @@ import mxnet as mx
 import numpy as np
 import pytest
 
+from symbols.drop_path import final_probability
+
 ROOT = Path(__file__).resolve().parents[1]
 SEARCH, TRAIN, EXPORT = "train/search_cifar.py", "train/train_cifar.py", "tools/export.py"
 
@@ -349,6 +351,7 @@ def test_every_option_reaches_the_training(train, given):
     words = [
         *["--num-epochs", 7, "--lr", 0.2, "--final-lr", 0.1, "--period", 3, "--factor", 4],
         *["--momentum", 0.8, "--wd", 0.01, "--cutout", 5, "--dropout", 0.25, "--batch-size", 30],
+        *["--drop-path", 0.6],
     ]
     weights = []
     for seed in (9, 9, 8):
@@ -375,6 +378,9 @@ def test_every_option_reaches_the_training(train, given):
     assert seen["loss"] is cross_entropy
     assert not seen["net"].weighted
     assert seen["net"]._dropout == 0.25
+    architecture = seen["net"].architecture
+    expected = final_probability(architecture.space, 1, 0.6)
+    assert seen["net"]._drop_path._probabilities[1] == expected
     train(*words, "--auxiliary", 0.5, "--blocks", "1,1,1")
     one = mx.nd.array([[0.0, 0.0]])
     loss = seen["loss"](mx.nd, (one, one), mx.nd.zeros(1)).asscalar()
@@ -469,6 +475,7 @@ def test_bad_options_of_the_search(search, tmp_path, words, message):
         (["--width", 0], "width must be at least 1, got 0"),
         (["--blocks", "0"], "blocks[0] must be at least 1, got 0"),
         (["--dropout", 1], "dropout must be in [0, 1), got 1.0"),
+        (["--drop-path", 1], "drop_path must be in [0, 1), got 1.0"),
         (["--auxiliary", -1], "auxiliary must be at least 0 and finite, got -1.0"),
         (["--auxiliary", "nan"], "auxiliary must be at least 0 and finite, got nan"),
         (["--cutout", -1], "cutout must be at least 0, got -1"),

@@ -38,6 +38,7 @@ DEMO = {
     "num_epochs": 12,
     "period": 12,
     "dropout": 0.0,
+    "drop_path": 0.0,
     "cutout": 0,
     "auxiliary": 0.0,
     "save_dir": "runs/demo/train",
@@ -53,6 +54,9 @@ def arguments() -> cli.Parser:
     network.add_argument("--width", type=int, help="channels of the first stage, not the file's")
     network.add_argument("--blocks", help="blocks a stage, not the file's")
     network.add_argument("--dropout", type=float, default=0.4, help="before the classifier")
+    network.add_argument(
+        "--drop-path", type=float, default=0.5, help="rate at the end, behind the last block"
+    )
     network.add_argument(
         "--auxiliary", type=float, default=0.4, help="weight of the auxiliary tower; 0 for none"
     )
@@ -94,7 +98,11 @@ def main(options: argparse.Namespace) -> None:
         changes["blocks"] = parse_blocks(options.blocks, len(architecture.space.blocks))
     architecture = architecture.with_space(**changes)
     net = get_model(
-        "dsonas", architecture, dropout=options.dropout, auxiliary=options.auxiliary != 0
+        "dsonas",
+        architecture,
+        dropout=options.dropout,
+        auxiliary=options.auxiliary != 0,
+        drop_path=options.drop_path,
     )
     loss = with_auxiliary(options.auxiliary) if options.auxiliary else cross_entropy
     mirror = parse_mirror(options.mirror)
