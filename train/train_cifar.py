@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Train the network of an architecture from scratch on CIFAR-10, and export it.
+"""Train the network of an architecture from scratch on CIFAR, and export it.
 
 The run folder gets model.params, the deployable pair model-symbol.json and model-0000.params,
 metrics.csv and log.txt.
@@ -34,6 +34,7 @@ import mxnet as mx
 from symbols import get_model
 
 DEMO = {
+    "data_set": "fashion_mnist",
     "batch_size": 64,
     "num_epochs": 12,
     "period": 12,
