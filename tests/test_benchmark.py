@@ -218,7 +218,7 @@ def test_the_table_of_a_document_is_renewed(script, tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == [document]
 
 
-def test_data_beside_a_step(script):
+def test_data_beside_a_step(script, bench):
     status, out, _ = script(BENCHMARK, "data", *TINY, "--json")
     assert status == 0
     result = json.loads(out.splitlines()[-1])
