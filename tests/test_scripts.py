@@ -275,11 +275,12 @@ def test_explicit_options_win_over_the_demo(script, tmp_path, monkeypatch):
         seen.append((vars(options), cutout))
         raise ValueError("enough")
 
-    monkeypatch.setattr(cli, "load_images", stop)
+    monkeypatch.setattr(cli, "augmentation", stop)
     script(SEARCH, "--demo", "--gamma", 0.5, "--width", 48, "--seed", 3)
     options, _ = seen.pop()
     assert (options["gamma"], options["width"], options["seed"]) == (0.5, 48, 3)
     assert (options["blocks"], options["batch_size"]) == ("1", 64)
+    assert options["data_set"] == "fashion_mnist"
     script(SEARCH)
     options, _ = seen.pop()
     assert (options["width"], options["blocks"], options["levels"]) == (48, "8", 4)
