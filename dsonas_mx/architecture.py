@@ -182,6 +182,15 @@ class Architecture:
         reductions = self.reductions if same_stages else _complete_reductions(space)
         return replace(self, space=space, reductions=reductions)
 
+    def transferred_to(self, space: SearchSpace) -> Architecture:
+        """The same blocks in the network of `space`, as CIFAR-10's in the one for ImageNet.
+
+        Stem, stages, width, classes and images are those of `space`; levels and operations stay.
+        Reductions stay if there are as many, else all are complete. Only a structure that all
+        blocks share can go into other stages.
+        """
+        return self.with_space(**{name: getattr(space, name) for name in _CHANGEABLE})
+
     # What survives
 
     @property

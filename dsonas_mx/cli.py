@@ -6,20 +6,22 @@ import argparse
 import math
 import os
 import sys
-from typing import Any, Callable, Dict, Iterable, Mapping, NoReturn, Optional, Tuple
+from typing import Any, Callable, Dict, Iterable, List, Mapping, NoReturn, Optional, Tuple
 
 import mxnet as mx
+import numpy as np
 from mxnet.gluon import HybridBlock
 from tqdm import tqdm
 
 from .architecture import Architecture
 from .budget import BUDGETS, Constant, Measure, default_budget, make_budget
 from .cost import count
-from .data import cifar, fashion_mnist, load
+from .data import DATA_SETS, cifar, load, load_parts
 from .data.augment import Augmentation
 from .data.images import Images
+from .data.loader import split
 from .flops_target import FLOPsTarget
-from .graph import TrainGraph
+from .graph import PROGRESS, TrainGraph
 from .latency_table import Table
 from .scaling import Target, fit_width, multiply_adds, parameters
 from .space import SearchSpace
@@ -80,11 +82,18 @@ def add_devices(parser: argparse.ArgumentParser) -> None:
 
 
 def add_data(parser: argparse.ArgumentParser) -> None:
-    """`--data-dir`, `--demo`, `--batch-size`, `--seed`."""
+    """`--data-set`, `--data-dir`, `--normalize`, `--demo`, `--batch-size`, `--seed`."""
     group = parser.add_argument_group("data")
+    group.add_argument("--data-set", choices=tuple(DATA_SETS), default="cifar10")
     group.add_argument(
         "--data-dir",
-        help="CIFAR-10 as python batches, binary files, or train.rec and val.rec",
+        help="CIFAR as python batches, binary files, or train.rec and val.rec",
+    )
+    group.add_argument(
+        "--normalize",
+        choices=("own", "release"),
+        default="own",
+        help="mean and standard deviation: the data set's own, or those of the authors' release",
     )
     group.add_argument(
         "--demo",
@@ -204,26 +213,20 @@ def print_dry_run(
 def count_parameters(net: HybridBlock) -> int:
     """Weights, biases, BN scales (fixed ones too) and shifts, λ; no moving statistics."""
     parameters = net.collect_params().items()
-    return sum(math.prod(p.shape) for name, p in parameters if "_running_" not in name)
+    counted = [p for name, p in parameters if "_running_" not in name and name != PROGRESS]
+    return sum(math.prod(p.shape) for p in counted)
 
 
 def data_set(options: argparse.Namespace) -> str:
     """The name of the data set, as `dsonas_mx.data.load` knows it."""
-    return "fashion_mnist" if options.demo else "cifar10"
+    return options.data_set
 
 
 def origin(options: argparse.Namespace) -> Dict[str, Any]:
     """Where a result came from: the data set and the options, without folders and devices."""
     elsewhere = (
-        "data_dir",
-        "latency_table",
-        "save_dir",
-        "gpus",
-        "cpus",
-        "demo",
-        "mirror",
-        "dry_run",
-    )
+        "data_set data_dir split_files latency_table save_dir gpus cpus demo mirror dry_run"
+    ).split()
     kept = {name: value for name, value in vars(options).items() if name not in elsewhere}
     return {"data": data_set(options), **kept}
 
@@ -243,16 +246,44 @@ def load_images(
     options: argparse.Namespace, cutout: int = 0
 ) -> Tuple[Images, Images, Augmentation]:
     """Training images, test images, and the training augmentation of their data set."""
-    if options.demo and options.data_dir:
-        raise ValueError("--demo brings its own images: give --data-dir or --demo, not both")
-    name = data_set(options)
-    train, test = (load(name, options.data_dir, half) for half in (True, False))
-    mean: Tuple[float, ...] = cifar.MEAN
-    std: Tuple[float, ...] = cifar.STD
-    fill, pad = 127, 4
-    if options.demo:  # the background is black, and a garment is not moved far
-        mean, std, fill, pad = fashion_mnist.MEAN, fashion_mnist.STD, 0, 2
-    return train, test, Augmentation(mean, std, pad=pad, fill=fill, cutout=cutout)
+    train, test = (load(data_set(options), options.data_dir, half) for half in (True, False))
+    return train, test, augmentation(options, cutout)
+
+
+def load_search_images(
+    options: argparse.Namespace, parts: Optional[Tuple[int, int]]
+) -> List[Tuple[Images, Optional[np.ndarray]]]:
+    """For weights and, with a split, for λ: images, and which of them.
+
+    Those of `--split-files` are all of their file; else `--split` divides the training images.
+    """
+    if options.split_files is None:
+        images = load(data_set(options), options.data_dir)
+        return [(images, part) for part in split(None, images.labels, parts or (1,), options.seed)]
+    if parts is None:
+        raise ValueError("--split none takes no --split-files: leave out one of the two")
+    if options.data_dir is not None:
+        raise ValueError("--split-files has all images of a search: leave out --data-dir")
+    files = load_parts(data_set(options), options.split_files)
+    counts = [len(images) for images in files]
+    expected = sum(counts) * parts[0] / sum(parts)
+    if abs(counts[0] - expected) > len(files[0].classes):  # a split may round in every class
+        raise ValueError(
+            f"--split-files {options.split_files}: {counts[0]:,} and {counts[1]:,} images are not "
+            f"{parts[0]}:{parts[1]}: give their ratio as --split"
+        )
+    return [(images, None) for images in files]
+
+
+def augmentation(options: argparse.Namespace, cutout: int = 0) -> Augmentation:
+    """The training augmentation of the data set."""
+    data = DATA_SETS[data_set(options)]
+    mean, std = data.mean, data.std
+    if options.normalize == "release":
+        if data.channels != len(cifar.RELEASE_MEAN):
+            raise ValueError("--normalize release is for CIFAR: leave it out")
+        mean, std = cifar.RELEASE_MEAN, cifar.RELEASE_STD
+    return Augmentation(mean, std, pad=data.pad, fill=data.fill, cutout=cutout)
 
 
 def progress(steps: Iterable[Any], length: int, what: str) -> Iterable[Any]:

@@ -168,6 +168,7 @@ class Fit:
             options.factor,
         )
         self._trainer.set_learning_rate(rate)
+        self._graph.set_progress(self.epoch / options.num_epochs)
         data = self._data[0]
         tally = Tally()
         batches = data.epoch(self.epoch)

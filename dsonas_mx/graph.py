@@ -31,6 +31,8 @@ from . import native
 
 GRADIENTS = ("all", "weights", "lambdas")
 
+PROGRESS = "progress"  # the parameter of a network that wants to know how far its training is
+
 
 class NativeTracing:
     """What a network has to know, and to say, when it uses the project's own operators.
@@ -51,16 +53,17 @@ class NativeTracing:
 
 
 _tracing: Optional[NativeTracing] = None
+_training = False
 
 
 @contextmanager
 def _tracing_as(tracing: Optional[NativeTracing]) -> Iterator[None]:
-    global _tracing
-    before, _tracing = _tracing, tracing
+    global _tracing, _training
+    before, _tracing, _training = (_tracing, _training), tracing, True
     try:
         yield
     finally:
-        _tracing = before
+        _tracing, _training = before
 
 
 def native_tracing(F: Any) -> Optional[NativeTracing]:
@@ -69,6 +72,11 @@ def native_tracing(F: Any) -> Optional[NativeTracing]:
     None where they cannot be used: outside of a `TrainGraph`, on a GPU, and without the library.
     """
     return _tracing if F is mx.sym else None
+
+
+def in_training(F: Any) -> bool:
+    """For networks: whether this is the graph of a training, a `TrainGraph`."""
+    return _training and F is mx.sym
 
 
 def is_lambda(parameter: Parameter) -> bool:
@@ -185,6 +193,11 @@ class TrainGraph:
             for array in parameter.list_data():
                 array._fresh_grad = True  # or Trainer takes the gradient for a stale one
         return results
+
+    def set_progress(self, share: float) -> None:
+        """Tell a network that wants to know it which share of its training is done, 0 to 1."""
+        if PROGRESS in self._parameters:
+            self._parameters[PROGRESS].set_data(mx.nd.array([share]))
 
     def wait(self) -> None:
         """Until all steps are done, statistics of BN included, which the engine does not track."""

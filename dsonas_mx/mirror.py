@@ -184,6 +184,12 @@ def _is_kept(operator: str) -> bool:
     return operator in KEPT_OPERATORS or operator.startswith(KEPT_KINDS)
 
 
+def _is_drawn(operator: str) -> bool:
+    # Draws of the shape of their input. The masks of all blocks may be made before the first block,
+    # and must not hide the boundaries behind it.
+    return operator.startswith("_random_") and operator.endswith("_like")
+
+
 def _recomputed(division: Sequence[Sequence[str]]) -> FrozenSet[str]:
     return frozenset(name for segment in division for name in segment)
 
@@ -210,7 +216,8 @@ def _forward(symbol: mx.sym.Symbol, shapes: Mapping[str, Sequence[int]]) -> List
     last_use = list(range(len(nodes)))
     for position, node in enumerate(nodes):
         sources = [source[0] for source in node["inputs"]]
-        depends.append(node["name"] in shapes or any(depends[source] for source in sources))
+        given = node["name"] in shapes or any(depends[source] for source in sources)
+        depends.append(given and not _is_drawn(node["op"]))
         for source in sources if node["op"] not in SIDE_OPERATORS else []:
             last_use[source] = position
     far = len(nodes) // 8

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, Callable, Dict, Optional
 
 from dsonas_mx.architecture import Architecture
@@ -10,9 +11,10 @@ from dsonas_mx.space import SearchSpace
 import mxnet as mx
 from mxnet.gluon import HybridBlock
 
+from .baselines import densenet_bc, resnet_preact
 from .dsonas import DSONAS
 
-__all__ = ["DSONAS", "get_model", "get_symbol"]
+__all__ = ["DSONAS", "MODELS", "get_model", "get_symbol"]
 
 
 def _dsonas(
@@ -30,7 +32,11 @@ def _dsonas(
     return DSONAS(architecture, **options)
 
 
-_MODELS: Dict[str, Callable[..., HybridBlock]] = {"dsonas": _dsonas}
+MODELS: Dict[str, Callable[..., HybridBlock]] = {
+    "dsonas": _dsonas,
+    "resnet_preact_1001": partial(resnet_preact, 1001),
+    "densenet_bc_190_40": partial(densenet_bc, 190, 40),
+}
 
 
 def get_model(
@@ -42,6 +48,7 @@ def get_model(
     ----------
     name : str
         ``'dsonas'``: `space=` or an architecture, `width=`, and the options of `DSONAS`.
+        ``'resnet_preact_1001'``, ``'densenet_bc_190_40'``: `num_classes=`, no architecture.
     architecture : Architecture, optional
         What was found; the complete architecture of `space` by default.
 
@@ -55,9 +62,13 @@ def get_model(
     >>> supernet = get_model('dsonas', space=SearchSpace.cifar10(), weighted=True)
     >>> found = get_model('dsonas', Architecture.load('architecture.json'), width=36)
     """
-    if name not in _MODELS:
-        raise ValueError(f"no network {name!r}; known are {', '.join(sorted(_MODELS))}")
-    return _MODELS[name](architecture=architecture, **options)
+    if name not in MODELS:
+        raise ValueError(f"no network {name!r}; known are {', '.join(sorted(MODELS))}")
+    if name == "dsonas":
+        return _dsonas(architecture, **options)
+    if architecture is not None:
+        raise ValueError(f"{name} takes no architecture")
+    return MODELS[name](**options)
 
 
 def get_symbol(

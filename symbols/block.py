@@ -83,8 +83,9 @@ class Block(Layer):
     sources, each times its λ; the output is a 1×1 convolution of the concatenated operations, each
     times its λ, then BN, ReLU, and the shortcut. A block with nothing left is its shortcut.
 
-    Inputs: a map B×C×H×W and, if the network is weighted, the scales of the live connections in
-    the order of `SearchSpace.connections`. Output: B×C×H×W.
+    Inputs: a map B×C×H×W; if the network is weighted, the scales of the live connections in the
+    order of `SearchSpace.connections`; with drop path, their scales for each sample (B×connections)
+    instead. Output: B×C×H×W.
 
     Parameters
     ----------
@@ -125,7 +126,14 @@ class Block(Layer):
                 self.declare_convolution("output", (channels, len(self.outputs) * channels, 1, 1))
                 self.declare_batch_norm("output_bn", channels, self._fix_output)
 
-    def hybrid_forward(self, F: Any, x: Map, lambdas: Optional[Map] = None, **p: Map) -> Map:
+    def hybrid_forward(
+        self,
+        F: Any,
+        x: Map,
+        lambdas: Optional[Map] = None,
+        dropping: Optional[Map] = None,
+        **p: Map,
+    ) -> Map:
         shortcut = x
         if self._projects:
             shortcut = conv_bn_relu(F, x, p, "shortcut", self._channels, 1, self._fix)
@@ -133,18 +141,22 @@ class Block(Layer):
             return shortcut
         tracing = native_tracing(F)
         if tracing is not None:
-            return self._native(F, x, lambdas, p, tracing) + shortcut
-        return self._plain(F, x, lambdas, p) + shortcut
+            return self._native(F, x, lambdas, dropping, p, tracing) + shortcut
+        return self._plain(F, x, lambdas, dropping, p) + shortcut
 
-    def _plain(self, F: Any, x: Map, lambdas: Optional[Map], p: Parameters) -> Map:
+    def _plain(
+        self, F: Any, x: Map, lambdas: Optional[Map], dropping: Optional[Map], p: Parameters
+    ) -> Map:
         """With MXNet's own operators: runs on every device, exports, and fuses."""
         maps: Dict[str, Map] = {INPUT: x}
         for level in self._levels:
-            for node, summed in zip(level.nodes, self._sums(F, level, maps, lambdas)):
+            for node, summed in zip(level.nodes, self._sums(F, level, maps, lambdas, dropping)):
                 maps[node.node] = apply_operation(
                     F, summed, p, node.name, node.operation, self._channels, self._fix
                 )
         outputs = [maps[node] for node in self.outputs]
+        if dropping is not None:
+            outputs = _dropped(F, outputs, dropping, self._levels[0].output_lambdas.start)
         stacked = F.concat(*outputs, dim=1) if len(outputs) > 1 else outputs[0]
         weight = p["output_weight"]
         if lambdas is not None:  # folded into the weight: λ W h = (λ W) h
@@ -155,12 +167,24 @@ class Block(Layer):
         return batch_norm_relu(F, x, p, "output_bn", self._fix_output)
 
     def _sums(
-        self, F: Any, level: LiveLevel, maps: Dict[str, Map], lambdas: Optional[Map]
+        self,
+        F: Any,
+        level: LiveLevel,
+        maps: Dict[str, Map],
+        lambdas: Optional[Map],
+        dropping: Optional[Map],
     ) -> Sequence[Map]:
         """The input of each operation of a level."""
         if not level.is_scaled:
             return [maps[INPUT]] * len(level.nodes)
         sums: List[Map] = []
+        if dropping is not None:
+            for node in level.nodes:
+                summands = [maps[source] for source in node.sources]
+                if len(summands) > 1:
+                    summands = _dropped(F, summands, dropping, node.lambdas.start)
+                sums.append(F.add_n(*summands))
+            return sums
         # Operations with the same sources, as all in the supernet, are summed together.
         for sources, members in groupby(level.nodes, key=lambda node: node.sources):
             group = list(members)
@@ -175,9 +199,17 @@ class Block(Layer):
         return sums
 
     def _native(
-        self, F: Any, x: Map, lambdas: Optional[Map], p: Parameters, tracing: NativeTracing
+        self,
+        F: Any,
+        x: Map,
+        lambdas: Optional[Map],
+        dropping: Optional[Map],
+        p: Parameters,
+        tracing: NativeTracing,
     ) -> Map:
         """With the project's own operators: the same function, in training on the CPU."""
+        per_sample = dropping is not None
+        lambdas = dropping if per_sample else lambdas
         weighted = lambdas is not None
         stacks, counts, numbers = [x], [1], {INPUT: 0}
         collected = []
@@ -202,6 +234,7 @@ class Block(Layer):
                 maps=",".join(map(str, counts)),
                 edges=edges,
                 scaled=int(scaled),
+                per_sample=int(per_sample),
                 eps=BN_EPSILON,
                 fix_gamma=int(self._fix),
                 gradients=tracing.gradients,
@@ -221,6 +254,7 @@ class Block(Layer):
                         maps=len(level.nodes),
                         select=" ".join(str(order.index(node)) for node in level.outputs),
                         scaled=int(weighted),
+                        per_sample=int(per_sample),
                         gradients=tracing.gradients,
                     )
                 )
@@ -262,4 +296,10 @@ class Reduction(Layer):
 
 
 def _part(F: Any, lambdas: Map, part: slice) -> Map:
-    return F.slice_axis(lambdas, axis=0, begin=part.start, end=part.stop)
+    return F.slice_axis(lambdas, axis=-1, begin=part.start, end=part.stop)
+
+
+def _dropped(F: Any, maps: Sequence[Map], dropping: Map, start: int) -> List[Map]:
+    """Each map times the scales of its samples, which are columns of `dropping` from `start` on."""
+    scales = (_part(F, dropping, slice(i, i + 1)) for i in range(start, start + len(maps)))
+    return [F.broadcast_mul(x, F.reshape(scale, (0, 1, 1, 1))) for x, scale in zip(maps, scales)]

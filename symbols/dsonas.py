@@ -6,14 +6,17 @@ by λ, and a pruned one without.
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Optional, Tuple
+from itertools import repeat
+from typing import Any, Dict, Iterator, List, Optional, Tuple
 
 from dsonas_mx.architecture import Architecture
+from dsonas_mx.graph import PROGRESS, in_training
 from dsonas_mx.space import SearchSpace
 
 import mxnet as mx
 
 from .block import Block, Reduction
+from .drop_path import DropPath
 from .operations import CLASSIFIER_INIT, Layer, Map, batch_norm_relu, conv_bn_relu
 
 FIX_GAMMA = ("all", "operations", "none")
@@ -40,6 +43,9 @@ class DSONAS(Layer):
         Probability of dropping a feature before the classifier.
     auxiliary : bool
         Add the tower of section 4.2, behind the second (CIFAR) or third (ImageNet) reduction.
+    drop_path : float
+        Final rate of drop path (see `DropPath`), in the graphs of a `TrainGraph` alone. It grows
+        with the parameter ``'progress'``, which `Fit` sets.
 
     Attributes
     ----------
@@ -55,6 +61,7 @@ class DSONAS(Layer):
         fix_gamma: Optional[str] = None,
         dropout: float = 0.0,
         auxiliary: bool = False,
+        drop_path: float = 0.0,
     ) -> None:
         super().__init__(prefix="")  # parameters are called the same in every process
         fix_gamma = fix_gamma or ("all" if weighted else "none")
@@ -62,6 +69,10 @@ class DSONAS(Layer):
             raise ValueError(f"fix_gamma must be {', '.join(FIX_GAMMA)}, got {fix_gamma!r}")
         if not 0 <= dropout < 1:
             raise ValueError(f"dropout must be in [0, 1), got {dropout}")
+        if not 0 <= drop_path < 1:
+            raise ValueError(f"drop_path must be in [0, 1), got {drop_path}")
+        if drop_path and weighted:
+            raise ValueError("drop_path is for training what was found, not for scales λ")
         space = architecture.space
         self.architecture = architecture
         self.weighted = weighted
@@ -74,6 +85,10 @@ class DSONAS(Layer):
         self.declare_batch_norm("final_bn", channels, self._fix)
         self.declare("fc_weight", (space.num_classes, channels), CLASSIFIER_INIT)
         self.declare("fc_bias", (space.num_classes,), mx.init.Zero(), wd_mult=0)
+        self._drop_path = None
+        if drop_path:
+            self._drop_path = DropPath(architecture, drop_path)
+            self.declare(PROGRESS, (1,), mx.init.Zero(), grad_req="null", differentiable=False)
         self._tower_after = None
         if auxiliary:
             self._tower_after = self._build_tower(space)
@@ -147,11 +162,18 @@ class DSONAS(Layer):
         return tuple(dict.fromkeys(name for _, name, _ in self._rows if name))
 
     def hybrid_forward(self, F: Any, x: Map, **p: Map) -> Map:
+        dropping: Iterator[Map] = repeat(None)
+        if self._drop_path is not None and in_training(F):
+            dropping = iter(self._drop_path.scales(F, x, p[PROGRESS]))
         for name, channels, stride in self._stem:
             x = conv_bn_relu(F, x, p, name, channels, 3, self._fix, stride)
         tower = None
         for layer, lambdas, stage in self._rows:
-            x = layer(x, p[lambdas]) if lambdas else layer(x)
+            inputs = [p[lambdas]] if lambdas else []
+            if isinstance(layer, Block):
+                scales = next(dropping)
+                inputs = inputs if scales is None else [None, scales]
+            x = layer(x, *inputs)
             if isinstance(layer, Reduction) and stage == self._tower_after:
                 tower = self._tower(x)
         x = batch_norm_relu(F, x, p, "final_bn", self._fix)

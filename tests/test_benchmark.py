@@ -216,3 +216,12 @@ def test_the_table_of_a_document_is_renewed(script, tmp_path, monkeypatch):
         assert figure in text
     assert "old" not in text
     assert list(tmp_path.iterdir()) == [document]
+
+
+def test_data_beside_a_step(script, bench):
+    status, out, _ = script(BENCHMARK, "data", *TINY, "--json")
+    assert status == 0
+    result = json.loads(out.splitlines()[-1])
+    assert {name: result.pop(name) for name in OPTIONS} == OPTIONS
+    assert result["ratio"] == pytest.approx(result["step_samples_s"] / result["samples_s"])
+    assert 0 < result["ratio"] < 1

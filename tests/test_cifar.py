@@ -6,7 +6,7 @@ import shutil
 import struct
 from pathlib import Path
 
-from dsonas_mx.data import cifar
+from dsonas_mx.data import cifar, recordio
 
 import cv2
 import mxnet as mx
@@ -174,6 +174,78 @@ def test_real_records(tmp_path):
     np.testing.assert_allclose(mean, cifar.MEAN, atol=0.03)
     np.testing.assert_allclose(std, cifar.STD, atol=0.03)
     assert len(cifar.load(tmp_path, train=False)) == 50
+
+
+# CIFAR-100
+
+
+def write_100(folder, version, labels=TRAIN[1]):
+    """Both halves of CIFAR-100, with fine labels of ten times those of `labels`."""
+    for name, images, fine in (("train", TRAIN[0], 10 * labels), ("test", TEST[0], 3 + TEST[1])):
+        if version == "python":
+            batch = {
+                "data": planes(images),
+                "coarse_labels": [0] * len(images),
+                "fine_labels": fine.tolist(),
+            }
+            (folder / name).write_bytes(pickle.dumps(batch, 2))
+        elif version == "binary":
+            both = np.stack([0 * fine, fine], axis=1).astype(np.uint8)
+            np.concatenate([both, planes(images)], axis=1).tofile(str(folder / f"{name}.bin"))
+        else:
+            entries = [
+                recordio.Entry(number, label, png(image), str(number))
+                for number, (image, label) in enumerate(zip(images, fine))
+            ]
+            recordio.write(folder / ("train.rec" if name == "train" else "val.rec"), entries)
+
+
+def png(image):
+    return cv2.imencode(".png", np.ascontiguousarray(image[..., ::-1]))[1].tobytes()
+
+
+@pytest.mark.parametrize(
+    "version, inside",
+    [("python", "cifar-100-python"), ("binary", "cifar-100-binary"), ("records", ".")],
+)
+def test_cifar_100(tmp_path, version, inside):
+    """The fine labels count."""
+    folder = tmp_path / inside
+    folder.mkdir(exist_ok=True)
+    write_100(folder, version)
+    train, test = (cifar.load(tmp_path, half, "cifar100") for half in (True, False))
+    np.testing.assert_array_equal(train.images, TRAIN[0])
+    np.testing.assert_array_equal(train.labels, 10 * TRAIN[1])
+    np.testing.assert_array_equal(test.images, TEST[0])
+    np.testing.assert_array_equal(test.labels, 3 + TEST[1])
+    assert (train.classes[0], train.classes[99], len(train.classes)) == ("apple", "worm", 100)
+    with pytest.raises((ValueError, FileNotFoundError)):
+        cifar.load(tmp_path, name="cifar10")
+
+
+def test_cifar_10_is_not_cifar_100(tmp_path):
+    write_records(tmp_path)
+    with pytest.raises(ValueError, match="no label is above 9: this is CIFAR-10, not CIFAR-100"):
+        cifar.load(tmp_path, name="cifar100")
+
+
+def test_damaged_cifar_100(tmp_path):
+    write_100(tmp_path, "binary")
+    cut(tmp_path / "train.bin", -1)
+    with pytest.raises(ValueError, match=r"train\.bin: has 92,219 bytes, not a multiple of 3074"):
+        cifar.load(tmp_path, name="cifar100")
+    write_100(tmp_path, "binary", 20 + TRAIN[1])
+    with pytest.raises(ValueError, match=r"not 0 to 99; the file is corrupt or not CIFAR-100"):
+        cifar.load(tmp_path, name="cifar100")
+
+
+def test_half_of_the_binary_training_file_is_noticed_beside_the_test_file(tmp_path, monkeypatch):
+    write_100(tmp_path, "binary")
+    monkeypatch.setattr(cifar, "_OFFICIAL", PER_FILE)
+    assert len(cifar.load(tmp_path, name="cifar100")) == 5 * PER_FILE
+    cut(tmp_path / "train.bin", 4 * PER_FILE * 3074)
+    with pytest.raises(ValueError, match=r"train\.bin: has 73,776 bytes where 92,220"):
+        cifar.load(tmp_path, name="cifar100")
 
 
 # Missing data

@@ -132,11 +132,12 @@ def test_refuses_splits(text):
 
 
 def options(**changes):
-    return argparse.Namespace(**{"demo": False, "data_dir": None, **changes})
+    given = {"demo": False, "data_set": "cifar10", "data_dir": None, "normalize": "own"}
+    return argparse.Namespace(**{**given, **changes})
 
 
-def test_images_of_the_demo():
-    train, test, augmentation = cli.load_images(options(demo=True), cutout=4)
+def test_embedded_images():
+    train, test, augmentation = cli.load_images(options(data_set="fashion_mnist"), cutout=4)
     assert (len(train), len(test)) == (6000, 2000)
     assert (augmentation.mean, augmentation.std) == (fashion_mnist.MEAN, fashion_mnist.STD)
     assert (augmentation.pad, augmentation.fill, augmentation.cutout) == (2, 0, 4)
@@ -150,14 +151,38 @@ def test_images_of_a_folder(small_cifar):
     assert (augmentation.pad, augmentation.fill, augmentation.cutout) == (4, 127, 0)
 
 
-def test_images_of_both_are_refused(small_cifar):
-    with pytest.raises(ValueError, match="--demo brings its own images: give --data-dir or"):
-        cli.load_images(options(demo=True, data_dir=str(small_cifar)))
+@pytest.mark.parametrize(
+    "data_set, how, mean",
+    [
+        ("cifar10", "own", cifar.MEAN),
+        ("cifar10", "release", cifar.RELEASE_MEAN),
+        ("cifar100", "own", cifar.MEAN_100),
+        ("cifar100", "release", cifar.RELEASE_MEAN),
+    ],
+)
+def test_normalisation(data_set, how, mean):
+    augmentation = cli.augmentation(options(data_set=data_set, normalize=how), cutout=3)
+    assert (augmentation.mean, augmentation.pad, augmentation.cutout) == (mean, 4, 3)
+
+
+def test_what_does_not_fit_the_embedded_images(small_cifar):
+    given = options(data_set="fashion_mnist", data_dir=str(small_cifar))
+    with pytest.raises(ValueError, match="fashion_mnist is embedded: leave out --data-dir, or"):
+        cli.load_images(given)
+    with pytest.raises(ValueError, match="--normalize release is for CIFAR: leave it out"):
+        cli.augmentation(options(data_set="fashion_mnist", normalize="release"))
 
 
 def test_the_origin_names_neither_folders_nor_devices():
-    given = options(demo=True, save_dir="runs/a", gpus="0", cpus=2, seed=3, split="4:1")
-    assert cli.origin(given) == {"data": "fashion_mnist", "seed": 3, "split": "4:1"}
+    given = options(
+        data_set="fashion_mnist", save_dir="runs/a", gpus="0", cpus=2, seed=3, split="4:1"
+    )
+    assert cli.origin(given) == {
+        "data": "fashion_mnist",
+        "normalize": "own",
+        "seed": 3,
+        "split": "4:1",
+    }
     assert cli.origin(options())["data"] == "cifar10"
 
 

@@ -276,6 +276,21 @@ def test_tool_options(tool, file, capsys):
         )
 
 
+def test_tool_transfers(tool, file, capsys):
+    there = Architecture.load(file).transferred_to(SearchSpace.imagenet())
+    assert (
+        ask(tool, capsys, file, "--transfer", "imagenet")["parameters"] == count(there).parameters
+    )
+    wider = ask(tool, capsys, file, "--transfer", "imagenet", "--width", "40")
+    assert wider["multiply_adds"] == count(there.with_space(width=40)).multiply_adds
+
+
+def test_tool_counts_the_networks_of_table_1(tool, capsys):
+    assert tool.main(["--model", "densenet_bc_190_40"]) == 0
+    assert "25,624,430, published as 25.6M" in capsys.readouterr().out
+    assert ask(tool, capsys, "--model", "resnet_preact_1001")["parameters"] == 10_327_706
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -288,6 +303,10 @@ def test_tool_options(tool, file, capsys):
         (["{file}", "--blocks", "2,x"], "blocks"),
         (["{file}", "--depth", "3"], "--depth"),
         ([], "ARCHITECTURE.json"),
+        (["{file}", "--model", "densenet_bc_190_40"], "not allowed with argument"),
+        (["--model", "densenet"], "invalid choice: 'densenet'"),
+        (["--model", "densenet_bc_190_40", "--num-classes", "5"], "--num-classes is not for"),
+        (["{file}", "--transfer", "mnist"], "invalid choice: 'mnist'"),
     ],
 )
 def test_tool_refuses_in_one_line(tool, file, tmp_path, capsys, arguments, message):

@@ -50,7 +50,7 @@ def test_what_does_not_fit_is_refused(changes, message):
 
 def test_load_by_name():
     assert load("fashion_mnist", train=False).images.shape == (2000, 28, 28, 1)
-    with pytest.raises(ValueError, match="cifar10 or fashion_mnist, got mnist"):
+    with pytest.raises(ValueError, match="cifar10, cifar100, fashion_mnist, got mnist"):
         load("mnist")
     with pytest.raises(ValueError, match="--data-dir"):
         load("cifar10")

@@ -83,7 +83,7 @@ def case(request, tiny_space, randomised, some_architecture):
     if name == "found":
         space = tiny_space(image_size=32, blocks=(2, 2, 1))
         architecture = some_architecture(space)
-        options = {"auxiliary": True, "dropout": 0.3}
+        options = {"auxiliary": True, "dropout": 0.3, "drop_path": 0.8}
         loss, shape, kinds = with_auxiliary(0.4), (16, 1, 32, 32), ("all", "weights")
     else:
         space = tiny_space(scope="full" if name == "full" else "share", blocks=(3, 2))
@@ -102,7 +102,8 @@ def graph_of(case, how):
 def run(case, net, graph):
     """Everything that two steps of each kind compute and change, in order."""
     seen = []
-    mx.random.seed(5)  # of Dropout
+    mx.random.seed(5)  # of Dropout and drop path
+    graph.set_progress(0.9)
     parameters = net.collect_params().items()
     for step, kind in enumerate(2 * case[-1]):
         for _, parameter in parameters:
@@ -219,6 +220,23 @@ def test_random_numbers_are_drawn_once(draw):
     recomputed = {n for s in segments(symbol, {"data": (4, 8)}, math.inf) for n in s}
     assert {"before", "behind0"} < recomputed
     assert "drawn" not in recomputed
+
+
+def test_masks_drawn_first_hide_no_boundary():
+    x = mx.sym.Variable("data")
+    drawn = mx.sym.random.uniform_like(x, name="drawn")
+    limits = [mx.sym.Variable(f"p{number}", shape=(1, 1)) for number in range(3)]
+    masks = [mx.sym.broadcast_greater(drawn, limit) for limit in limits]
+    for number, mask in enumerate(masks):
+        # The mask is the first input, so it comes first in the order of execution.
+        for column in (0, 1):
+            part = mx.sym.slice_axis(mask, axis=1, begin=column, end=column + 1)
+            x = mx.sym.broadcast_mul(part, x)
+        x = mx.sym.sin(x, name=f"sine{number}")
+        x = mx.sym.Activation(x, act_type="tanh", name=f"block{number}")
+    divided = segments(mx.sym.sum(x), {"data": (4, 8)}, 0)
+    inside = {name for names in divided for name in names}
+    assert not any(name.startswith("block") for name in inside)  # each ends a segment
 
 
 def test_averages_are_moved_once_and_hide_no_boundary(tiny_space):

@@ -42,7 +42,17 @@ class Level:
     """One level: its attributes, some inputs, and the same function in MXNet's operators."""
 
     def __init__(
-        self, batch, channels, size, operations, maps, edges, scaled=True, fix_gamma=True, seed=0
+        self,
+        batch,
+        channels,
+        size,
+        operations,
+        maps,
+        edges,
+        scaled=True,
+        fix_gamma=True,
+        per_sample=False,
+        seed=0,
     ):
         random = np.random.RandomState(seed)
         self.channels, self.maps, self.scaled, self.fix_gamma = channels, maps, scaled, fix_gamma
@@ -55,8 +65,10 @@ class Level:
             "scaled": int(scaled),
             "fix_gamma": int(fix_gamma),
             "eps": EPS,
+            "per_sample": int(per_sample),
         }
-        shapes = [(sum(map(len, self.edges)),)] if scaled else []
+        scales = (sum(map(len, self.edges)),)
+        shapes = [(batch, *scales) if per_sample else scales] if scaled else []
         shapes += [(batch, count * channels, *size) for count in maps]
         for name in self.operations:
             if name.startswith("sep"):
@@ -87,7 +99,7 @@ class Level:
         for name, numbers in zip(self.operations, self.edges):
             total = 0
             for number in numbers:
-                scale = lambdas[edge : edge + 1].reshape((1, 1, 1, 1)) if self.scaled else 1
+                scale = lambdas.T[edge].reshape((-1, 1, 1, 1)) if self.scaled else 1
                 total = total + sources[number] * scale
                 edge += 1
             if name.startswith("sep"):
@@ -146,6 +158,28 @@ def test_level(level):
         )
         for i in [0, *data, *numbers]:
             np.testing.assert_array_equal(some[i], ours[i])
+
+
+@pytest.mark.parametrize("fix_gamma", [False, True])
+def test_a_level_with_scales_of_each_sample(fix_gamma):
+    """As many samples as make parts of several; they get no gradient."""
+    level = Level(
+        19, 5, (6, 7), "sep3,sep5,max,avg", [1, 2], "0 1 2;0 2;1 2;0", True, fix_gamma, True
+    )
+    drops = np.random.RandomState(1).rand(19, 8) < 0.4
+    level.inputs[0] = nd.array(np.where(drops, 0, level.inputs[0].asnumpy()))
+    ours = gradients(level.native, level.inputs, level.out_gradient)
+    theirs = gradients(level.plain, level.inputs, level.out_gradient)
+    for number, (a, b) in enumerate(zip(ours, theirs)):
+        if number != 1:
+            close(a, b)
+    alone = gradients(
+        lambda *inputs: level.native(*inputs, gradients="weights"),
+        level.inputs,
+        level.out_gradient,
+    )
+    for a, b in zip(alone[2:], ours[2:]):
+        np.testing.assert_array_equal(a, b)
 
 
 def test_maximum_gradient_goes_to_the_first_of_equals():
@@ -207,6 +241,30 @@ def test_collect(size, scaled, select):
         )
         for i in numbers[: None if scaled or asked == "weights" else 1]:
             close(some[i], ours[i], 1e-6)
+
+
+def test_collect_with_scales_of_each_sample():
+    random = np.random.RandomState(4)
+    batch, channels, filters, select = 18, 19, 7, [0, 2, 3]
+    scales = random.choice([0, 1, 1.25], (batch, 3))
+    stack, weight = random.randn(batch, 4 * channels, 12, 16), random.randn(filters, 57, 1, 1)
+    inputs = [nd.array(array) for array in (scales, stack, weight)]
+    out_gradient = nd.array(random.randn(batch, filters, 12, 16))
+
+    def plain(scales, stack, weight):
+        maps = nd.split(stack, 4, axis=1)
+        scaled = [maps[j] * scales[:, k].reshape((-1, 1, 1, 1)) for k, j in enumerate(select)]
+        return nd.Convolution(
+            nd.concat(*scaled, dim=1), weight, kernel=(1, 1), num_filter=filters, no_bias=True
+        )
+
+    def native(*inputs):
+        return nd.dsonas_collect(*inputs, maps=4, select="0 2 3", per_sample=1)
+
+    ours = gradients(native, inputs, out_gradient)
+    theirs = gradients(plain, inputs, out_gradient)
+    for number in (0, 2, 3):  # scales get no gradient
+        close(ours[number], theirs[number])
 
 
 @pytest.mark.parametrize("fix_gamma", [False, True])

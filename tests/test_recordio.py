@@ -31,6 +31,37 @@ def test_reads_what_mxnet_wrote(file):
     assert recordio.read_index(file.with_suffix(".idx")) == [record.offset for record in records]
 
 
+def test_writes_what_mxnet_would_have_written(file, tmp_path):
+    """Byte for byte, payloads with the magic number too; the index as well."""
+    entries = [
+        recordio.Entry(number, number, payload, f"some/{number}.png")
+        for number, payload in enumerate(PAYLOADS)
+    ]
+    path = tmp_path / "ours.rec"
+    recordio.write(path, entries)
+    theirs = tmp_path / "theirs.rec"
+    writer = mx.recordio.MXIndexedRecordIO(str(tmp_path / "theirs.idx"), str(theirs), "w")
+    for number, payload in enumerate(PAYLOADS):
+        header = mx.recordio.IRHeader(0, float(number), number, 0)
+        writer.write_idx(number, mx.recordio.pack(header, payload))
+    writer.close()
+    assert path.read_bytes() == theirs.read_bytes()
+    assert (tmp_path / "ours.idx").read_bytes() == (tmp_path / "theirs.idx").read_bytes()
+    lines = (tmp_path / "ours.lst").read_text().splitlines()
+    assert lines[3] == "3\t3.000000\tsome/3.png" and len(lines) == len(PAYLOADS)
+
+
+@pytest.mark.parametrize("distance", range(9))
+def test_the_magic_number_at_any_place(tmp_path, distance):
+    payload = b"x" * distance + MAGIC + b"y" * (8 - distance) + MAGIC + MAGIC[:3]
+    recordio.write(tmp_path / "a.rec", [recordio.Entry(0, 1, payload, "a")])
+    (record,) = recordio.read(tmp_path / "a.rec")
+    assert record.image == payload
+    reader = mx.recordio.MXRecordIO(str(tmp_path / "a.rec"), "r")
+    assert mx.recordio.unpack(reader.read())[1] == payload
+    reader.close()
+
+
 def test_truncation_at_any_byte_is_named(file):
     data = file.read_bytes()
     starts = [record.offset for record in recordio.read(file)]

@@ -24,6 +24,8 @@ import mxnet as mx
 import numpy as np
 import pytest
 
+from symbols.drop_path import final_probability
+
 ROOT = Path(__file__).resolve().parents[1]
 SEARCH, TRAIN, EXPORT = "train/search_cifar.py", "train/train_cifar.py", "tools/export.py"
 
@@ -275,11 +277,12 @@ def test_explicit_options_win_over_the_demo(script, tmp_path, monkeypatch):
         seen.append((vars(options), cutout))
         raise ValueError("enough")
 
-    monkeypatch.setattr(cli, "load_images", stop)
+    monkeypatch.setattr(cli, "augmentation", stop)
     script(SEARCH, "--demo", "--gamma", 0.5, "--width", 48, "--seed", 3)
     options, _ = seen.pop()
     assert (options["gamma"], options["width"], options["seed"]) == (0.5, 48, 3)
     assert (options["blocks"], options["batch_size"]) == ("1", 64)
+    assert options["data_set"] == "fashion_mnist"
     script(SEARCH)
     options, _ = seen.pop()
     assert (options["width"], options["blocks"], options["levels"]) == (48, "8", 4)
@@ -376,6 +379,7 @@ def test_every_option_reaches_the_training(train, given):
     words = [
         *["--num-epochs", 7, "--lr", 0.2, "--final-lr", 0.1, "--period", 3, "--factor", 4],
         *["--momentum", 0.8, "--wd", 0.01, "--cutout", 5, "--dropout", 0.25, "--batch-size", 30],
+        *["--drop-path", 0.6],
     ]
     weights = []
     for seed in (9, 9, 8):
@@ -402,6 +406,9 @@ def test_every_option_reaches_the_training(train, given):
     assert seen["loss"] is cross_entropy
     assert not seen["net"].weighted
     assert seen["net"]._dropout == 0.25
+    architecture = seen["net"].architecture
+    expected = final_probability(architecture.space, 1, 0.6)
+    assert seen["net"]._drop_path._probabilities[1] == expected
     train(*words, "--auxiliary", 0.5, "--blocks", "1,1,1")
     one = mx.nd.array([[0.0, 0.0]])
     loss = seen["loss"](mx.nd, (one, one), mx.nd.zeros(1)).asscalar()
@@ -493,8 +500,12 @@ def test_training_with_the_tower(train, tmp_path, architecture):
         (["--gpus", "0"], "--gpus 0: this MXNet was built without CUDA; install requirements-gpu"),
         (["--gpus", "a"], "--gpus must be numbers such as 0,1, got 'a'"),
         (["--cpus", 0], "--cpus must be at least 1, got 0"),
-        (["--demo"], "--demo brings its own images: give --data-dir or --demo, not both"),
-        (["--data-dir", "/nowhere/at/all"], "--data-dir /nowhere/at/all: no such folder; get"),
+        (["--demo"], "fashion_mnist is embedded: leave out --data-dir, or give --data-set"),
+        (["--data-set", "mnist"], "argument --data-set: invalid choice: 'mnist'"),
+        (["--data-set", "cifar100"], "no train, train.bin or train.rec; get cifar-100-python"),
+        (["--normalize", "mine"], "argument --normalize: invalid choice: 'mine'"),
+        (["--split-files", "/nowhere"], "--split-files has all images of a search: leave out"),
+        (["--data-dir", "/nowhere/at/all"], "/nowhere/at/all: no such folder; get"),
     ],
     ids=lambda value: " ".join(map(str, value)) if isinstance(value, list) else "",
 )
@@ -521,6 +532,7 @@ def test_bad_options_of_the_search(search, tmp_path, words, message):
         (["--target-flops", "1M", "--divisor", 0], "divisor must be at least 1, got 0"),
         (["--blocks", "0"], "blocks[0] must be at least 1, got 0"),
         (["--dropout", 1], "dropout must be in [0, 1), got 1.0"),
+        (["--drop-path", 1], "drop_path must be in [0, 1), got 1.0"),
         (["--auxiliary", -1], "auxiliary must be at least 0 and finite, got -1.0"),
         (["--auxiliary", "nan"], "auxiliary must be at least 0 and finite, got nan"),
         (["--cutout", -1], "cutout must be at least 0, got -1"),

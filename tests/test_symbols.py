@@ -216,7 +216,9 @@ def test_model_options():
     assert get_model("dsonas", space=space).architecture == Architecture.complete(space)
     wide = get_model("dsonas", architecture, width=8)
     assert wide.architecture == architecture.with_space(width=8)
-    with pytest.raises(ValueError, match="no network 'resnet'; known are dsonas"):
+    with pytest.raises(
+        ValueError, match="no network 'resnet'; known are densenet_bc_190_40, dsonas"
+    ):
         get_model("resnet")
     with pytest.raises(ValueError, match="an architecture has its own space"):
         get_model("dsonas", architecture, space=SearchSpace.cifar10())

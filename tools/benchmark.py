@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Measure the supernet: its step, its memory, and what shrinking saves.
+"""Measure the supernet: its step, its memory, what shrinking saves; and the data beside a step.
 
 Figures are ratios of pieces that take turns in one process: this machine's own speed drops out.
 """
@@ -17,9 +17,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from dsonas_mx import cli
 from dsonas_mx.files import atomic
 
-from bench import memory, profile, shrink, step
+from bench import data, memory, profile, shrink, step
 
-BENCHMARKS = {"step": step, "memory": memory, "shrink": shrink, "profile": profile}
+BENCHMARKS = {"step": step, "memory": memory, "shrink": shrink, "profile": profile, "data": data}
 
 
 def arguments() -> cli.Parser:

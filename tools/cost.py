@@ -13,8 +13,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from dsonas_mx.architecture import Architecture
 from dsonas_mx.cli import Parser
-from dsonas_mx.cost import count
-from dsonas_mx.space import parse_blocks
+from dsonas_mx.cost import Cost, count
+from dsonas_mx.space import SearchSpace, parse_blocks
+
+from symbols.baselines import PUBLISHED, cost_of
+
+NETWORKS = {"cifar10": SearchSpace.cifar10, "imagenet": SearchSpace.imagenet}
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:
@@ -22,7 +26,14 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         description=__doc__,
         epilog="Without options the network is the one whose space is in the file.",
     )
-    parser.add_argument("architecture", metavar="ARCHITECTURE.json")
+    which = parser.add_mutually_exclusive_group(required=True)
+    which.add_argument("architecture", metavar="ARCHITECTURE.json", nargs="?")
+    which.add_argument("--model", choices=sorted(PUBLISHED), help="a network of table 1 instead")
+    parser.add_argument(
+        "--transfer",
+        choices=sorted(NETWORKS),
+        help="put the blocks into the paper's network for that data set",
+    )
     parser.add_argument("--width", type=int, help="channels of the first stage")
     parser.add_argument("--blocks", help="blocks a stage: a number, or one a stage (2,2,13,6)")
     parser.add_argument("--num-classes", type=int)
@@ -30,13 +41,20 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     parser.add_argument("--json", action="store_true", help="print one line of JSON")
     options = parser.parse_args(argv)
 
+    given = {name: value for name, value in vars(options).items() if value is not None}
     changes = {
-        name: getattr(options, name)
-        for name in ("width", "num_classes", "image_size")
-        if getattr(options, name) is not None
+        name: given[name] for name in ("width", "num_classes", "image_size") if name in given
     }
+    if options.model:
+        for name in ("transfer", "blocks", *changes):
+            if name in given:
+                parser.error(f"--{name.replace('_', '-')} is not for --model")
+        show_model(options.model, cost_of(options.model), options.json)
+        return 0
     try:
         architecture = Architecture.load(options.architecture)
+        if options.transfer:
+            architecture = architecture.transferred_to(NETWORKS[options.transfer]())
         if options.blocks is not None:
             changes["blocks"] = parse_blocks(options.blocks, len(architecture.space.blocks))
         cost = count(architecture.with_space(**changes))
@@ -52,6 +70,16 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         print(f"memory access  {cost.memory_access:>14,}")
         print(f"connections    {cost.connections:>14,} of {of:,}")
     return 0
+
+
+def show_model(name: str, cost: Cost, as_json: bool) -> None:
+    """A network of table 1 beside what its paper says."""
+    if as_json:
+        print(json.dumps(asdict(cost)))
+        return
+    published = PUBLISHED[name].parameters / 1e6
+    print(f"parameters     {cost.parameters:>14,}, published as {published:.1f}M")
+    print(f"multiply-adds  {cost.multiply_adds:>14,}")
 
 
 if __name__ == "__main__":

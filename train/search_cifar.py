@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Search an architecture on CIFAR-10 by DSO-NAS; the defaults are the paper's (section 4.2).
+"""Search an architecture on CIFAR by DSO-NAS; the defaults are the paper's (section 4.2).
 
 The run folder gets architecture.json, lambdas.csv (λ by epoch), metrics.csv and log.txt;
 with a budget of latency gammas.csv (γ by epoch).
@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import dsonas_mx as dso
 from dsonas_mx import cli
 from dsonas_mx.data import DATA_SETS
-from dsonas_mx.data.loader import Loader, split
+from dsonas_mx.data.loader import Loader
 from dsonas_mx.device import contexts
 from dsonas_mx.graph import TrainGraph
 from dsonas_mx.latency_deductions import Deductions
@@ -32,6 +32,7 @@ from mxnet.gluon import HybridBlock
 from symbols import get_model
 
 DEMO = {
+    "data_set": "fashion_mnist",
     "blocks": "1",
     "width": 8,
     "batch_size": 64,
@@ -59,6 +60,11 @@ def arguments() -> cli.Parser:
     search.add_argument("--pretrain-epochs", type=int, default=120, help="with λ fixed at one")
     search.add_argument("--num-epochs", type=int, default=120, help="of search, at most")
     search.add_argument("--split", default="1:1", help="weights:λ, samples and steps; or none")
+    search.add_argument(
+        "--split-files",
+        metavar="DIR",
+        help="the samples of both parts: train1.rec and train2.rec of prepare_data.py",
+    )
     search.add_argument("--shrink-every", type=int, default=5, help="epochs between removals")
     search.add_argument("--patience", type=int, default=10, help="epochs without change to stop")
     search.add_argument("--lr", type=float, default=0.1, help="of weights and λ")
@@ -121,10 +127,10 @@ def main(options: argparse.Namespace) -> None:
         batches = [count // options.batch_size for count in samples]
         cli.print_dry_run(graph, net, start, len(turns(batches[0], batches[-1], parts)))
         return
-    images, _, augmentation = cli.load_images(options)
+    augmentation = cli.augmentation(options)
     loaders = [
         Loader(images, part, options.batch_size, augmentation, options.seed, stream=stream)
-        for stream, part in enumerate(split(None, images.labels, parts or (1,), options.seed))
+        for stream, (images, part) in enumerate(cli.load_search_images(options, parts))
     ]
     mx.random.seed(options.seed)
     search = Search(

@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Train the network of an architecture from scratch on CIFAR-10, and export it.
+"""Train the network of an architecture from scratch on CIFAR, and export it.
 
 The run folder gets model.params, the deployable pair model-symbol.json and model-0000.params,
 metrics.csv and log.txt.
@@ -34,10 +34,12 @@ import mxnet as mx
 from symbols import get_model
 
 DEMO = {
+    "data_set": "fashion_mnist",
     "batch_size": 64,
     "num_epochs": 12,
     "period": 12,
     "dropout": 0.0,
+    "drop_path": 0.0,
     "cutout": 0,
     "auxiliary": 0.0,
     "save_dir": "runs/demo/train",
@@ -52,6 +54,9 @@ def arguments() -> cli.Parser:
     network = parser.add_argument_group("network")
     network.add_argument("--blocks", help="blocks a stage, not the file's")
     network.add_argument("--dropout", type=float, default=0.4, help="before the classifier")
+    network.add_argument(
+        "--drop-path", type=float, default=0.5, help="rate at the end, behind the last block"
+    )
     network.add_argument(
         "--auxiliary", type=float, default=0.4, help="weight of the auxiliary tower; 0 for none"
     )
@@ -92,7 +97,11 @@ def main(options: argparse.Namespace) -> None:
         changes["blocks"] = parse_blocks(options.blocks, len(architecture.space.blocks))
     architecture = cli.fitted(architecture.with_space(**changes), options)
     net = get_model(
-        "dsonas", architecture, dropout=options.dropout, auxiliary=options.auxiliary != 0
+        "dsonas",
+        architecture,
+        dropout=options.dropout,
+        auxiliary=options.auxiliary != 0,
+        drop_path=options.drop_path,
     )
     loss = with_auxiliary(options.auxiliary) if options.auxiliary else cross_entropy
     mirror = parse_mirror(options.mirror)

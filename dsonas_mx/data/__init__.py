@@ -2,33 +2,65 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import NamedTuple, Optional, Tuple
 
 from . import cifar, fashion_mnist
 from .images import Images
 
-__all__ = ["DATA_SETS", "DataSet", "Images", "load"]
+__all__ = ["DATA_SETS", "DataSet", "Images", "load", "load_parts"]
+
+PARTS = ("train1.rec", "train2.rec")  # files of the samples for weights and for λ
 
 
 class DataSet(NamedTuple):
-    """What is known of a data set before it is there."""
+    """What is known of a data set before it is there, and how its images are prepared.
+
+    Attributes
+    ----------
+    mean, std, pad, fill
+        See `Augmentation`.
+    """
 
     num_train: int
     image_size: int
     channels: int
     classes: Tuple[str, ...]
+    mean: Tuple[float, ...]
+    std: Tuple[float, ...]
+    pad: int
+    fill: int
 
 
 DATA_SETS = {
-    "cifar10": DataSet(50_000, 32, 3, cifar.CLASSES),
-    "fashion_mnist": DataSet(6_000, 28, 1, fashion_mnist.CLASSES),
+    "cifar10": DataSet(50_000, 32, 3, cifar.CLASSES, cifar.MEAN, cifar.STD, 4, 127),
+    "cifar100": DataSet(50_000, 32, 3, cifar.CLASSES_100, cifar.MEAN_100, cifar.STD_100, 4, 127),
+    # The background is black, and a garment is not moved far.
+    "fashion_mnist": DataSet(
+        6_000, 28, 1, fashion_mnist.CLASSES, fashion_mnist.MEAN, fashion_mnist.STD, 2, 0
+    ),
 }
 
 
 def load(name: str, data_dir: Optional[str] = None, train: bool = True) -> Images:
-    """The training or test half of a data set, `'cifar10'` or `'fashion_mnist'` (embedded)."""
-    if name == "cifar10":
-        return cifar.load(data_dir, train)
+    """The training or test half of one of `DATA_SETS`; Fashion-MNIST is embedded."""
+    _check(name)
+    if name != "fashion_mnist":
+        return cifar.load(data_dir, train, name)
+    if data_dir:
+        raise ValueError("fashion_mnist is embedded: leave out --data-dir, or give --data-set")
+    return fashion_mnist.load(train)
+
+
+def load_parts(name: str, folder: str) -> Tuple[Images, Images]:
+    """The training images for weights, ``train1.rec`` of a folder, and for λ, ``train2.rec``."""
+    _check(name)
     if name == "fashion_mnist":
-        return fashion_mnist.load(train)
-    raise ValueError(f"data set must be cifar10 or fashion_mnist, got {name}")
+        raise ValueError("fashion_mnist is embedded and has no files: leave out --split-files")
+    first, second = (cifar.load_records(Path(folder) / part, name) for part in PARTS)
+    return first, second
+
+
+def _check(name: str) -> None:
+    if name not in DATA_SETS:
+        raise ValueError(f"data set must be {', '.join(DATA_SETS)}, got {name}")

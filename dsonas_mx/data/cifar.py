@@ -1,4 +1,4 @@
-"""CIFAR-10 (Krizhevsky 2009) from its python or binary version, or from RecordIO."""
+"""CIFAR-10 and CIFAR-100 (Krizhevsky 2009), python or binary version or RecordIO."""
 
 from __future__ import annotations
 
@@ -23,17 +23,28 @@ CLASSES = (
     "ship",
     "truck",
 )
-MEAN = (0.4914, 0.4822, 0.4465)
-STD = (0.2470, 0.2435, 0.2616)
-# What the authors' release uses; they are CIFAR-100's.
+CLASSES_100 = tuple(
+    """
+    apple aquarium_fish baby bear beaver bed bee beetle bicycle bottle bowl boy bridge bus
+    butterfly camel can castle caterpillar cattle chair chimpanzee clock cloud cockroach couch
+    crab crocodile cup dinosaur dolphin elephant flatfish forest fox girl hamster house kangaroo
+    keyboard lamp lawn_mower leopard lion lizard lobster man maple_tree motorcycle mountain
+    mouse mushroom oak_tree orange orchid otter palm_tree pear pickup_truck pine_tree plain
+    plate poppy porcupine possum rabbit raccoon ray road rocket rose sea seal shark shrew skunk
+    skyscraper snail snake spider squirrel streetcar sunflower sweet_pepper table tank telephone
+    television tiger tractor train trout tulip turtle wardrobe whale willow_tree wolf woman worm
+    """.split()
+)
+MEAN, MEAN_100 = (0.4914, 0.4822, 0.4465), (0.5071, 0.4865, 0.4409)
+STD, STD_100 = (0.2470, 0.2435, 0.2616), (0.2673, 0.2564, 0.2762)
+# What the authors' release uses for CIFAR-10; they are CIFAR-100's.
 RELEASE_MEAN = (0.5071, 0.4867, 0.4408)
 RELEASE_STD = (0.2675, 0.2565, 0.2761)
 
 _SIDE = 32
 _PIXELS = 3 * _SIDE * _SIDE
-_OFFICIAL = 10000  # images in each file of the original
-_ARCHIVES = ("cifar-10-python.tar.gz", "cifar-10-binary.tar.gz")
-_GET = f"get {_ARCHIVES[0]} from https://www.cs.toronto.edu/~kriz/cifar.html and unpack it there"
+_OFFICIAL = 10000  # images of the test half
+_URL = "https://www.cs.toronto.edu/~kriz/cifar.html"
 _AGAIN = "copy or unpack the original again"
 
 Arrays = Tuple[np.ndarray, np.ndarray]
@@ -43,43 +54,82 @@ class _Layout(NamedTuple):
     folder: str  # that its archive unpacks to
     train: Tuple[str, ...]
     test: Tuple[str, ...]
-    read: Callable[[Path], Arrays]
+    read: Callable[[Path, _Variant], Arrays]
 
 
-def load(data_dir: Optional[Union[str, Path]], train: bool = True) -> Images:
+class _Variant(NamedTuple):
+    title: str
+    archive: str  # what the names of its archives begin with
+    classes: Tuple[str, ...]
+    labels: str  # their name in the python version
+    label_bytes: int  # before an image in the binary version; the last is the label
+    layouts: Tuple[_Layout, ...]
+
+    @property
+    def archives(self) -> Tuple[str, str]:
+        return f"{self.archive}-python.tar.gz", f"{self.archive}-binary.tar.gz"
+
+    @property
+    def get(self) -> str:
+        return f"get {self.archives[0]} from {_URL} and unpack it there"
+
+    @property
+    def row(self) -> int:
+        """Bytes of an image in the binary version."""
+        return self.label_bytes + _PIXELS
+
+
+def load(data_dir: Optional[Union[str, Path]], train: bool = True, name: str = "cifar10") -> Images:
     """The 50,000 training or the 10,000 test images, N×32×32×3, RGB.
 
     Parameters
     ----------
     data_dir : str or Path
-        A folder with `data_batch_1` … `data_batch_5` and `test_batch` (python version), the same
-        with `.bin` (binary version), or `train.rec` and `val.rec` (with their `.idx`, if there);
-        or the folder in which the archive was unpacked.
+        A folder with the files of the python version (`data_batch_1` … and `test_batch`, or `train`
+        and `test` for CIFAR-100) or of the binary version (the same with `.bin`), or `train.rec`
+        and `val.rec` (with their `.idx`, if there); or the folder in which the archive was
+        unpacked.
     train : bool
         Which half.
+    name : {'cifar10', 'cifar100'}
+        The latter with its 100 fine labels.
 
     Raises
     ------
     FileNotFoundError
         No data, or a file of it, is there; the message says which and what to do.
     ValueError
-        A file is truncated, corrupt or not CIFAR-10.
+        A file is truncated, corrupt or of something else.
     """
+    variant = _VARIANTS[name]
     if not data_dir:
-        raise ValueError(f"CIFAR-10 needs --data-dir, the folder that holds it; {_GET}")
-    folder, layout = _find(Path(data_dir))
-    _check_sizes(folder, layout)
-    parts = [_read(layout, folder / name) for name in (layout.train if train else layout.test)]
+        raise ValueError(
+            f"{variant.title} needs --data-dir, the folder that holds it; {variant.get}"
+        )
+    folder, layout = _find(Path(data_dir), variant)
+    _check_sizes(folder, layout, variant)
+    names = layout.train if train else layout.test
+    parts = [_read(layout, folder / name, variant) for name in names]
     images = np.concatenate([images for images, _ in parts])
     labels = np.concatenate([labels for _, labels in parts])
-    return Images(images, labels, CLASSES)
+    if train and labels.max() < len(CLASSES) < len(variant.classes):
+        raise ValueError(f"{folder}: no label is above 9: this is CIFAR-10, not {variant.title}")
+    return Images(images, labels, variant.classes)
 
 
-def _find(data_dir: Path) -> Tuple[Path, _Layout]:
+def load_records(path: Path, name: str = "cifar10") -> Images:
+    """The images of one RecordIO file, such as a part of the training images."""
+    variant = _VARIANTS[name]
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: not there; make it with tools/prepare_data.py {name}")
+    return Images(*_read(variant.layouts[-1], path, variant), variant.classes)
+
+
+def _find(data_dir: Path, variant: _Variant) -> Tuple[Path, _Layout]:
     if not data_dir.is_dir():
-        raise FileNotFoundError(f"--data-dir {data_dir}: no such folder; {_GET}")
+        raise FileNotFoundError(f"{data_dir}: no such folder; {variant.get}")
     missing: List[Path] = []
-    for layout in (_PYTHON, _BINARY, _RECORDS):
+    for layout in variant.layouts:
         for folder in (data_dir, data_dir / layout.folder):
             files = [folder / name for name in layout.train + layout.test]
             absent = [file for file in files if not file.is_file()]
@@ -90,63 +140,66 @@ def _find(data_dir: Path) -> Tuple[Path, _Layout]:
     # Both halves must be there even if one is wanted: they are not mixed from two versions.
     if missing:
         raise FileNotFoundError(f"{missing[0]}: not there, though files beside it are; {_AGAIN}")
-    for archive in _ARCHIVES:
+    for archive in variant.archives:
         if (data_dir / archive).is_file():
             raise FileNotFoundError(
-                f"--data-dir {data_dir}: {archive} is not unpacked; run tar xzf {archive} there"
+                f"{data_dir}: {archive} is not unpacked; run tar xzf {archive} there"
             )
-    raise FileNotFoundError(
-        f"--data-dir {data_dir}: no data_batch_1, data_batch_1.bin or train.rec; {_GET}"
-    )
+    names = [layout.train[0] for layout in variant.layouts]
+    raise FileNotFoundError(f"{data_dir}: no {', '.join(names[:-1])} or {names[-1]}; {variant.get}")
 
 
-def _check_sizes(folder: Path, layout: _Layout) -> None:
+def _check_sizes(folder: Path, layout: _Layout, variant: _Variant) -> None:
     # The binary version has no end mark: half a file can look whole, except beside the others.
-    if layout is not _BINARY:
+    if layout.read is not _read_binary:
         return
     sizes = {name: (folder / name).stat().st_size for name in layout.train + layout.test}
-    largest = max(sizes[name] for name in layout.train)
-    # In somebody's own, smaller set the test half may have any size.
-    official = largest == _OFFICIAL * (1 + _PIXELS)
-    for name in layout.train + (layout.test if official else ()):
-        if sizes[name] != largest:
+    images = dict.fromkeys(layout.train, 5 * _OFFICIAL // len(layout.train))
+    images.update(dict.fromkeys(layout.test, _OFFICIAL))
+    expected = {name: count * variant.row for name, count in images.items()}
+    if not any(sizes[name] == expected[name] for name in sizes):
+        # In somebody's own, smaller set the test half may have any size.
+        expected = dict.fromkeys(layout.train, max(sizes[name] for name in layout.train))
+    for name, size in expected.items():
+        if sizes[name] != size:
             raise ValueError(
-                f"{folder / name}: has {sizes[name]:,} bytes where {largest:,} are expected "
+                f"{folder / name}: has {sizes[name]:,} bytes where {size:,} are expected "
                 f"as in the others; the file is truncated, {_AGAIN}"
             )
 
 
-def _read(layout: _Layout, path: Path) -> Arrays:
+def _read(layout: _Layout, path: Path, variant: _Variant) -> Arrays:
     try:
-        return layout.read(path)
+        return layout.read(path, variant)
     except OSError as error:
         raise ValueError(f"{path}: cannot be read ({error.strerror}); {_AGAIN}") from None
 
 
-def _read_python(path: Path) -> Arrays:
+def _read_python(path: Path, variant: _Variant) -> Arrays:
     try:
         batch = restricted_pickle.load(path.read_bytes())
     except ValueError as error:
         raise ValueError(f"{path}: {error}; {_AGAIN}") from None
-    pixels, labels = batch.get("data"), batch.get("labels")
+    pixels, labels = batch.get("data"), batch.get(variant.labels)
     if not isinstance(pixels, np.ndarray) or pixels.ndim != 2 or pixels.shape[1] != _PIXELS:
         raise ValueError(f"{path}: 'data' is not an array of N×{_PIXELS}; {_AGAIN}")
     if not isinstance(labels, list) or not all(type(label) is int for label in labels):
-        raise ValueError(f"{path}: 'labels' is not a list of numbers; {_AGAIN}")
+        raise ValueError(f"{path}: '{variant.labels}' is not a list of numbers; {_AGAIN}")
     if len(labels) != len(pixels):
         raise ValueError(f"{path}: {len(pixels)} images but {len(labels)} labels; {_AGAIN}")
-    return _channels_last(pixels), _check_labels(np.array(labels), path)
+    return _channels_last(pixels), _check_labels(np.array(labels), path, variant)
 
 
-def _read_binary(path: Path) -> Arrays:
+def _read_binary(path: Path, variant: _Variant) -> Arrays:
     data = np.fromfile(path, np.uint8)
-    if len(data) % (1 + _PIXELS):
+    if len(data) % variant.row:
         raise ValueError(
-            f"{path}: has {len(data):,} bytes, not a multiple of {1 + _PIXELS}; "
+            f"{path}: has {len(data):,} bytes, not a multiple of {variant.row}; "
             f"the file is truncated, {_AGAIN}"
         )
-    rows = data.reshape(-1, 1 + _PIXELS)
-    return _channels_last(rows[:, 1:]), _check_labels(rows[:, 0], path)
+    rows = data.reshape(-1, variant.row)
+    labels = rows[:, variant.label_bytes - 1]
+    return _channels_last(rows[:, variant.label_bytes :]), _check_labels(labels, path, variant)
 
 
 def _channels_last(pixels: np.ndarray) -> np.ndarray:
@@ -154,7 +207,7 @@ def _channels_last(pixels: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(planes.transpose(0, 2, 3, 1))
 
 
-def _read_records(path: Path) -> Arrays:
+def _read_records(path: Path, variant: _Variant) -> Arrays:
     records = list(recordio.read(path))
     index = path.with_suffix(".idx")
     # A file that is cut between two records can only be noticed by its index.
@@ -167,11 +220,12 @@ def _read_records(path: Path) -> Arrays:
     # None: no bar where the output is not a terminal.
     bar = tqdm(records, f"decoding {path.name}", unit="image", leave=False, disable=None)
     for number, record in enumerate(bar):
-        images[number] = _decode(record, path)
-    return images, _check_labels(np.array([record.label for record in records]), path)
+        images[number] = _decode(record, path, variant)
+    labels = np.array([record.label for record in records])
+    return images, _check_labels(labels, path, variant)
 
 
-def _decode(record: recordio.Record, path: Path) -> np.ndarray:
+def _decode(record: recordio.Record, path: Path, variant: _Variant) -> np.ndarray:
     import cv2  # here, so that the other versions load where its system libraries lack
 
     place = f"{path}: the image of the record at byte {record.offset}"
@@ -185,29 +239,50 @@ def _decode(record: recordio.Record, path: Path) -> np.ndarray:
         raise ValueError(f"{place} is truncated or corrupt; copy or make the file again")
     if image.shape != (_SIDE, _SIDE, 3):
         height, width = image.shape[:2]
-        raise ValueError(f"{place} is {height}×{width}, not {_SIDE}×{_SIDE}: not CIFAR-10")
+        raise ValueError(f"{place} is {height}×{width}, not {_SIDE}×{_SIDE}: not {variant.title}")
     return image[..., ::-1]
 
 
-def _check_labels(labels: np.ndarray, path: Path) -> np.ndarray:
+def _check_labels(labels: np.ndarray, path: Path, variant: _Variant) -> np.ndarray:
     if not len(labels):
         raise ValueError(f"{path}: holds no images; {_AGAIN}")
-    wrong = ~np.isin(labels, np.arange(len(CLASSES)))
+    most = len(variant.classes) - 1
+    wrong = ~np.isin(labels, np.arange(most + 1))
     if wrong.any():
         number = int(wrong.argmax())
         raise ValueError(
-            f"{path}: image {number} has label {labels[number]:g}, not 0 to {len(CLASSES) - 1}; "
-            "the file is corrupt or not CIFAR-10"
+            f"{path}: image {number} has label {labels[number]:g}, not 0 to {most}; "
+            f"the file is corrupt or not {variant.title}"
         )
     return labels.astype(np.int32)
 
 
-_BATCHES = tuple(f"data_batch_{number}" for number in range(1, 6))
-_PYTHON = _Layout("cifar-10-batches-py", _BATCHES, ("test_batch",), _read_python)
-_BINARY = _Layout(
-    "cifar-10-batches-bin",
-    tuple(f"{name}.bin" for name in _BATCHES),
-    ("test_batch.bin",),
-    _read_binary,
-)
 _RECORDS = _Layout("", ("train.rec",), ("val.rec",), _read_records)
+_BATCHES = tuple(f"data_batch_{number}" for number in range(1, 6))
+_BINARIES = tuple(f"{name}.bin" for name in _BATCHES)
+_VARIANTS = {
+    "cifar10": _Variant(
+        "CIFAR-10",
+        "cifar-10",
+        CLASSES,
+        "labels",
+        1,
+        (
+            _Layout("cifar-10-batches-py", _BATCHES, ("test_batch",), _read_python),
+            _Layout("cifar-10-batches-bin", _BINARIES, ("test_batch.bin",), _read_binary),
+            _RECORDS,
+        ),
+    ),
+    "cifar100": _Variant(
+        "CIFAR-100",
+        "cifar-100",
+        CLASSES_100,
+        "fine_labels",
+        2,
+        (
+            _Layout("cifar-100-python", ("train",), ("test",), _read_python),
+            _Layout("cifar-100-binary", ("train.bin",), ("test.bin",), _read_binary),
+            _RECORDS,
+        ),
+    ),
+}

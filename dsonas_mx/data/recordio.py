@@ -1,6 +1,7 @@
-"""Reading MXNet's RecordIO, image records as im2rec writes them, without MXNet.
+"""MXNet's RecordIO, image records as im2rec writes them, without MXNet.
 
 MXNet's own reader ends the process on some damaged files; this one names the file and the place.
+Its packing of images fails with recent NumPy.
 """
 
 from __future__ import annotations
@@ -8,7 +9,9 @@ from __future__ import annotations
 import os
 import struct
 from pathlib import Path
-from typing import BinaryIO, Iterator, List, NamedTuple
+from typing import BinaryIO, Iterable, Iterator, List, NamedTuple
+
+from ..files import atomic
 
 _MAGIC = 0xCED7230A
 _MAGIC_BYTES = struct.pack("<I", _MAGIC)
@@ -22,6 +25,49 @@ class Record(NamedTuple):
     offset: int
     label: float
     image: bytes
+
+
+class Entry(NamedTuple):
+    """What `write` takes: number, label, encoded image, and its name in the list."""
+
+    key: int
+    label: int
+    image: bytes
+    name: str
+
+
+def write(path: Path, entries: Iterable[Entry]) -> None:
+    """Write records, with their `.idx` (key, offset) and `.lst` (key, label, name) beside them."""
+    index, listed = [], []
+    with atomic(path) as temporary, open(temporary, "wb") as file:
+        for key, label, image, name in entries:
+            index.append(f"{key}\t{file.tell()}\n")
+            listed.append(f"{key}\t{label:f}\t{name}\n")
+            file.write(_framed(_HEADER.pack(0, label, key, 0) + image))
+    for suffix, lines in ((".idx", index), (".lst", listed)):
+        with atomic(path.with_suffix(suffix)) as temporary:
+            temporary.write_text("".join(lines), encoding="utf-8")
+
+
+def _framed(payload: bytes) -> bytes:
+    # Divided, and without it, wherever the magic number itself is at a multiple of four bytes.
+    parts, start = [], 0
+    at = payload.find(_MAGIC_BYTES)
+    while at >= 0:
+        if at % 4 == 0:
+            parts.append(payload[start:at])
+            start = at + 4
+        at = payload.find(_MAGIC_BYTES, at + (4 if at % 4 == 0 else 1))
+    parts.append(payload[start:])
+    last = len(parts) - 1
+    framed = []
+    for number, part in enumerate(parts):
+        kind = (
+            _WHOLE if not last else _FIRST if not number else _LAST if number == last else _MIDDLE
+        )
+        padding = b"\0" * (-len(part) % 4)
+        framed.append(struct.pack("<II", _MAGIC, kind << 29 | len(part)) + part + padding)
+    return b"".join(framed)
 
 
 def read(path: Path) -> Iterator[Record]:

@@ -34,13 +34,17 @@ struct Level {
   std::vector<std::pair<int, int>> places;               // source -> (stack, map in it)
   std::vector<std::vector<std::pair<int, int>>> users;   // source -> (operation, edge)s
   bool scaled;
+  bool per_sample;  // every sample has scales of its own, which get no gradient
   Gradients gradients;
   BatchNorm norm;
   int edges = 0, separables = 0, reach = 1;
 
   explicit Level(const Attributes& attributes)
       : maps(numbers(attribute(attributes, "maps"), ',')),
-        scaled(flag(attributes, "scaled", "1")), gradients(attributes), norm(attributes) {
+        scaled(flag(attributes, "scaled", "1")),
+        per_sample(scaled && flag(attributes, "per_sample", "0")), gradients(attributes),
+        norm(attributes) {
+    if (per_sample) gradients.lambdas = false;
     for (size_t k = 0; k < maps.size(); ++k)
       for (int m = 0; m < maps[k]; ++m) places.emplace_back(k, m);
     users.resize(places.size());
@@ -91,12 +95,13 @@ constexpr float kNinths[9] = {1 / 9.f, 1 / 9.f, 1 / 9.f, 1 / 9.f, 1 / 9.f,
 struct LevelData {
   const Level& level;
   Maps maps;
-  std::vector<float> lambdas;
+  std::vector<float> lambdas;  // of each edge, or of each edge of each image
   std::vector<const float*> stacks, depthwise, pointwise;
 
   LevelData(const Level& level, const Maps& maps, MXTensor* inputs)
       : level(level), maps(maps), lambdas(level.edges, 1.f) {
-    if (level.scaled) lambdas.assign(data(inputs[0]), data(inputs[0]) + level.edges);
+    const size_t scales = static_cast<size_t>(level.per_sample ? maps.batch : 1) * level.edges;
+    if (level.scaled) lambdas.assign(data(inputs[0]), data(inputs[0]) + scales);
     for (int k = 0; k < level.stacks(); ++k)
       stacks.push_back(data(inputs[level.first_stack() + k]));
     for (int w = 0; w < level.separables; ++w) {
@@ -115,6 +120,10 @@ struct LevelData {
     return stacks[level.places[source].first] + offset(source, image, channel);
   }
 
+  const float* scales(int image) const {
+    return lambdas.data() + (level.per_sample ? static_cast<size_t>(image) * level.edges : 0);
+  }
+
   // The weighted sums of one channel for each operation.
   void add_sources(int image, int channel, const float** planes, float* const* sums) const {
     constexpr int kBlock = 512;
@@ -124,7 +133,7 @@ struct LevelData {
     for (int x = 0; x < maps.pixels; x += kBlock)
       for (int t = 0; t < level.count(); ++t) {
         const Operation& op = level.operations[t];
-        add_planes(planes + op.first_edge, lambdas.data() + op.first_edge,
+        add_planes(planes + op.first_edge, scales(image) + op.first_edge,
                    static_cast<int>(op.sources.size()), x, std::min(maps.pixels, x + kBlock),
                    sums[t]);
       }
@@ -445,7 +454,7 @@ void level_backward_image(const LevelData& level, const TurnedWeights& weights, 
       int count = 0;
       for (const auto& user : plan.users[j]) {
         gradients[count] = my->gradients[user.first][c];
-        lambdas[count] = level.lambdas[user.second];
+        lambdas[count] = level.scales(image)[user.second];
         dots[count++] = my->dots[user.second];
       }
       float* out = stack_gradients[plan.places[j].first] + level.offset(j, image, c);
@@ -574,8 +583,10 @@ void level_shapes(const Attributes& attributes, std::vector<Shape>* inputs,
   const auto maps = [&](int count) {
     return Shape{stack[0], count * channels, stack[2], stack[3]};
   };
-  if (plan.scaled)
-    expect_shape((*inputs)[0], {static_cast<unsigned int>(plan.edges)}, "lambdas");
+  if (plan.scaled) {
+    const unsigned int edges = plan.edges;
+    expect_shape((*inputs)[0], plan.per_sample ? Shape{stack[0], edges} : Shape{edges}, "lambdas");
+  }
   for (int k = 0; k < plan.stacks(); ++k)
     expect_shape((*inputs)[first + k], maps(plan.maps[k]), "stack " + std::to_string(k));
   for (size_t t = 0; t < plan.operations.size(); ++t) {

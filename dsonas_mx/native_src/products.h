@@ -107,10 +107,10 @@ constexpr int kPixels = 128;  // pixels transposed at a time: the copy stays in 
 // Row stride of a product of maps with `channels` columns.
 constexpr int product_stride(int channels) { return round_up(channels, kLanes); }
 
-// product[m][k] += sum over pixels of y[m][pixel] * x[k][pixel], the gradient of a 1x1
+// product[m][k] += scale * sum over pixels of y[m][pixel] * x[k][pixel], the gradient of a 1x1
 // convolution's weight. `turned` holds kPixels x product_stride(channels).
 void add_products(const float* y, int rows, const float* x, int channels, int pixels,
-                  float* product, int stride, float* turned) {
+                  float* product, int stride, float* turned, float scale = 1.f) {
   const int width = product_stride(channels);
   for (int p = 0; p < pixels; p += kPixels) {
     const int depth = std::min(kPixels, pixels - p);
@@ -124,6 +124,8 @@ void add_products(const float* y, int rows, const float* x, int channels, int pi
         for (int l = 0; l < kLanes; ++l)
           turned[i * width + k + l] = l < left ? from[static_cast<size_t>(l) * pixels + i] : 0.f;
     }
+    if (scale != 1.f)
+      for (int i = 0; i < depth * width; ++i) turned[i] *= scale;
     for (int n = 0; n < width; n += kTileColumns)
       multiply_strip<true>(y + p, pixels, rows, depth, turned + n, width, product + n, stride,
                            std::min(kTileColumns, width - n));

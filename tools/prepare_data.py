@@ -1,0 +1,79 @@
+#!/usr/bin/env python
+"""Convert CIFAR to MXNet's RecordIO, and divide its training images for a search.
+
+Writes train.rec and val.rec, and train1.rec (for weights) and train2.rec (for λ), each with .idx
+and .lst as im2rec has them. Images are PNGs: nothing is lost. Numbers are positions in train.rec,
+so train1.lst and train2.lst say which of its images the two parts are.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Iterable, List
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from dsonas_mx import cli
+from dsonas_mx.data import Images, load
+from dsonas_mx.data.loader import split
+from dsonas_mx.data.recordio import Entry, write
+
+import cv2
+import numpy as np
+
+SUFFIXES = (".rec", ".idx", ".lst")
+
+
+def arguments() -> cli.Parser:
+    parser = cli.Parser(
+        description=__doc__,
+        epilog="Nothing is downloaded. CIFAR is at https://www.cs.toronto.edu/~kriz/cifar.html: "
+        "cifar-10-python.tar.gz, cifar-100-python.tar.gz, or the binary versions.",
+    )
+    parser.add_argument("data_set", choices=("cifar10", "cifar100"))
+    parser.add_argument("source", help="the folder in which an archive was unpacked, or of records")
+    parser.add_argument("--out", required=True, metavar="DIR", help="where to write")
+    parser.add_argument("--split", default="1:1", help="weights:λ; or none, for no such files")
+    parser.add_argument("--seed", type=int, default=0, help="of the split, as that of a search")
+    return parser
+
+
+def encoded(images: Images, half: str) -> List[Entry]:
+    """Every image as a PNG, which must come in the order BGR."""
+    entries = []
+    for key, (image, label) in enumerate(zip(images.images, images.labels)):
+        _, png = cv2.imencode(".png", np.ascontiguousarray(image[..., ::-1]))
+        name = f"{half}/{images.classes[label]}/{key:05d}.png"
+        entries.append(Entry(key, int(label), png.tobytes(), name))
+    return entries
+
+
+def write_part(folder: Path, name: str, entries: Iterable[Entry]) -> None:
+    chosen = list(entries)
+    write(folder / f"{name}.rec", chosen)
+    counts = np.unique([entry.label for entry in chosen], return_counts=True)[1]
+    print(f"{name}: {len(chosen):,} images, {counts.min():,} to {counts.max():,} a class")
+
+
+def main(options: argparse.Namespace) -> None:
+    parts = cli.parse_split(options.split)
+    names = ["train", "val"] + (["train1", "train2"] if parts else [])
+    out = Path(options.out)
+    for name in names:
+        for suffix in SUFFIXES:
+            if (out / f"{name}{suffix}").exists():
+                raise ValueError(f"{out / name}{suffix} is there already: give another --out")
+    train, test = (load(options.data_set, options.source, half) for half in (True, False))
+    chosen = split(None, train.labels, parts, options.seed) if parts else ()
+    out.mkdir(parents=True, exist_ok=True)
+    entries = encoded(train, "train")
+    write_part(out, "train", entries)
+    write_part(out, "val", encoded(test, "val"))
+    for name, indices in zip(names[2:], chosen):
+        write_part(out, name, (entries[index] for index in indices))
+
+
+if __name__ == "__main__":
+    cli.run(main, arguments())
