@@ -6,7 +6,6 @@ reaches the block's output over such connections. A block with nothing left is i
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import random
@@ -15,7 +14,7 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
-from .files import write_json
+from .files import parse_json, write_json
 from .space import INPUT, OUTPUT, SearchSpace, check_int, shown
 
 FORMAT = "dsonas-architecture"
@@ -294,7 +293,7 @@ class Architecture:
         with open(path, "rb") as file:
             content = file.read()
         try:
-            return cls.from_json(_parse_json(content))
+            return cls.from_json(parse_json(content))
         except ValueError as error:
             raise ValueError(f"{os.fspath(path)}: {error}") from None
 
@@ -438,34 +437,6 @@ def _check_json(where: str, value: Any, depth: int = 0) -> Any:
             for name, entry in value.items()
         }
     raise ValueError(f"{where} cannot be written as JSON: {shown(value)}")
-
-
-def _parse_json(content: bytes) -> Any:
-    try:
-        return json.loads(
-            content.decode("utf-8"),
-            parse_constant=_refuse_constant,
-            object_pairs_hook=_without_duplicates,
-        )
-    except RecursionError:
-        raise ValueError("nested too deeply") from None
-    except UnicodeDecodeError:
-        raise ValueError("not a JSON file: not UTF-8 text") from None
-    except json.JSONDecodeError as error:
-        raise ValueError(f"not a JSON file: {error}") from None
-
-
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is not a number that JSON knows")
-
-
-def _without_duplicates(pairs: List[Tuple[str, Any]]) -> Dict[str, Any]:
-    data: Dict[str, Any] = {}
-    for name, value in pairs:
-        if name in data:
-            raise ValueError(f"field {shown(name)} is there more than once")
-        data[name] = value
-    return data
 
 
 def _listed(numbers: Sequence[int]) -> str:

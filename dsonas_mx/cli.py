@@ -6,18 +6,22 @@ import argparse
 import math
 import os
 import sys
+from dataclasses import replace
 from typing import Any, Callable, Dict, Iterable, Mapping, NoReturn, Optional, Tuple
 
 import mxnet as mx
 from mxnet.gluon import HybridBlock
 from tqdm import tqdm
 
+from . import baseline
 from .architecture import Architecture
 from .cost import count
-from .data import cifar, fashion_mnist, load
+from .data import DataSet, cifar, fashion_mnist, load
 from .data.augment import Augmentation
 from .data.images import Images
+from .data.loader import split
 from .graph import TrainGraph
+from .space import SCOPES, SearchSpace, parse_blocks
 
 
 class Parser(argparse.ArgumentParser):
@@ -90,6 +94,58 @@ def add_data(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--seed", type=int, default=0, help="same seed, same result, on the CPU")
 
 
+def add_network(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
+    """Which network to train: a file's, or a baseline; and its size."""
+    group = parser.add_argument_group("network")
+    which = group.add_mutually_exclusive_group(required=True)
+    which.add_argument("--architecture", metavar="FILE", help="what a search found")
+    which.add_argument("--random", choices=SCOPES, help="a random network, drawn by --seed")
+    which.add_argument("--full-network", action="store_true", help="all operations, connections")
+    group.add_argument(
+        "--like",
+        metavar="FILE",
+        help="what a search found, for --random and --full-network: its space, connections a block "
+        "and, by the width, at least its parameters; without it the paper's space",
+    )
+    group.add_argument("--width", type=int, help="channels of the first stage, not the file's")
+    group.add_argument("--target-params", type=int, help="the largest width with at most so many")
+    group.add_argument("--blocks", help="blocks a stage, not the file's")
+    return group
+
+
+def load_network(options: argparse.Namespace, space: SearchSpace, data: DataSet) -> Architecture:
+    """The architecture that the options of `add_network` ask for, for images of that data set.
+
+    What a file is changed to, in width or depth, is also what a baseline is made like.
+    """
+    file = options.architecture or options.like
+    if options.architecture and options.like:
+        raise ValueError("--like is for --random and --full-network")
+    if options.width is not None and options.target_params is not None:
+        raise ValueError("give --width or --target-params, not both")
+    found = Architecture.load(file) if file else Architecture.complete(space)
+    changes: Dict[str, Any] = {
+        "num_classes": len(data.classes),
+        "in_channels": data.channels,
+        "image_size": data.image_size,
+    }
+    if options.width is not None:
+        changes["width"] = options.width
+    if options.blocks is not None:
+        changes["blocks"] = parse_blocks(options.blocks, len(found.space.blocks))
+    found = found.with_space(**changes)
+    if file and options.target_params is not None:
+        found = baseline.at_most(found, options.target_params)
+    if options.architecture:
+        return found
+    if file:
+        return baseline.like(found, options.random, options.seed)
+    if options.full_network:
+        return baseline.full_network(found.space, options.target_params)
+    space = replace(found.space, scope=options.random)
+    return baseline.random_network(space, options.seed, options.target_params)
+
+
 def add_memory(parser: argparse.ArgumentParser, mirror: str) -> None:
     """`--mirror`, with its default, and `--dry-run`."""
     group = parser.add_argument_group("memory")
@@ -148,13 +204,22 @@ def parse_split(text: str) -> Optional[Tuple[int, int]]:
 
 
 def load_images(
-    options: argparse.Namespace, cutout: int = 0
+    options: argparse.Namespace, cutout: int = 0, validation: int = 0
 ) -> Tuple[Images, Images, Augmentation]:
-    """Training images, test images, and the training augmentation of their data set."""
+    """Training images, test images, and the training augmentation of their data set.
+
+    With `validation`, so many training images are taken out and returned instead of the test
+    images: every class alike, and always the same ones.
+    """
     if options.demo and options.data_dir:
         raise ValueError("--demo brings its own images: give --data-dir or --demo, not both")
     name = data_set(options)
     train, test = (load(name, options.data_dir, half) for half in (True, False))
+    if validation:
+        if not 0 < validation < len(train):
+            raise ValueError(f"--validation must be from 0 to {len(train) - 1}, got {validation}")
+        parts = split(None, train.labels, (len(train) - validation, validation))
+        train, test = (Images(train.images[p], train.labels[p], train.classes) for p in parts)
     mean: Tuple[float, ...] = cifar.MEAN
     std: Tuple[float, ...] = cifar.STD
     fill, pad = 127, 4
