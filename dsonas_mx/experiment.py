@@ -176,6 +176,7 @@ def from_json(data: Any, scale: str) -> Experiment:
         _row(name, row, common, changes.get(name, {}), tuple(rows)) for name, row in rows.items()
     ]
     _check_rows(parsed)
+    seeds = _seeds(data["seeds"])
     reference = data.get("reference")
     if reference is not None and reference not in rows:
         raise ValueError(f"reference must be one of the rows, got {shown(reference)}")
@@ -184,7 +185,7 @@ def from_json(data: Any, scale: str) -> Experiment:
         scale,
         data.get("description", ""),
         data["data_set"],
-        _seeds(here.get("seeds", data["seeds"])),
+        _seeds(here["seeds"]) if "seeds" in here else seeds,
         reference,
         tuple(parsed),
     )

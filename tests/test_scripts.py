@@ -12,6 +12,8 @@ import sys
 from pathlib import Path
 
 from dsonas_mx import Architecture, SearchSpace, cli, device
+from dsonas_mx.baseline import at_most
+from dsonas_mx.cost import count
 from dsonas_mx.data.loader import split
 from dsonas_mx.export import import_symbol
 from dsonas_mx.fit import Fit, FitOptions
@@ -393,6 +395,52 @@ def test_training_options(train, tmp_path):
     assert rates == pytest.approx([0.2, 0.2, 0.15])
 
 
+@pytest.fixture
+def baseline(script, small_cifar, tmp_path):
+    """`baseline(*words)`: training of a baseline on the tiny CIFAR, and what was trained."""
+
+    def run(*words):
+        folder = tmp_path / "run"
+        options = ["--data-dir", small_cifar, *SMALL_TRAIN, "--save-dir", folder]
+        status, _, err = script(TRAIN, *options, *words)
+        assert (status, err) == (0, "")
+        return Architecture.load(folder / "architecture.json")
+
+    return run
+
+
+@pytest.mark.parametrize("scope", ["share", "full"])
+def test_a_random_network_like_found(baseline, architecture, scope):
+    """At least as large as the file's network would be with the same options."""
+    file = Architecture.load(architecture).with_space(width=9)
+    network = baseline("--random", scope, "--like", architecture, "--width", 9, "--seed", 4)
+    assert network.space.scope == scope and network.space.blocks == (1, 1)
+    assert network.origin == {"baseline": f"random {scope}", "seed": 4}
+    assert count(network).parameters >= count(file).parameters
+
+
+def test_a_full_network_within_a_target(baseline, architecture):
+    """What is found has at most the target, and what it is compared with is not smaller."""
+    target = 5000
+    found = at_most(Architecture.load(architecture), target)
+    network = baseline("--full-network", "--like", architecture, "--target-params", target)
+    assert network.num_connections == network.space.num_connections
+    assert count(found).parameters <= target
+    assert count(network).parameters >= count(found).parameters
+
+
+def test_validation_images_are_training_images(train, given):
+    seen = given(Fit)
+    train("--validation", 30)
+    data = [seen[name].images.images for name in ("train_data", "test_data")]
+    assert [len(images) for images in data] == [90, 30]
+    labels = seen["test_data"].images.labels
+    assert np.abs(np.bincount(labels, minlength=10) - 3).max() <= 1  # of each class alike
+    both = {image.tobytes() for image in np.concatenate(data)}
+    train()
+    assert both == {image.tobytes() for image in seen["train_data"].images.images}
+
+
 def test_training_with_the_tower(train, tmp_path, architecture):
     """It is there in training, and not in what is exported."""
     status, _, err = train("--auxiliary", 0.4, "--blocks", "1")
@@ -478,6 +526,13 @@ def test_bad_options_of_the_search(search, tmp_path, words, message):
         (["--gpus", "0"], "--gpus 0: this MXNet was built without CUDA"),
         (["--architecture", "/nowhere.json"], "No such file or directory: '/nowhere.json'"),
         (["--batch-size", 500], "a part of 120 images is smaller than one batch of 500"),
+        (["--random", "share"], "--random: not allowed with argument --architecture"),
+        (["--full-network"], "--full-network: not allowed with argument --architecture"),
+        (["--like", "x.json"], "--like is for --random and --full-network"),
+        (["--width", 4, "--target-params", 9], "give --width or --target-params, not both"),
+        (["--target-params", 9], "no width has as few as 9 parameters: width 1 has"),
+        (["--validation", 120], "--validation must be from 0 to 119, got 120"),
+        (["--validation", -1], "--validation must be from 0 to 119, got -1"),
     ],
     ids=lambda value: " ".join(map(str, value)) if isinstance(value, list) else "",
 )
