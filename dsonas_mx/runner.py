@@ -23,7 +23,7 @@ from typing import IO, Any, Callable, Dict, Iterator, List, Mapping, Optional, S
 from .experiment import RESULT, Task, words
 from .files import PathLike, write_json
 
-PATIENCE = 20  # seconds that an interrupted process has to end by itself
+PATIENCE = 20  # seconds that a terminated process has to end by itself
 _LOCK = ".lock"
 
 
@@ -210,7 +210,7 @@ class Runner:
 
     def _stop(self) -> None:
         for child in self._running:
-            child.process.send_signal(signal.SIGINT)
+            child.process.terminate()  # a shell's background processes ignore SIGINT
         for child in self._running:
             try:
                 child.process.wait(PATIENCE)
@@ -218,6 +218,7 @@ class Runner:
                 child.process.kill()
                 child.process.wait()
             child.log.close()
+        for child in self._running:
             _write_record(child.task, "cut off", (time.time() - child.start) / 3600)
         self._running = []
 
