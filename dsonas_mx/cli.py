@@ -6,6 +6,7 @@ import argparse
 import math
 import os
 import sys
+from dataclasses import replace
 from typing import Any, Callable, Dict, Iterable, List, Mapping, NoReturn, Optional, Tuple
 
 import mxnet as mx
@@ -13,10 +14,11 @@ import numpy as np
 from mxnet.gluon import HybridBlock
 from tqdm import tqdm
 
+from . import baseline
 from .architecture import Architecture
 from .budget import BUDGETS, Constant, Measure, default_budget, make_budget
 from .cost import count
-from .data import DATA_SETS, cifar, load, load_parts
+from .data import DATA_SETS, DataSet, cifar, load, load_parts
 from .data.augment import Augmentation
 from .data.images import Images
 from .data.loader import split
@@ -24,7 +26,7 @@ from .flops_target import FLOPsTarget
 from .graph import PROGRESS, TrainGraph
 from .latency_table import Table
 from .scaling import Target, fit_width, multiply_adds, parameters
-from .space import SearchSpace
+from .space import SCOPES, SearchSpace, parse_blocks
 
 
 class Parser(argparse.ArgumentParser):
@@ -160,14 +162,26 @@ def budget(
     )
 
 
-def add_width(parser: argparse.ArgumentParser) -> None:
-    """`--width`, or a target that chooses it, and `--divisor`."""
-    group = parser.add_argument_group("width")
-    choice = group.add_mutually_exclusive_group()
-    choice.add_argument("--width", type=int, help="channels of the first stage, not the file's")
-    choice.add_argument("--target-params", type=number, help="as 3.0M: the widest within it")
-    choice.add_argument("--target-flops", type=number, help="multiply-adds, as 600M")
+def add_network(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
+    """Which network to train: a file's, or a baseline; and its size."""
+    group = parser.add_argument_group("network")
+    which = group.add_mutually_exclusive_group(required=True)
+    which.add_argument("--architecture", metavar="FILE", help="what a search found")
+    which.add_argument("--random", choices=SCOPES, help="a random network, drawn by --seed")
+    which.add_argument("--full-network", action="store_true", help="all operations, connections")
+    group.add_argument(
+        "--like",
+        metavar="FILE",
+        help="what a search found, for --random and --full-network: its space, connections a block "
+        "and, by the width, at least its parameters; without it the paper's space",
+    )
+    size = group.add_mutually_exclusive_group()
+    size.add_argument("--width", type=int, help="channels of the first stage, not the file's")
+    size.add_argument("--target-params", type=number, help="as 3.0M: the widest within it")
+    size.add_argument("--target-flops", type=number, help="multiply-adds, as 600M")
     group.add_argument("--divisor", type=int, help="of a width that a target chooses; 1 if none")
+    group.add_argument("--blocks", help="blocks a stage, not the file's")
+    return group
 
 
 def number(text: str) -> int:
@@ -177,6 +191,34 @@ def number(text: str) -> int:
     if not math.isfinite(value):
         raise ValueError
     return round(value)
+
+
+def load_network(options: argparse.Namespace, space: SearchSpace, data: DataSet) -> Architecture:
+    """The architecture that the options of `add_network` ask for, for images of that data set.
+
+    What a file is changed to, in width or depth, is also what a baseline is made like.
+    """
+    file = options.architecture or options.like
+    if options.architecture and options.like:
+        raise ValueError("--like is for --random and --full-network")
+    network = Architecture.load(file) if file else Architecture.complete(space)
+    changes: Dict[str, Any] = {
+        "num_classes": len(data.classes),
+        "in_channels": data.channels,
+        "image_size": data.image_size,
+    }
+    if options.blocks is not None:
+        changes["blocks"] = parse_blocks(options.blocks, len(network.space.blocks))
+    network = network.with_space(**changes)
+    if file:
+        found = fitted(network, options)
+        return found if options.architecture else baseline.like(found, options.random, options.seed)
+    if options.full_network:
+        return fitted(network, options)
+    space = replace(network.space, scope=options.random)
+    if options.target_params is not None:
+        return baseline.random_within(space, options.seed, options.target_params, options.divisor)
+    return fitted(baseline.random_network(space, options.seed), options)
 
 
 def fitted(architecture: Architecture, options: argparse.Namespace) -> Architecture:
@@ -243,10 +285,19 @@ def parse_split(text: str) -> Optional[Tuple[int, int]]:
 
 
 def load_images(
-    options: argparse.Namespace, cutout: int = 0
+    options: argparse.Namespace, cutout: int = 0, validation: int = 0
 ) -> Tuple[Images, Images, Augmentation]:
-    """Training images, test images, and the training augmentation of their data set."""
+    """Training images, test images, and the training augmentation of their data set.
+
+    With `validation`, so many training images are taken out and returned instead of the test
+    images: every class alike, and always the same ones.
+    """
     train, test = (load(data_set(options), options.data_dir, half) for half in (True, False))
+    if validation:
+        if not 0 < validation < len(train):
+            raise ValueError(f"--validation must be from 0 to {len(train) - 1}, got {validation}")
+        parts = split(None, train.labels, (len(train) - validation, validation))
+        train, test = (Images(train.images[p], train.labels[p], train.classes) for p in parts)
     return train, test, augmentation(options, cutout)
 
 

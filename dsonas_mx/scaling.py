@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Callable, Dict
+import math
+from typing import Any, Callable, Dict
 
 from .architecture import Architecture
 from .cost import count
@@ -42,14 +43,14 @@ class Target:
         self.unit = unit
         self.most = most
         self._measure = measure
-        self._measured: Dict[int, float] = {}
+        self._measured: Dict[Any, float] = {}
 
     def reached(self, architecture: Architecture) -> float:
-        """What the network of an architecture has; of each width measured once."""
-        width = architecture.space.width
-        if width not in self._measured:
-            self._measured[width] = self._measure(architecture)
-        return self._measured[width]
+        """What the network of an architecture has; of each measured once."""
+        network = (architecture.space, architecture.kept)
+        if network not in self._measured:
+            self._measured[network] = self._measure(architecture)
+        return self._measured[network]
 
     def describe(self, architecture: Architecture) -> str:
         """For people: what was reached of the target."""
@@ -82,7 +83,7 @@ def fit_width(architecture: Architecture, target: Target, divisor: int = 1) -> A
     def fits(multiple: int) -> bool:
         return target.reached(of_width(multiple)) <= target.most
 
-    low = 2 if divisor == 1 and architecture.space.stem == "imagenet" else 1  # as few as can be
+    low = math.ceil(narrowest(architecture) / divisor)
     if not fits(low):
         raise _unreachable(of_width(low), target, "narrowest")
     high = 2 * low
@@ -94,6 +95,11 @@ def fit_width(architecture: Architecture, target: Target, divisor: int = 1) -> A
         middle = (low + high) // 2
         low, high = (middle, high) if fits(middle) else (low, middle)
     return of_width(low)
+
+
+def narrowest(architecture: Architecture) -> int:
+    """The fewest channels of the first stage: ImageNet's stem begins with half as many."""
+    return 2 if architecture.space.stem == "imagenet" else 1
 
 
 def _unreachable(closest: Architecture, target: Target, which: str) -> ValueError:

@@ -18,6 +18,7 @@ from dsonas_mx.data.loader import split
 from dsonas_mx.export import import_symbol
 from dsonas_mx.fit import Fit, FitOptions
 from dsonas_mx.loss import cross_entropy
+from dsonas_mx.scaling import Target, fit_width, parameters
 from dsonas_mx.search import Search, SearchOptions, scale_names
 
 import mxnet as mx
@@ -438,6 +439,53 @@ def test_a_target_chooses_the_width(train, tmp_path):
     assert count(found.with_space(width=width + 2)).multiply_adds > 500_000
 
 
+@pytest.fixture
+def baseline(script, small_cifar, tmp_path):
+    """`baseline(*words)`: training of a baseline on the tiny CIFAR, and what was trained."""
+
+    def run(*words):
+        folder = tmp_path / "run"
+        options = ["--data-dir", small_cifar, *SMALL_TRAIN, "--save-dir", folder]
+        status, _, err = script(TRAIN, *options, *words)
+        assert (status, err) == (0, "")
+        return Architecture.load(folder / "architecture.json")
+
+    return run
+
+
+@pytest.mark.parametrize("scope", ["share", "full"])
+def test_a_random_network_like_found(baseline, architecture, scope):
+    """At least as large as the file's network would be with the same options."""
+    file = Architecture.load(architecture).with_space(width=9)
+    network = baseline("--random", scope, "--like", architecture, "--width", 9, "--seed", 4)
+    assert network.space.scope == scope and network.space.blocks == (1, 1)
+    assert network.origin == {"baseline": f"random {scope}", "seed": 4}
+    assert count(network).parameters >= count(file).parameters
+
+
+def test_a_full_network_within_a_target(baseline, architecture):
+    """What is found has at most the target, and what it is compared with is not smaller."""
+    target = 5000
+    target_params = Target("parameters", target, parameters)
+    found = fit_width(Architecture.load(architecture), target_params)
+    network = baseline("--full-network", "--like", architecture, "--target-params", target)
+    assert network.num_connections == network.space.num_connections
+    assert count(found).parameters <= target
+    assert count(network).parameters >= count(found).parameters
+
+
+def test_validation_images_are_training_images(train, given):
+    seen = given(Fit)
+    train("--validation", 30)
+    data = [seen[name].images.images for name in ("train_data", "test_data")]
+    assert [len(images) for images in data] == [90, 30]
+    labels = seen["test_data"].images.labels
+    assert np.abs(np.bincount(labels, minlength=10) - 3).max() <= 1  # of each class alike
+    both = {image.tobytes() for image in np.concatenate(data)}
+    train()
+    assert both == {image.tobytes() for image in seen["train_data"].images.images}
+
+
 def test_training_with_the_tower(train, tmp_path, architecture):
     """It is there in training, and not in what is exported."""
     status, _, err = train("--auxiliary", 0.4, "--blocks", "1")
@@ -542,6 +590,19 @@ def test_bad_options_of_the_search(search, tmp_path, words, message):
         (["--gpus", "0"], "--gpus 0: this MXNet was built without CUDA"),
         (["--architecture", "/nowhere.json"], "No such file or directory: '/nowhere.json'"),
         (["--batch-size", 500], "a part of 120 images is smaller than one batch of 500"),
+        (["--random", "share"], "--random: not allowed with argument --architecture"),
+        (["--full-network"], "--full-network: not allowed with argument --architecture"),
+        (["--like", "x.json"], "--like is for --random and --full-network"),
+        (
+            ["--width", 4, "--target-params", 9],
+            "--target-params: not allowed with argument --width",
+        ),
+        (
+            ["--target-params", 9],
+            "a target of 9 parameters cannot be met: the narrowest network, of width 1, has",
+        ),
+        (["--validation", 120], "--validation must be from 0 to 119, got 120"),
+        (["--validation", -1], "--validation must be from 0 to 119, got -1"),
     ],
     ids=lambda value: " ".join(map(str, value)) if isinstance(value, list) else "",
 )

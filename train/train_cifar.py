@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-from typing import Any, Dict
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -27,7 +26,6 @@ from dsonas_mx.graph import TrainGraph
 from dsonas_mx.loss import cross_entropy, with_auxiliary
 from dsonas_mx.mirror import parse_mirror
 from dsonas_mx.run import Run, save_parameters
-from dsonas_mx.space import parse_blocks
 
 import mxnet as mx
 
@@ -48,11 +46,9 @@ DEMO = {
 
 def arguments() -> cli.Parser:
     parser = cli.Parser(description=__doc__)
-    parser.add_argument("--architecture", required=True, help="what a search found: a JSON file")
     cli.add_data(parser)
     cli.add_devices(parser)
-    network = parser.add_argument_group("network")
-    network.add_argument("--blocks", help="blocks a stage, not the file's")
+    network = cli.add_network(parser)
     network.add_argument("--dropout", type=float, default=0.4, help="before the classifier")
     network.add_argument(
         "--drop-path", type=float, default=0.5, help="rate at the end, behind the last block"
@@ -60,7 +56,6 @@ def arguments() -> cli.Parser:
     network.add_argument(
         "--auxiliary", type=float, default=0.4, help="weight of the auxiliary tower; 0 for none"
     )
-    cli.add_width(parser)
     fit = parser.add_argument_group("training")
     fit.add_argument("--num-epochs", type=int, default=630)
     fit.add_argument("--lr", type=float, default=0.05, help="at the start of each period")
@@ -70,6 +65,12 @@ def arguments() -> cli.Parser:
     fit.add_argument("--momentum", type=float, default=0.9)
     fit.add_argument("--wd", type=float, default=3e-4, help="weight decay")
     fit.add_argument("--cutout", type=int, default=16, help="side of the square; 0 for none")
+    fit.add_argument(
+        "--validation",
+        type=int,
+        default=0,
+        help="so many training images to test on instead of the test images; 0 for none",
+    )
     cli.add_memory(parser, mirror="off")
     parser.add_argument("--save-dir", default="runs/train_cifar", help="the run folder")
     return parser
@@ -86,16 +87,8 @@ def main(options: argparse.Namespace) -> None:
         weight_decay=options.wd,
     )
     devices = contexts(options.gpus, options.cpus)
-    architecture = dso.Architecture.load(options.architecture)
     data = DATA_SETS[cli.data_set(options)]
-    changes: Dict[str, Any] = {
-        "num_classes": len(data.classes),
-        "in_channels": data.channels,
-        "image_size": data.image_size,
-    }
-    if options.blocks is not None:
-        changes["blocks"] = parse_blocks(options.blocks, len(architecture.space.blocks))
-    architecture = cli.fitted(architecture.with_space(**changes), options)
+    architecture = cli.load_network(options, dso.SearchSpace.cifar10(), data)
     net = get_model(
         "dsonas",
         architecture,
@@ -108,9 +101,12 @@ def main(options: argparse.Namespace) -> None:
     if options.dry_run:
         shape = (options.batch_size, data.channels, data.image_size, data.image_size)
         graph = TrainGraph(net, loss, shape, shape[:1], devices, mirror)
-        cli.print_dry_run(graph, net, architecture, data.num_train // options.batch_size)
+        samples = data.num_train - options.validation
+        cli.print_dry_run(graph, net, architecture, samples // options.batch_size)
         return
-    images, test_images, augmentation = cli.load_images(options, cutout=options.cutout)
+    images, test_images, augmentation = cli.load_images(
+        options, cutout=options.cutout, validation=options.validation
+    )
     mx.random.seed(options.seed)
     net.initialize(ctx=devices)
     test_data = Loader(

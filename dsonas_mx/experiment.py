@@ -1,0 +1,282 @@
+"""Experiments as files: rows of a table, each a search and a training, over several seeds.
+
+A file is JSON: ``name``, ``description``, ``data_set`` (whose scripts it runs), ``seeds``,
+``reference`` (the row that others are compared with), options ``search`` and ``train`` of all rows,
+``rows`` by name, and ``scales`` by name. A row has options ``search`` and ``train`` of its own; one
+without ``search`` takes what the search of the row ``of`` found, or nothing. A scale overrides
+``seeds``, ``search``, ``train``, and in ``rows`` the options of single rows. Options are those of
+the scripts, without the dashes; true is a flag that is set, false one that is not.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
+
+from .files import PathLike, parse_json
+from .space import shown
+
+STAGES = ("search", "train")
+RESULT = {"search": "architecture.json", "train": "result.json"}  # what a finished run has
+
+_FIELDS = ("name", "description", "data_set", "seeds", "reference", *STAGES, "rows", "scales")
+_REQUIRED = ("name", "data_set", "seeds", "rows", "scales")
+_OWN = ("seed", "data-dir", "save-dir", "architecture", "like", "gpus", "dry-run")
+
+Options = Dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of the table: whose search it uses (its own, another row's, none's), its options."""
+
+    name: str
+    of: Optional[str]
+    options: Mapping[str, Options]
+
+
+@dataclass(frozen=True)
+class Task:
+    """One run of a script.
+
+    Attributes
+    ----------
+    stage : {'search', 'train'}
+    row : str
+    seed : int
+    options : dict
+        Of the script, without folders and devices: the same options, the same run.
+    folder : Path
+        The run folder; beside it lie its log and its record.
+    search : Task, optional
+        What found the architecture.
+    """
+
+    stage: str
+    row: str
+    seed: int
+    options: Options = field(hash=False)
+    folder: Path
+    search: Optional[Task] = None
+
+    @property
+    def name(self) -> str:
+        """The task, for people."""
+        return f"seed {self.seed}, {self.row}, {self.stage}"
+
+    def words(self) -> List[str]:
+        """The options of its command line, without data and devices."""
+        options = dict(self.options)
+        if self.search is not None:
+            baseline = options.get("random") or options.get("full-network")
+            found = self.search.folder / RESULT["search"]
+            options["like" if baseline else "architecture"] = str(found)
+        return words({**options, "save-dir": str(self.folder)})
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """An experiment at one scale."""
+
+    name: str
+    scale: str
+    description: str
+    data_set: str
+    seeds: Tuple[int, ...]
+    reference: Optional[str]
+    rows: Tuple[Row, ...]
+
+    def tasks(self, out: PathLike, seeds: Optional[Sequence[int]] = None) -> List[Task]:
+        """All runs, seed by seed; each comes after the search that it needs."""
+        tasks: List[Task] = []
+        for seed in self.seeds if seeds is None else seeds:
+            searches: Dict[str, Task] = {}
+            for stage in STAGES:
+                for row in self.rows:
+                    if stage == "search" and row.of != row.name:
+                        continue
+                    folder = Path(out) / slug(row.name) / f"seed{seed}" / stage
+                    options = {**row.options[stage], "seed": seed}
+                    search = searches.get(row.of or "")
+                    task = Task(stage, row.name, seed, options, folder, search)
+                    tasks.append(task)
+                    if stage == "search":
+                        searches[row.name] = task
+        return tasks
+
+    def check(self, scripts: Mapping[str, Callable[[List[str]], None]]) -> None:
+        """Let the parser of each stage's script refuse what it does not know.
+
+        Parameters
+        ----------
+        scripts : mapping of stage to callable
+            It gets the words of a command line, and raises ValueError.
+        """
+        for task in self.tasks("out", self.seeds[:1]):
+            try:
+                scripts[task.stage](task.words())
+            except ValueError as error:
+                raise ValueError(f"row {task.row!r}, {task.stage}: {error}") from None
+
+
+def of_rows(tasks: Sequence[Task], rows: Sequence[str]) -> List[Task]:
+    """The tasks of some rows, and the searches that they need."""
+    known = {task.row for task in tasks}
+    for row in rows:
+        if row not in known:
+            raise ValueError(f"there is no row {shown(row)}, only {', '.join(sorted(known))}")
+    chosen = [task for task in tasks if task.row in rows]
+    needed = [task.search for task in chosen if task.search is not None]
+    return [task for task in tasks if task in chosen or task in needed]
+
+
+def load(path: PathLike, scale: str) -> Experiment:
+    """Read the file of an experiment, at one of its scales.
+
+    Raises
+    ------
+    ValueError
+        The file is not an experiment, or has no such scale; the message has its name.
+    OSError
+        It cannot be read.
+    """
+    content = Path(path).read_bytes()
+    try:
+        return from_json(parse_json(content), scale)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
+def from_json(data: Any, scale: str) -> Experiment:
+    """The experiment of a parsed file, at one of its scales."""
+    _check_fields("the experiment", data, _FIELDS, _REQUIRED)
+    scales, rows = data["scales"], data["rows"]
+    for name in ("name", "data_set"):
+        if not isinstance(data[name], str) or data[name] != slug(data[name]):
+            raise ValueError(
+                f"{name} must be of small letters, digits, _ and -, got {shown(data[name])}"
+            )
+    _check_fields("scales", scales)
+    if scale not in scales:
+        raise ValueError(f"there is no scale {shown(scale)}, only {', '.join(scales)}")
+    here = scales[scale]
+    _check_fields(f"scale {scale!r}", here, ("seeds", *STAGES, "rows"))
+    _check_fields("rows", rows)
+    if not rows:
+        raise ValueError("rows must name at least one row")
+    changes = here.get("rows", {})
+    _check_fields(f"rows of scale {scale!r}", changes, tuple(rows))
+    common = {
+        stage: {**_options(stage, data, "all"), **_options(stage, here, f"scale {scale!r}")}
+        for stage in STAGES
+    }
+    parsed = [
+        _row(name, row, common, changes.get(name, {}), tuple(rows)) for name, row in rows.items()
+    ]
+    _check_rows(parsed)
+    seeds = _seeds(data["seeds"])
+    reference = data.get("reference")
+    if reference is not None and reference not in rows:
+        raise ValueError(f"reference must be one of the rows, got {shown(reference)}")
+    return Experiment(
+        data["name"],
+        scale,
+        data.get("description", ""),
+        data["data_set"],
+        _seeds(here["seeds"]) if "seeds" in here else seeds,
+        reference,
+        tuple(parsed),
+    )
+
+
+def _row(
+    name: str,
+    row: Any,
+    common: Mapping[str, Options],
+    changes: Any,
+    names: Sequence[str],
+) -> Row:
+    where = f"row {name!r}"
+    _check_fields(where, row, (*STAGES, "of"))
+    _check_fields(f"{where} of the scale", changes, STAGES)
+    options = {
+        stage: {**common[stage], **_options(stage, row, where), **_options(stage, changes, where)}
+        for stage in STAGES
+    }
+    if "search" in row and "of" in row:
+        raise ValueError(f"{where} has a search of its own: leave out 'of'")
+    of = name if "search" in row else row.get("of")
+    if of is not None and of not in names:
+        raise ValueError(f"{where} is of {shown(of)}, which is no row")
+    return Row(name, of, options)
+
+
+def _check_rows(rows: Sequence[Row]) -> None:
+    folders: Dict[str, str] = {}
+    for row in rows:
+        other = folders.setdefault(slug(row.name), row.name)
+        if not slug(row.name) or other != row.name:
+            raise ValueError(
+                f"row {row.name!r} needs another name: its folder would be that of "
+                f"{other!r}, or none"
+            )
+    searched = {row.name for row in rows if row.of == row.name}
+    for row in rows:
+        if row.of is not None and row.of not in searched:
+            raise ValueError(f"row {row.name!r} is of {row.of!r}, which has no search")
+
+
+def _options(stage: str, data: Mapping[str, Any], where: str) -> Options:
+    options = data.get(stage, {})
+    _check_fields(f"{stage} of {where}", options)
+    for name, value in options.items():
+        if name in _OWN:
+            raise ValueError(f"{stage} of {where} sets {name}, which is set for every run")
+        if not isinstance(value, (bool, int, float, str)):
+            raise ValueError(
+                f"{stage} of {where}: {name} must be a number, text, true or false, "
+                f"got {shown(value)}"
+            )
+    return options
+
+
+def _check_fields(
+    where: str, data: Any, known: Optional[Sequence[str]] = None, required: Sequence[str] = ()
+) -> None:
+    if not isinstance(data, dict):
+        raise ValueError(f"{where} must be an object, got {shown(data)}")
+    for name in data:
+        if known is not None and name not in known:
+            raise ValueError(f"{where} has an unknown field {shown(name)}")
+    for name in required:
+        if name not in data:
+            raise ValueError(f"{where} has no field {name!r}")
+
+
+def _seeds(value: Any) -> Tuple[int, ...]:
+    if not isinstance(value, list) or not value:
+        raise ValueError(f"seeds must be a list of at least one, got {shown(value)}")
+    for seed in value:
+        if type(seed) is not int or seed < 0:
+            raise ValueError(f"seeds must be whole numbers of at least 0, got {shown(seed)}")
+    if len(set(value)) < len(value):
+        raise ValueError("seeds names one more than once")
+    return tuple(value)
+
+
+def words(options: Mapping[str, Any]) -> List[str]:
+    """``{'gamma': 0.01, 'full-network': True}`` as ``--gamma 0.01 --full-network``."""
+    found: List[str] = []
+    for name, value in options.items():
+        if value is True:
+            found.append(f"--{name}")
+        elif value is not False:
+            found += [f"--{name}", str(value)]
+    return found
+
+
+def slug(name: str) -> str:
+    """A name for a folder: ``'Random, full'`` gives ``random-full``."""
+    return re.sub(r"[^a-z0-9_]+", "-", name.lower()).strip("-")

@@ -1,0 +1,167 @@
+"""What an experiment gave: means and standard deviations over seeds, paired tests, a table."""
+
+from __future__ import annotations
+
+import json
+import math
+import statistics
+from typing import Any, Dict, List, Mapping, Optional, Sequence
+
+from .architecture import Architecture
+from .experiment import Experiment, Task
+from .runner import is_done, record_of
+
+MEASURES = ("test_error", "parameters", "multiply_adds", "connections", "width")
+
+
+def collect(experiment: Experiment, tasks: Sequence[Task]) -> Dict[str, Any]:
+    """The results of all runs that are done, as ``results.json`` has them.
+
+    Hours are wall clock, of the finished runs. The tests are two-sided paired t-tests over the
+    seeds that both rows have.
+    """
+    runs = {row.name: _runs(row.name, tasks) for row in experiment.rows}
+    done = [task for task in tasks if is_done(task)]
+    environments = [_environment(task) for task in done]
+    first = runs.get(experiment.reference or "")
+    others = [name for name in runs if first is not None and name != experiment.reference]
+    return {
+        "name": experiment.name,
+        "scale": experiment.scale,
+        "description": experiment.description,
+        "rows": {name: _row(name, found, tasks) for name, found in runs.items()},
+        "reference": experiment.reference,
+        "comparisons": {name: _compare(first or {}, runs[name]) for name in others},
+        "commits": _unique(environments, "commit"),
+        "machines": _unique(environments, "machine"),
+        "hours": sum(record_of(task)["hours"] for task in done),
+        "runs_done": len(done),
+        "runs": len(tasks),
+    }
+
+
+def _runs(row: str, tasks: Sequence[Task]) -> Dict[int, Dict[str, float]]:
+    """The measures of a row's finished trainings, by seed."""
+    runs = {}
+    for task in tasks:
+        if task.row == row and task.stage == "train" and is_done(task):
+            result = json.loads((task.folder / "result.json").read_text(encoding="utf-8"))
+            space = Architecture.load(task.folder / "architecture.json").space
+            runs[task.seed] = {**result, "width": space.width}
+    return runs
+
+
+def _row(
+    name: str, runs: Mapping[int, Mapping[str, float]], tasks: Sequence[Task]
+) -> Dict[str, Any]:
+    own = [task for task in tasks if task.row == name]
+    hours = {
+        stage: summary([record_of(t)["hours"] for t in own if t.stage == stage and is_done(t)])
+        for stage in dict.fromkeys(task.stage for task in own)
+    }
+    return {
+        "n": len(runs),
+        "seeds": list(runs),
+        **{measure: summary([run[measure] for run in runs.values()]) for measure in MEASURES},
+        "hours": hours,
+        "options": {task.stage: {**task.options, "seed": None} for task in own},
+        "missing": sorted({task.seed for task in own if not is_done(task)}),
+        "failed": sorted({t.seed for t in own if record_of(t).get("status") == "failed"}),
+    }
+
+
+def summary(values: Sequence[float]) -> Optional[Dict[str, Any]]:
+    """Mean, standard deviation (n − 1; None for one value) and the values; None without any."""
+    if not values:
+        return None
+    std = statistics.stdev(values) if len(values) > 1 else None
+    return {"mean": statistics.fmean(values), "std": std, "values": list(values)}
+
+
+def _compare(
+    reference: Mapping[int, Mapping[str, float]], other: Mapping[int, Mapping[str, float]]
+) -> Dict[str, Any]:
+    """How much larger error and size of the other row are, seed by seed."""
+    seeds = [seed for seed in reference if seed in other]
+    errors = [other[s]["test_error"] - reference[s]["test_error"] for s in seeds]
+    sizes = [other[s]["parameters"] / reference[s]["parameters"] - 1 for s in seeds]
+    return {
+        "n": len(seeds),
+        "seeds": seeds,
+        "error_difference": summary(errors),
+        "parameters_difference": summary(sizes),
+        **paired_test(errors),
+    }
+
+
+def paired_test(differences: Sequence[float]) -> Dict[str, Optional[float]]:
+    """Student's t of the differences, and p, two-sided; None where there is none."""
+    if len(differences) < 2 or not statistics.stdev(differences):
+        return {"t": None, "p": None}
+    from scipy import stats
+
+    error = statistics.stdev(differences) / math.sqrt(len(differences))
+    t = statistics.fmean(differences) / error
+    return {"t": t, "p": float(2 * stats.t.sf(abs(t), len(differences) - 1))}
+
+
+def _environment(task: Task) -> Dict[str, Any]:
+    args = json.loads((task.folder / "args.json").read_text(encoding="utf-8"))
+    return args["environment"]
+
+
+def _unique(environments: Sequence[Mapping[str, Any]], name: str) -> List[str]:
+    return sorted({str(environment[name]) for environment in environments})
+
+
+def table(results: Mapping[str, Any]) -> str:
+    """The results in Markdown."""
+    lines = [
+        f"**{results['name']}**, scale {results['scale']}: {results['description']}",
+        "",
+        "| | test error % | n | parameters | width | connections | search min | training min |",
+        "|-|-|-|-|-|-|-|-|",
+    ]
+    for name, row in results["rows"].items():
+        hours = [row["hours"].get(stage) for stage in ("search", "train")]
+        cells = [
+            name,
+            _shown(row["test_error"], 100, 2),
+            str(row["n"]),
+            _shown(row["parameters"], 1, 0),
+            _shown(row["width"], 1, 1),
+            _shown(row["connections"], 1, 1),
+            *(_shown(cell, 60, 1) for cell in hours),
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    if results["comparisons"]:
+        lines += [
+            "",
+            f"| against {results['reference']} | error, points | parameters % | n | t | p |",
+            "|-|-|-|-|-|-|",
+        ]
+    for name, found in results["comparisons"].items():
+        cells = [
+            name,
+            _shown(found["error_difference"], 100, 2, "+"),
+            _shown(found["parameters_difference"], 100, 1, "+"),
+            str(found["n"]),
+            *("–" if found[key] is None else f"{found[key]:.3g}" for key in ("t", "p")),
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    lines += [
+        "",
+        f"{results['runs_done']} of {results['runs']} runs done, {results['hours']:.2f} hours of "
+        f"runs; {'; '.join(results['machines'])}; commit {', '.join(results['commits'])}.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _shown(values: Optional[Mapping[str, Any]], factor: float, digits: int, sign: str = "") -> str:
+    """``mean ± std`` of a summary."""
+    if values is None:
+        return "–"
+    mean = f"{factor * values['mean']:{sign},.{digits}f}"
+    if values["std"] is None:
+        return mean
+    return f"{mean} ± {factor * values['std']:,.{digits}f}"

@@ -1,0 +1,109 @@
+#!/usr/bin/env python
+"""Run an experiment of experiments/: what is missing of it, then its table.
+
+OUT gets a folder for every run, and results.json, renewed after each of them. Interrupt it at will:
+the same command goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import sys
+from pathlib import Path
+from typing import Callable, List, NoReturn, Optional
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from dsonas_mx import cli, experiment
+from dsonas_mx.files import atomic, write_json
+from dsonas_mx.results import collect, table
+from dsonas_mx.runner import Machine, Runner, check_options, is_done
+
+SCRIPTS = Path(__file__).resolve().parents[1] / "train"
+
+
+def arguments() -> cli.Parser:
+    parser = cli.Parser(description=__doc__)
+    parser.add_argument("file", metavar="FILE", help="as experiments/table1.json")
+    parser.add_argument("--scale", default="small", help="as the file has them: small, paper")
+    parser.add_argument("--seeds", help="as 0,1,2; not the file's")
+    parser.add_argument("--rows", nargs="+", help="run only these; not all of the file's")
+    parser.add_argument("--data-dir", help="of the scripts")
+    parser.add_argument("--gpus", default="", help="as 0,1, divided among the jobs; empty: the CPU")
+    parser.add_argument("--jobs", type=int, default=1, help="runs at a time, dividing the cores")
+    parser.add_argument("--out", help="runs/NAME/SCALE if it is not given")
+    parser.add_argument("--docs", help="a folder for NAME_SCALE.json and the table NAME_SCALE.md")
+    parser.add_argument("--list", action="store_true", help="print the commands, run nothing")
+    return parser
+
+
+def checker(script: Path) -> Callable[[List[str]], None]:
+    """What refuses a command line as `script` would."""
+    if not script.is_file():
+        raise ValueError(f"there is no {script}")
+    spec = importlib.util.spec_from_file_location(script.stem, script)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    parser: argparse.ArgumentParser = module.arguments()
+    parser.allow_abbrev = False
+
+    def refuse(message: str) -> NoReturn:
+        raise ValueError(message)
+
+    parser.error = refuse  # type: ignore[method-assign]
+
+    def check(words: List[str]) -> None:
+        parser.parse_args(words)
+
+    return check
+
+
+def parse_seeds(text: Optional[str]) -> Optional[List[int]]:
+    """'0,1,2' → [0, 1, 2]."""
+    if text is None:
+        return None
+    seeds = [int(part) if part.isdecimal() else -1 for part in text.split(",")]
+    if min(seeds) < 0 or len(set(seeds)) < len(seeds):
+        raise ValueError(f"--seeds must be as 0,1,2, each once, got {text}")
+    return seeds
+
+
+def main(options: argparse.Namespace) -> int:
+    found = experiment.load(options.file, options.scale)
+    scripts = {s: SCRIPTS / f"{s}_{found.data_set}.py" for s in experiment.STAGES}
+    found.check({stage: checker(script) for stage, script in scripts.items()})
+    machine = Machine(scripts, options.data_dir, options.jobs, options.gpus)
+    out = Path(options.out or Path("runs") / found.name / found.scale)
+    tasks = found.tasks(out, parse_seeds(options.seeds))
+    wanted = experiment.of_rows(tasks, options.rows or [row.name for row in found.rows])
+    if options.list:
+        for task in wanted:
+            print("# done:" * is_done(task), machine.shown(task))
+        return 0
+    if options.data_dir is None and not all(task.options.get("demo") for task in wanted):
+        raise ValueError("the runs need --data-dir")
+    check_options(tasks)
+
+    def report() -> str:
+        results = collect(found, tasks)
+        write_json(out / "results.json", results)
+        if options.docs:
+            path = Path(options.docs) / f"{found.name}_{found.scale}.json"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_json(path, results)
+            with atomic(path.with_suffix(".md")) as temporary:
+                temporary.write_text(table(results), encoding="utf-8")
+        return table(results)
+
+    def say(line: str) -> None:
+        print(line, flush=True)
+
+    failed = Runner(machine, say, report).run(wanted, out)
+    print(report(), end="")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    cli.run(main, arguments())
