@@ -18,6 +18,9 @@ from .data import cifar, fashion_mnist, load
 from .data.augment import Augmentation
 from .data.images import Images
 from .graph import TrainGraph
+from .loop import Loop
+from .run import Run
+from .session import Interrupted, Session
 
 
 class Parser(argparse.ArgumentParser):
@@ -38,7 +41,8 @@ def run(
 ) -> NoReturn:
     """Parse the command line, call `main`, and exit; what it raises becomes one line.
 
-    Bad input exits with status 2, a run that failed with 1, an interrupt with 130. With `--demo`,
+    Bad input exits with status 2, a run that failed with 1, an interrupt with 130, SIGTERM with
+    143. With `--demo`,
     the options of `demo` that are not given have its values.
     """
     os.environ.setdefault("MXNET_SUBGRAPH_VERBOSE", "0")  # its notes about MKLDNN are no errors
@@ -54,6 +58,8 @@ def run(
         parser.exit(1, f"{parser.prog}: {error}\n")
     except mx.MXNetError as error:
         parser.exit(1, f"{parser.prog}: MXNet: {first_line(error)}\n")
+    except Interrupted as error:
+        parser.exit(error.status, f"{parser.prog}: {error}\n")
     except KeyboardInterrupt:
         parser.exit(130, f"{parser.prog}: interrupted\n")
 
@@ -106,6 +112,79 @@ def add_memory(parser: argparse.ArgumentParser, mirror: str) -> None:
     )
 
 
+def add_run(parser: argparse.ArgumentParser, save_dir: str) -> None:
+    """`--save-dir`, with its default, and how a run survives."""
+    group = parser.add_argument_group("run folder")
+    group.add_argument("--save-dir", default=save_dir, help="the run folder")
+    group.add_argument("--resume", action="store_true", help="go on from the newest checkpoint")
+    group.add_argument(
+        "--resume-from",
+        metavar="PATH",
+        help="go on from a checkpoint, as "
+        "RUN/checkpoint/000012, of this run folder or, in a new one, of another",
+    )
+    group.add_argument(
+        "--checkpoint-minutes",
+        type=float,
+        default=30,
+        help="between checkpoints within an epoch; 0 for none but at its end",
+    )
+    group.add_argument(
+        "--on-nan",
+        choices=("stop", "rollback"),
+        default="stop",
+        help="a loss that is not finite ends the run, or takes it back to the end of the last "
+        "epoch, with half the learning rate, five times at most",
+    )
+
+
+def open_run(options: argparse.Namespace) -> Run:
+    """The run folder of `add_run`."""
+    if not 0 <= options.checkpoint_minutes < math.inf:
+        raise ValueError(
+            f"--checkpoint-minutes must be at least 0, got {options.checkpoint_minutes}"
+        )
+    resumes = options.resume or options.resume_from is not None
+    return Run(options.save_dir, vars(options), resume=resumes)
+
+
+def train(
+    options: argparse.Namespace,
+    run: Run,
+    loop: Loop,
+    record: Callable[[Any], None],
+    **identity: Any,
+) -> bool:
+    """Take a loop to its end, from a checkpoint if that was asked for.
+
+    Parameters
+    ----------
+    record : callable
+        Gets what each epoch did, to append it to tables and log it.
+    **identity
+        What must not change when the run goes on, besides the options that change its result.
+
+    Returns
+    -------
+    bool
+        False for a run that came to its end long ago: there is nothing to do.
+    """
+    session = Session(
+        run,
+        loop,
+        {**origin(options), **identity},
+        options.checkpoint_minutes,
+        options.on_nan == "rollback",
+    )
+    if options.resume or options.resume_from is not None:
+        session.resume(options.resume_from)
+    if run.finished:
+        run.log(f"{run.folder} is finished: nothing to do")
+        return False
+    session.train(record)
+    return True
+
+
 def print_dry_run(
     graph: TrainGraph, net: HybridBlock, architecture: Architecture, steps: int
 ) -> None:
@@ -130,8 +209,9 @@ def data_set(options: argparse.Namespace) -> str:
 
 
 def origin(options: argparse.Namespace) -> Dict[str, Any]:
-    """Where a result came from: the data set and the options, without folders and devices."""
-    elsewhere = ("data_dir", "save_dir", "gpus", "cpus", "demo", "mirror", "dry_run")
+    """What decides a result: the data set and the options, without files, folders and devices."""
+    elsewhere = {"data_dir", "save_dir", "gpus", "cpus", "demo", "mirror", "dry_run"}
+    elsewhere |= {"architecture", "resume", "resume_from", "checkpoint_minutes", "on_nan"}
     kept = {name: value for name, value in vars(options).items() if name not in elsewhere}
     return {"data": data_set(options), **kept}
 

@@ -1,7 +1,8 @@
 #!/usr/bin/env python
 """Search an architecture on CIFAR-10 by DSO-NAS; the defaults are the paper's (section 4.2).
 
-The run folder gets architecture.json, lambdas.csv (λ by epoch), metrics.csv and log.txt.
+The run folder gets architecture.json, lambdas.csv (λ by epoch), metrics.csv, the supernet's
+model.params, log.txt, and checkpoints to resume from.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from dsonas_mx.device import contexts
 from dsonas_mx.graph import TrainGraph
 from dsonas_mx.loss import cross_entropy
 from dsonas_mx.mirror import parse_mirror
-from dsonas_mx.run import Run
+from dsonas_mx.run import save_parameters
 from dsonas_mx.search import Search, SearchEpoch, SearchOptions, turns
 from dsonas_mx.space import parse_blocks
 
@@ -71,7 +72,7 @@ def arguments() -> cli.Parser:
         help="BN scales that are fixed to one",
     )
     cli.add_memory(parser, mirror="auto")
-    parser.add_argument("--save-dir", default="runs/search_cifar", help="the run folder")
+    cli.add_run(parser, "runs/search_cifar")
     return parser
 
 
@@ -138,11 +139,14 @@ def main(options: argparse.Namespace) -> None:
         run.log(f"{epoch} of {space.num_connections}")
 
     megabytes = search.plan.megabytes  # refuses what does not fit before there is a run folder
-    with Run(options.save_dir, vars(options)) as run:
+    with cli.open_run(options) as run:
         run.log(f"the supernet takes {megabytes:,.0f} MB on each device")
-        found = search.run(record)
+        if not cli.train(options, run, search, record):
+            return
+        found = search.architecture
         path = run.folder / "architecture.json"
         found.save(path)
+        save_parameters(run.folder / "model.params", search.net)
         run.log(str(found))
         run.log(f"saved {path}")
 

@@ -2,7 +2,7 @@
 """Train the network of an architecture from scratch on CIFAR-10, and export it.
 
 The run folder gets model.params, the deployable pair model-symbol.json and model-0000.params,
-metrics.csv and log.txt.
+metrics.csv, log.txt, and checkpoints to resume from.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from dsonas_mx.fit import Fit, FitEpoch, FitOptions
 from dsonas_mx.graph import TrainGraph
 from dsonas_mx.loss import cross_entropy, with_auxiliary
 from dsonas_mx.mirror import parse_mirror
-from dsonas_mx.run import Run, save_parameters
+from dsonas_mx.run import save_parameters
 from dsonas_mx.space import parse_blocks
 
 import mxnet as mx
@@ -66,7 +66,7 @@ def arguments() -> cli.Parser:
     fit.add_argument("--wd", type=float, default=3e-4, help="weight decay")
     fit.add_argument("--cutout", type=int, default=16, help="side of the square; 0 for none")
     cli.add_memory(parser, mirror="off")
-    parser.add_argument("--save-dir", default="runs/train_cifar", help="the run folder")
+    cli.add_run(parser, "runs/train_cifar")
     return parser
 
 
@@ -126,13 +126,15 @@ def main(options: argparse.Namespace) -> None:
         run.log(str(epoch))
 
     megabytes = fit.plan.megabytes  # refuses what does not fit before there is a run folder
-    with Run(options.save_dir, vars(options)) as run:
+    with cli.open_run(options) as run:
         architecture.save(run.folder / "architecture.json")
         run.log(
             f"{cost.parameters:,} parameters, {cost.multiply_adds:,} multiply-adds; training takes "
             f"{megabytes:,.0f} MB on each device"
         )
-        test = fit.run(record)
+        if not cli.train(options, run, fit, record, architecture=architecture.to_json()):
+            return
+        test = fit.test()
         save_parameters(run.folder / "model.params", net)
         deployed = get_model("dsonas", architecture)
         load_parameters(deployed, mx.nd.load(str(run.folder / "model.params")))
