@@ -17,8 +17,10 @@ from .cost import count
 from .data import cifar, fashion_mnist, load
 from .data.augment import Augmentation
 from .data.images import Images
+from .device import contexts
 from .graph import TrainGraph
 from .loop import Loop
+from .mirror import parse_mirror
 from .run import Run
 from .session import Interrupted, Session
 
@@ -186,9 +188,17 @@ def train(
 
 
 def print_dry_run(
-    graph: TrainGraph, net: HybridBlock, architecture: Architecture, steps: int
+    options: argparse.Namespace,
+    net: HybridBlock,
+    loss: Callable[..., Any],
+    architecture: Architecture,
+    steps: int,
 ) -> None:
     """What a run takes: parameters, connections, multiply-adds, MB, steps an epoch."""
+    space = architecture.space
+    shape = (options.batch_size, space.in_channels, space.image_size, space.image_size)
+    devices, mirror = contexts(options.gpus, options.cpus), parse_mirror(options.mirror)
+    graph = TrainGraph(net, loss, shape, shape[:1], devices, mirror)
     megabytes = graph.plan.megabytes  # the error of what does not fit is all that is printed
     print(f"parameters     {count_parameters(net):>14,}")
     print(f"connections    {architecture.num_connections:>14,}")

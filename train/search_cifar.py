@@ -18,7 +18,6 @@ from dsonas_mx import cli
 from dsonas_mx.data import DATA_SETS
 from dsonas_mx.data.loader import Loader, split
 from dsonas_mx.device import contexts
-from dsonas_mx.graph import TrainGraph
 from dsonas_mx.loss import cross_entropy
 from dsonas_mx.mirror import parse_mirror
 from dsonas_mx.run import save_parameters
@@ -78,6 +77,7 @@ def arguments() -> cli.Parser:
 
 def main(options: argparse.Namespace) -> None:
     parts = cli.parse_split(options.split)
+    ratio = parts or (1,)
     settings = SearchOptions(
         pretrain_epochs=options.pretrain_epochs,
         num_epochs=options.num_epochs,
@@ -109,28 +109,27 @@ def main(options: argparse.Namespace) -> None:
         return get_model("dsonas", architecture, weighted=True, fix_gamma=options.fix_gamma)
 
     if options.dry_run:
-        net = build(start)
-        shape = (options.batch_size, data.channels, data.image_size, data.image_size)
-        graph = TrainGraph(net, cross_entropy, shape, shape[:1], devices, mirror)
-        samples = [data.num_train * part // sum(parts or (1,)) for part in parts or (1,)]
-        batches = [count // options.batch_size for count in samples]
-        cli.print_dry_run(graph, net, start, len(turns(batches[0], batches[-1], parts)))
+        batches = [data.num_train * n // sum(ratio) // options.batch_size for n in ratio]
+        steps = len(turns(batches[0], batches[-1], parts))
+        cli.print_dry_run(options, build(start), cross_entropy, start, steps)
         return
     images, _, augmentation = cli.load_images(options)
     loaders = [
         Loader(images, part, options.batch_size, augmentation, options.seed, stream=stream)
-        for stream, part in enumerate(split(None, images.labels, parts or (1,), options.seed))
+        for stream, part in enumerate(split(None, images.labels, ratio, options.seed))
     ]
     mx.random.seed(options.seed)
+    lambda_data = loaders[1] if parts else None
     search = Search(
         build,
         start,
         loaders[0],
-        loaders[1] if parts else None,
+        lambda_data,
         settings,
         devices,
-        progress=cli.progress,
-        mirror=mirror,
+        cross_entropy,
+        cli.progress,
+        mirror,
     )
 
     def record(epoch: SearchEpoch) -> None:
@@ -143,12 +142,10 @@ def main(options: argparse.Namespace) -> None:
         run.log(f"the supernet takes {megabytes:,.0f} MB on each device")
         if not cli.train(options, run, search, record):
             return
-        found = search.architecture
         path = run.folder / "architecture.json"
-        found.save(path)
+        search.architecture.save(path)
         save_parameters(run.folder / "model.params", search.net)
-        run.log(str(found))
-        run.log(f"saved {path}")
+        run.log(f"{search.architecture}\nsaved {path}")
 
 
 if __name__ == "__main__":

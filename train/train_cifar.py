@@ -23,7 +23,6 @@ from dsonas_mx.device import contexts
 from dsonas_mx.export import export, load_parameters
 from dsonas_mx.files import write_json
 from dsonas_mx.fit import Fit, FitEpoch, FitOptions
-from dsonas_mx.graph import TrainGraph
 from dsonas_mx.loss import cross_entropy, with_auxiliary
 from dsonas_mx.mirror import parse_mirror
 from dsonas_mx.run import save_parameters
@@ -99,9 +98,8 @@ def main(options: argparse.Namespace) -> None:
     loss = with_auxiliary(options.auxiliary) if options.auxiliary else cross_entropy
     mirror = parse_mirror(options.mirror)
     if options.dry_run:
-        shape = (options.batch_size, data.channels, data.image_size, data.image_size)
-        graph = TrainGraph(net, loss, shape, shape[:1], devices, mirror)
-        cli.print_dry_run(graph, net, architecture, data.num_train // options.batch_size)
+        steps = data.num_train // options.batch_size
+        cli.print_dry_run(options, net, loss, architecture, steps)
         return
     images, test_images, augmentation = cli.load_images(options, cutout=options.cutout)
     mx.random.seed(options.seed)
@@ -109,16 +107,8 @@ def main(options: argparse.Namespace) -> None:
     test_data = Loader(
         test_images, None, options.batch_size, augmentation.plain(), shuffle=False, drop_last=False
     )
-    fit = Fit(
-        net,
-        Loader(images, None, options.batch_size, augmentation, options.seed),
-        test_data,
-        settings,
-        devices,
-        loss,
-        cli.progress,
-        mirror,
-    )
+    train_data = Loader(images, None, options.batch_size, augmentation, options.seed)
+    fit = Fit(net, train_data, test_data, settings, devices, loss, cli.progress, mirror)
     cost = count(architecture)
 
     def record(epoch: FitEpoch) -> None:
@@ -127,7 +117,8 @@ def main(options: argparse.Namespace) -> None:
 
     megabytes = fit.plan.megabytes  # refuses what does not fit before there is a run folder
     with cli.open_run(options) as run:
-        architecture.save(run.folder / "architecture.json")
+        if not (run.folder / "architecture.json").exists():
+            architecture.save(run.folder / "architecture.json")
         run.log(
             f"{cost.parameters:,} parameters, {cost.multiply_adds:,} multiply-adds; training takes "
             f"{megabytes:,.0f} MB on each device"
