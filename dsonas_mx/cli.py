@@ -6,6 +6,7 @@ import argparse
 import math
 import os
 import sys
+from concurrent.futures import BrokenExecutor
 from typing import Any, Callable, Dict, Iterable, Mapping, NoReturn, Optional, Tuple
 
 import mxnet as mx
@@ -58,6 +59,8 @@ def run(
         parser.error(" ".join(line.strip() for line in str(error).splitlines()))
     except ArithmeticError as error:
         parser.exit(1, f"{parser.prog}: {error}\n")
+    except BrokenExecutor as error:
+        parser.exit(1, f"{parser.prog}: a data worker died ({error}): go on with --resume\n")
     except mx.MXNetError as error:
         parser.exit(1, f"{parser.prog}: MXNet: {first_line(error)}\n")
     except Interrupted as error:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 import mxnet as mx
 import numpy as np
@@ -11,7 +11,7 @@ from mxnet import gluon
 from mxnet.gluon import HybridBlock
 
 from .checkpoint import State, not_finite, take
-from .data.loader import Loader
+from .data.loader import Batch, Loader
 from .graph import TrainGraph, is_lambda
 from .metric import Score, Tally
 from .mirror import Mirror, Plan
@@ -52,6 +52,8 @@ class Loop:
         Factor of the learning rate, below one after a loss that was not finite.
     after_step : callable
         Called when a step is done, and between the batches of a test: `state` may be asked for.
+    data_failed : callable
+        Called when a batch could not be had, before the error goes on its way; the same holds.
     """
 
     net: HybridBlock
@@ -70,6 +72,7 @@ class Loop:
         self.position = 0
         self.rate_scale = 1.0
         self.after_step: Callable[[], None] = lambda: None
+        self.data_failed: Callable[[], None] = lambda: None
         self._sample = sample
         self._contexts = list(contexts or [mx.cpu()])
         self._loss = loss
@@ -146,7 +149,7 @@ class Loop:
         left = order[self.position :]
         try:
             for kind in self._progress(left, len(left), f"{what} {self.epoch + 1}"):
-                self._step(kind, next(batches[kind]))
+                self._step(kind, self._fetch(batches[kind]))
                 self._glance(order)
                 self.after_step()
         finally:
@@ -159,7 +162,14 @@ class Loop:
                 raise self._diverged(order, score.loss)
         return scores
 
-    def _step(self, kind: str, batch: Any) -> None:
+    def _fetch(self, batches: Iterator[Batch]) -> Batch:
+        try:
+            return next(batches)
+        except Exception:
+            self.data_failed()
+            raise
+
+    def _step(self, kind: str, batch: Batch) -> None:
         if self._graph.is_random:
             # MXNet's generators cannot be read, so a checkpoint could not hold them.
             place = [self._sample.seed, self.epoch, self.position]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -17,6 +18,7 @@ from .loop import Diverged, Loop
 from .run import Run, environment
 
 LEAST_RATE = 2.0**-5  # of the learning rate: so often is it halved
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _KEPT = 2  # checkpoints, besides the best and the last one at the end of an epoch
 
 
@@ -156,7 +158,7 @@ class Session:
             As the loop; the disk is full. The checkpoints are there.
         """
         loop = self._loop
-        loop.after_step = self._after_step
+        loop.after_step, loop.data_failed = self._after_step, self._data_failed
         self._postpone()
         with self._catching_signals():
             if not self._good:
@@ -168,6 +170,12 @@ class Session:
                     if not self._roll_back:
                         raise
                     self._back(error)
+                except OSError as error:
+                    if error.errno not in _FULL:
+                        raise
+                    raise OSError(
+                        f"{self._run.folder}: {error.strerror}: make room, and go on with --resume"
+                    ) from None
                 self._stop_if_asked()
 
     def _epoch(self, record: Callable[[Any], None]) -> None:
@@ -183,6 +191,11 @@ class Session:
         if self._signal is not None or time.monotonic() >= self._due:
             self._save(self._loop.state())
         self._stop_if_asked()
+
+    def _data_failed(self) -> None:
+        """The steps that are done are not lost with the data that could not be read."""
+        with suppress(OSError, Diverged):  # of both, the error of the data is to be seen
+            self._save(self._loop.state())
 
     def _stop_if_asked(self) -> None:
         if self._signal is not None:

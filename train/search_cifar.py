@@ -65,10 +65,7 @@ def arguments() -> cli.Parser:
     search.add_argument("--gamma", type=float, default=0.001, help="weight of L1 on λ")
     search.add_argument("--momentum-schedule", choices=("constant", "apg"), default="constant")
     search.add_argument(
-        "--fix-gamma",
-        choices=("all", "operations", "none"),
-        default="all",
-        help="BN scales that are fixed to one",
+        "--fix-gamma", choices=("all", "operations", "none"), default="all", help="fixed BN scales"
     )
     cli.add_memory(parser, mirror="auto")
     cli.add_run(parser, "runs/search_cifar")
