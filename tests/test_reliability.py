@@ -336,3 +336,12 @@ def test_a_training_goes_on(script, small_cifar, search, monkeypatch, tmp_path):
     status, _, err = script(train, *words, tmp_path / "run", "--resume")
     assert (status, "--architecture is another; give the same" in err) == (2, True)
     assert (tmp_path / "run" / "architecture.json").read_bytes() == before
+
+
+def test_the_table_lists_every_fault():
+    """`make faults` was run since the last of them was added."""
+    faults = re.findall(r'mark\.fault\(\s*"([^"]+)"', Path(__file__).read_text(encoding="utf-8"))
+    table = (ROOT / "docs" / "reliability.md").read_text(encoding="utf-8")
+    listed = re.findall(r"^\| (.+?) \| .+ \| .+ \|$", table.split("<!-- faults -->")[1], re.M)
+    assert len(faults) == 14
+    assert sorted(listed[1:]) == sorted(faults)
