@@ -40,7 +40,7 @@ USABLE := -c 'import sys, ensurepip, venv; sys.exit(not (3, 8) <= sys.version_in
 NO_PYTHON := no Python 3.8 to 3.13 with venv found among: $(or $(PYTHON),$(PYTHONS)); \
 	install one (Debian: apt install python3 python3-venv) or give PYTHON=/path/to/python
 
-.PHONY: help setup test test-all test-pythons lint search bench clean remake
+.PHONY: help setup test test-all test-pythons lint search bench soak faults clean remake
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -113,6 +113,12 @@ search: $(READY) ## search, train, export and draw on Fashion-MNIST: 5 minutes, 
 
 bench: $(READY) ## measure the speed of this machine
 	$(PY) tools/benchmark.py all
+
+soak: $(READY) ## kill a search 50 times and compare what it finds: 10 minutes, into runs/soak
+	$(PY) tools/soak.py
+
+faults: $(READY_DEV) ## let everything go wrong, and write docs/reliability.md
+	OMP_NUM_THREADS=1 $(PY) tools/reliability.py
 
 clean: ## remove .venv, .venvs, caches and builds; runs/ stays
 	rm -rf .venv .venvs build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

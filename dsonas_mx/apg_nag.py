@@ -23,6 +23,33 @@ def _checked(gamma: Gamma) -> Union[float, np.ndarray]:
     return values
 
 
+def gamma_state(
+    gamma: Union[Gamma, Mapping[str, Gamma]],
+) -> Tuple[Any, Dict[str, np.ndarray]]:
+    """γ as a checkpoint holds it: what goes into JSON, and arrays by name.
+
+    A number is itself, an array the name that it has among the arrays, a mapping one of these.
+    """
+    arrays: Dict[str, np.ndarray] = {}
+
+    def part(value: Gamma, name: str) -> Union[float, str]:
+        if isinstance(value, (int, float)):
+            return value
+        arrays[name] = value.asnumpy() if isinstance(value, mx.nd.NDArray) else value
+        return name
+
+    if isinstance(gamma, Mapping):
+        return {name: part(value, f"gamma/{name}") for name, value in gamma.items()}, arrays
+    return part(gamma, "gamma"), arrays
+
+
+def gamma_from_state(state: Any, arrays: Dict[str, np.ndarray]) -> Any:
+    """γ of a checkpoint; what it has of `arrays` is removed from them."""
+    if isinstance(state, dict):
+        return {name: gamma_from_state(part, arrays) for name, part in state.items()}
+    return arrays.pop(state) if isinstance(state, str) else float(state)
+
+
 def soft_threshold(z: mx.nd.NDArray, alpha: Gamma) -> mx.nd.NDArray:
     """S_α(z) = sign(z) (|z| − α)₊, the proximal operator of α‖z‖₁ (section 3.3)."""
     return mx.nd.sign(z) * mx.nd.relu(mx.nd.abs(z) - alpha)

@@ -74,7 +74,7 @@ def export(net: HybridBlock, prefix: PathLike, batch: np.ndarray) -> Exported:
     expected = net(data).asnumpy()
     names = f"{prefix.name}-symbol.json", f"{prefix.name}-0000.params"
     # Into a folder of its own first, so that a full disk leaves no half of a pair.
-    with tempfile.TemporaryDirectory(dir=prefix.parent) as folder:
+    with tempfile.TemporaryDirectory(prefix=f".{os.getpid()}.", dir=prefix.parent) as folder:
         net.export(os.path.join(folder, prefix.name), epoch=0)
         paths = os.path.join(folder, names[0]), os.path.join(folder, names[1])
         actual = import_symbol(*paths)(data).asnumpy()

@@ -1,9 +1,11 @@
-"""Files that are written whole or not at all."""
+"""Files and folders that are written whole or not at all, whenever the process or machine ends."""
 
 from __future__ import annotations
 
 import json
 import os
+import re
+import shutil
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Tuple, Union
@@ -17,13 +19,42 @@ PathLike = Union[str, "os.PathLike[str]"]
 def atomic(path: PathLike) -> Iterator[Path]:
     """A temporary path beside `path`, which takes its place when the block ends well."""
     target = Path(path)
-    temporary = target.with_name(f".{os.getpid()}.{target.name}")
+    temporary = _beside(target)
     try:
         yield temporary
+        _to_disk(temporary)
         os.replace(temporary, target)
+        _to_disk(target.parent)
     finally:
         if temporary.exists():
             temporary.unlink()
+
+
+@contextmanager
+def atomic_folder(path: PathLike) -> Iterator[Path]:
+    """A temporary folder beside `path`, which must not exist, renamed when the block ends well."""
+    target = Path(path)
+    temporary = _beside(target)
+    temporary.mkdir()
+    try:
+        yield temporary
+        for file in temporary.iterdir():
+            _to_disk(file)
+        _to_disk(temporary)
+        os.rename(temporary, target)
+        _to_disk(target.parent)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def remove_temporary(folder: PathLike) -> None:
+    """Remove what `atomic` and `atomic_folder` left in a folder when their process was killed."""
+    for path in Path(folder).iterdir():
+        if re.match(r"\.\d+\..", path.name):
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink()
 
 
 def write_json(path: PathLike, content: Any) -> None:
@@ -66,3 +97,16 @@ def _without_duplicates(pairs: List[Tuple[str, Any]]) -> Dict[str, Any]:
             raise ValueError(f"field {shown(name)} is there more than once")
         data[name] = value
     return data
+
+
+def _beside(target: Path) -> Path:
+    return target.with_name(f".{os.getpid()}.{target.name}")
+
+
+def _to_disk(path: Path) -> None:
+    """Wait until a file's content, or a folder's names, would survive a loss of power."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

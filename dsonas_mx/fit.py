@@ -7,17 +7,15 @@ from dataclasses import dataclass
 from typing import Any, Callable, Dict, Optional, Sequence, Tuple
 
 import mxnet as mx
-from mxnet import gluon
 from mxnet.gluon import HybridBlock
 
 from .data.loader import Loader
-from .graph import Outputs, TrainGraph, shares
+from .graph import Outputs, shares
+from .loop import Diverged, Loop, Progress
 from .loss import cross_entropy
 from .metric import Score, Tally
-from .mirror import Mirror, Plan
+from .mirror import Mirror
 from .schedule import cosine
-
-Progress = Callable[[Any, int, str], Any]  # iterable, length, what it is
 
 
 @dataclass(frozen=True)
@@ -68,6 +66,11 @@ class FitEpoch:
     train: Score
     test: Score
 
+    @property
+    def error(self) -> float:
+        """What the best epoch has the least of: the test error, a fraction."""
+        return 1 - self.test.accuracy
+
     def row(self) -> Dict[str, Any]:
         """The row of ``metrics.csv``; errors are fractions."""
         return {
@@ -76,18 +79,18 @@ class FitEpoch:
             "train_loss": self.train.loss,
             "train_error": 1 - self.train.accuracy,
             "test_loss": self.test.loss,
-            "test_error": 1 - self.test.accuracy,
+            "test_error": self.error,
         }
 
     def __str__(self) -> str:
         return (
             f"epoch {self.epoch + 1}: train loss {self.train.loss:.4f}, error "
-            f"{1 - self.train.accuracy:.2%}; test error {1 - self.test.accuracy:.2%}"
+            f"{1 - self.train.accuracy:.2%}; test error {self.error:.2%}"
         )
 
 
-class Fit:
-    """Training of one network. `run` does it; `step_epoch` does an epoch of it.
+class Fit(Loop):
+    """Training of one network. `run` does it; `step_epoch` does an epoch of it, or the rest.
 
     Parameters
     ----------
@@ -116,31 +119,22 @@ class Fit:
         progress: Optional[Progress] = None,
         mirror: Mirror = "off",
     ) -> None:
+        super().__init__(train_data, contexts, loss, progress, mirror)
         self.net = net
         self.options = options
-        self.epoch = 0
         self._data = (train_data, test_data)
-        self._contexts = list(contexts or [mx.cpu()])
-        self._progress: Progress = progress or (lambda steps, length, what: steps)
-        self._graph = TrainGraph(
-            net, loss, train_data.data_shape, (train_data.batch_size,), self._contexts, mirror
+        optimizer = mx.optimizer.create(
+            "nag",
+            learning_rate=options.learning_rate,
+            momentum=options.momentum,
+            wd=options.weight_decay,
         )
-        self._trainer = gluon.Trainer(
-            # Without moving statistics, which each device has its own of.
-            {name: p for name, p in net.collect_params().items() if p.grad_req != "null"},
-            mx.optimizer.create(
-                "nag",
-                learning_rate=options.learning_rate,
-                momentum=options.momentum,
-                wd=options.weight_decay,
-            ),
-            update_on_kvstore=False,
-        )
+        self._bind({"all": optimizer})
 
     @property
-    def plan(self) -> Plan:
-        """What is computed again in backward, and the MB that the network takes on each device."""
-        return self._graph.plan
+    def finished(self) -> bool:
+        """Whether its epochs are over."""
+        return self.epoch >= self.options.num_epochs
 
     def run(self, record: Optional[Callable[[FitEpoch], None]] = None) -> Score:
         """Train to the end; `record` is called after every epoch. Returns the last test score.
@@ -151,7 +145,7 @@ class Fit:
             A loss that is not finite.
         """
         epoch = None
-        while self.epoch < self.options.num_epochs:
+        while not self.finished:
             epoch = self.step_epoch()
             if record is not None:
                 record(epoch)
@@ -167,32 +161,29 @@ class Fit:
             options.period,
             options.factor,
         )
-        self._trainer.set_learning_rate(rate)
+        rate = self._set_rate(rate)
         self._graph.set_progress(self.epoch / options.num_epochs)
         data = self._data[0]
-        tally = Tally()
-        batches = data.epoch(self.epoch)
-        for batch in self._progress(batches, len(data), f"train {self.epoch + 1}"):
-            tally.add(self._graph.step("all", batch.data, batch.labels))
-            self._trainer.step(len(batch.labels))
-        self._graph.wait()
-        self.epoch += 1
-        train = tally.score()
+        train = self._run_steps(("all",) * len(data), {"all": data}, "train")["all"]
         test = self.test()
-        for score in (train, test):
-            if not math.isfinite(score.loss):
-                raise ArithmeticError(
-                    f"the loss is {score.loss} in epoch {self.epoch}: use a learning rate below "
-                    f"{rate}"
-                )
+        if not math.isfinite(test.loss):
+            raise Diverged(
+                f"the test loss is {test.loss} in epoch {self.epoch + 1}: {self._advice()}"
+            )
+        self._next_epoch()
         return FitEpoch(self.epoch - 1, rate, train, test)
 
     def test(self) -> Score:
         """Loss and accuracy on the test data, with the moving statistics of BN."""
-        return evaluate(self.net, self._data[1], self._contexts)
+        return evaluate(self.net, self._data[1], self._contexts, self.after_step)
 
 
-def evaluate(net: HybridBlock, data: Loader, contexts: Sequence[mx.Context]) -> Score:
+def evaluate(
+    net: HybridBlock,
+    data: Loader,
+    contexts: Sequence[mx.Context],
+    after_batch: Callable[[], None] = lambda: None,
+) -> Score:
     """Cross-entropy and accuracy of a classifier on all samples of `data`.
 
     It runs on copies of the parameters: in inference MKLDNN reorders the very arrays it is given,
@@ -222,6 +213,7 @@ def evaluate(net: HybridBlock, data: Loader, contexts: Sequence[mx.Context]) -> 
             output = executor.outputs[0]
             label = mx.nd.array(batch.labels[part], ctx=context)
             tally.add([Outputs(cross_entropy(mx.nd, output, label), output, label)])
+        after_batch()
     return tally.score()
 
 

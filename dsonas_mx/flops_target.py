@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import Callable, Optional
+from typing import Callable, Dict, Mapping, MutableMapping, Optional, Tuple
 
 import numpy as np
 
@@ -56,6 +56,21 @@ class FLOPsTarget:
         self.factor = 1.0
         self.threshold: Optional[float] = None
         self._scales: Optional[np.ndarray] = None  # at the start of the epoch
+
+    def state(self) -> Tuple[Dict[str, Optional[float]], Dict[str, np.ndarray]]:
+        """What it has to know to go on: numbers, and arrays by name."""
+        arrays = {} if self._scales is None else {"target/scales": self._scales}
+        return {"factor": self.factor, "threshold": self.threshold}, arrays
+
+    def restore(
+        self, values: Mapping[str, Optional[float]], arrays: MutableMapping[str, np.ndarray]
+    ) -> None:
+        """Go on from a state, whose arrays are taken out of `arrays`."""
+        factor, threshold = values["factor"], values["threshold"]
+        if not isinstance(factor, float) or not isinstance(threshold, (float, type(None))):
+            raise ValueError("factor or threshold of the target is no number")
+        self.factor, self.threshold = factor, threshold
+        self._scales = arrays.pop("target/scales", None)
 
     def check(self, complete: Architecture) -> None:
         """Raise a ValueError if no part of a supernet can be that large or small."""

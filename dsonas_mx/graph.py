@@ -7,6 +7,7 @@ arrays of its parameters. Initialisation, Trainer, saving and loading stay Gluon
 
 from __future__ import annotations
 
+import json
 from collections import deque
 from contextlib import contextmanager
 from typing import (
@@ -30,6 +31,7 @@ from . import mirror as mirroring
 from . import native
 
 GRADIENTS = ("all", "weights", "lambdas")
+RANDOM_OPERATORS = ("Dropout", "_random_", "_sample_", "_shuffle")
 
 PROGRESS = "progress"  # the parameter of a network that wants to know how far its training is
 
@@ -142,6 +144,7 @@ class TrainGraph:
         self._parameters: Dict[str, Parameter] = dict(net.collect_params().items())
         self._mirror = mirror
         self._plan: Optional[mirroring.Plan] = None
+        self._random: Optional[bool] = None
         self._bound: Dict[str, List[mx.executor.Executor]] = {}
         self._staged: Deque[Dict[Tuple[str, int], mx.nd.NDArray]] = deque([{}, {}])
 
@@ -163,6 +166,14 @@ class TrainGraph:
     def is_native(self) -> bool:
         """Whether the project's own operators are used."""
         return self._on_cpu and native.load()
+
+    @property
+    def is_random(self) -> bool:
+        """Whether a step draws numbers from MXNet's generators, as dropout does."""
+        if self._random is None:
+            nodes = json.loads(self.symbol().tojson())["nodes"]
+            self._random = any(node["op"].startswith(RANDOM_OPERATORS) for node in nodes)
+        return self._random
 
     def step(self, gradients: str, data: np.ndarray, label: np.ndarray) -> List[Outputs]:
         """Compute the gradients of a batch into the parameters, summed over its samples.

@@ -1,7 +1,8 @@
-"""Reading `.params` files of unknown origin.
+"""Reading `.params` files of unknown origin, and writing them.
 
 MXNet's own reader can end the process on a damaged file, or try to allocate what its header says.
 This one believes nothing that the length of the file does not bear out, and never calls MXNet.
+MXNet's own writer says nothing when the disk is full and the arrays are small: the file is empty.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import os
 import stat
 import struct
 from pathlib import Path
-from typing import Dict, List, Tuple
+from typing import Dict, List, Mapping, Tuple
 
 import numpy as np
 
@@ -21,6 +22,7 @@ _LIST_MAGIC = 0x112
 _ARRAY_MAGIC = 0xF993FAC9
 _DENSE = 0
 _TYPES = {0: "<f4", 1: "<f8", 2: "<f2", 3: "u1", 4: "<i4", 5: "i1", 6: "<i8"}
+_ON_CPU = (1, 0)  # device type and number
 _MOST_DIMENSIONS = 32
 _MOST_BYTES = 2**32
 
@@ -89,6 +91,28 @@ def read_params(path: PathLike) -> Dict[str, np.ndarray]:
         return _parse(_content(Path(path)))
     except ValueError as error:
         raise ValueError(f"{os.fspath(path)}: {error}") from None
+
+
+def write_params(path: PathLike, arrays: Mapping[str, np.ndarray]) -> None:
+    """Write named arrays of at least one dimension, with the bytes that `mx.nd.save` would write.
+
+    Raises
+    ------
+    OSError
+        It cannot be written; no part of it is taken for the whole.
+    """
+    kinds = {np.dtype(form): kind for kind, form in _TYPES.items()}
+    with open(path, "wb") as file:
+        file.write(struct.pack("<QQQ", _LIST_MAGIC, 0, len(arrays)))
+        for array in arrays.values():
+            shape = struct.pack(f"<I{array.ndim}q", array.ndim, *array.shape)
+            file.write(struct.pack("<Ii", _ARRAY_MAGIC, _DENSE) + shape)
+            file.write(struct.pack("<iii", *_ON_CPU, kinds[array.dtype]))
+            file.write(np.ascontiguousarray(array).data)
+        file.write(struct.pack("<Q", len(arrays)))
+        for name in arrays:
+            text = name.encode()
+            file.write(struct.pack("<Q", len(text)) + text)
 
 
 def _content(path: Path) -> bytes:

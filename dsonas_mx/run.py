@@ -1,34 +1,88 @@
-"""The run folder: options, log, metrics, parameters; what is written is written whole."""
+"""The run folder: options, log, tables, checkpoints; one process at a time writes to it."""
 
 from __future__ import annotations
 
 import csv
+import errno
+import fcntl
+import io
+import json
 import os
 import platform
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, Dict, Mapping, Optional
+from typing import Any, ClassVar, Dict, Mapping, Optional, Set
 
 import mxnet as mx
 import numpy as np
 from mxnet.gluon import HybridBlock
 
-from .files import PathLike, atomic, write_json
+from .files import PathLike, atomic, remove_temporary, write_json
+from .params_file import write_params
+
+CHECKPOINTS = "checkpoint"
+_FINISHED = "finished"
 
 
 def save_parameters(path: PathLike, net: HybridBlock) -> None:
     """Write the parameters of `net` by name: those of its first device, BN statistics included."""
-    arrays = {name: p.list_data()[0] for name, p in net.collect_params().items()}
+    arrays = {name: p.list_data()[0].asnumpy() for name, p in net.collect_params().items()}
     with atomic(path) as temporary:
-        mx.nd.save(str(temporary), arrays)
+        write_params(temporary, arrays)
+
+
+class Lock:
+    """A file that one process holds; with its end, however it comes, the lock is gone.
+
+    The lock is the kernel's and belongs to the process: neither forked nor spawned children have
+    it. Where a file system knows no locks, there is none.
+
+    Raises
+    ------
+    ValueError
+        Another process, or another part of this one, has it.
+    """
+
+    _held: ClassVar[Set[str]] = set()
+
+    def __init__(self, path: Path) -> None:
+        self._path = os.path.realpath(path)
+        # Of two of one process the kernel sees one; and to close the second would free the first.
+        if self._path in Lock._held:
+            raise ValueError(f"{path.parent.parent} is in use by this process")
+        self._file = open(path, "a+b")  # as long as it is locked
+        try:
+            fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            self._file.seek(0)
+            holder = self._file.read(20).decode("ascii", "replace").strip()
+            self._file.close()
+            if error.errno in (errno.EACCES, errno.EAGAIN):
+                raise ValueError(
+                    f"{path.parent.parent} is in use by process {holder}: wait for it, or end it"
+                ) from None
+            return
+        Lock._held.add(self._path)
+        with suppress(OSError):  # a full disk: the lock is there, its holder unnamed
+            self._file.truncate(0)
+            self._file.write(f"{os.getpid()}\n".encode())
+            self._file.flush()
+
+    def release(self) -> None:
+        """Let others have it."""
+        Lock._held.discard(self._path)
+        with suppress(OSError):
+            self._file.close()
 
 
 class Run:
-    """A folder for one run, new or empty.
+    """A folder for one run: new or empty, or that of a run that is to go on.
 
-    In a `with` statement, what ends the run early is noted in its log.
+    In a `with` statement, what ends the run early is noted in its log, and the end is in the
+    folder for those who would go on with it.
 
     Parameters
     ----------
@@ -38,26 +92,74 @@ class Run:
         What the run was asked for; written to ``args.json`` with versions and devices.
     quiet : bool
         Print no log.
+    resume : bool
+        Go on with what is there, if anything is.
 
     Raises
     ------
     ValueError
-        There is something in the folder already.
+        There is something in the folder already, or no run to go on with, or somebody at it.
     """
 
-    def __init__(self, folder: PathLike, options: Mapping[str, Any], quiet: bool = False) -> None:
+    def __init__(
+        self,
+        folder: PathLike,
+        options: Mapping[str, Any],
+        quiet: bool = False,
+        resume: bool = False,
+    ) -> None:
         self.folder = Path(folder)
         self.folder.mkdir(parents=True, exist_ok=True)
-        if any(self.folder.iterdir()):
-            raise ValueError(
-                f"{self.folder} holds a run or something else already: remove it, or give another "
-                "--save-dir"
-            )
         self._quiet = quiet
         self._columns: Dict[str, Any] = {}
-        write_json(
-            self.folder / "args.json", {"options": dict(options), "environment": environment()}
-        )
+        self._lengths: Dict[str, int] = {}
+        self._check(resume, but=())
+        self.checkpoints = self.folder / CHECKPOINTS
+        self.checkpoints.mkdir(exist_ok=True)
+        self._lock = Lock(self.checkpoints / "lock")
+        try:
+            self._check(resume, but=(CHECKPOINTS,))  # another one may have been faster
+            remove_temporary(self.folder)
+            self._write_arguments(options)
+        except BaseException:
+            self._lock.release()
+            raise
+
+    def _check(self, resume: bool, but: Any) -> None:
+        names = {path.name for path in self.folder.iterdir()} - set(but)
+        if names and not resume:
+            raise ValueError(
+                f"{self.folder} holds a run or something else already: remove it, or give another "
+                "--save-dir; --resume goes on with a run"
+            )
+        if resume and "args.json" not in names:
+            other = sorted(name for name in names if name != CHECKPOINTS and name[0] != ".")
+            if other:
+                raise ValueError(
+                    f"{self.folder} holds {other[0]}, but no run to go on with: give another "
+                    "--save-dir"
+                )
+
+    def _write_arguments(self, options: Mapping[str, Any]) -> None:
+        path = self.folder / "args.json"
+        present = {"options": dict(options), "environment": environment()}
+        first = None
+        with suppress(OSError, ValueError):  # not there, or damaged
+            first = json.loads(path.read_text(encoding="utf-8"))
+        if isinstance(first, dict):
+            resumed = first.get("resumed")
+            first["resumed"] = [*(resumed if isinstance(resumed, list) else []), present]
+        write_json(path, first if isinstance(first, dict) else present)
+
+    @property
+    def finished(self) -> bool:
+        """Whether it came to its end, now or earlier."""
+        return (self.checkpoints / _FINISHED).exists()
+
+    def reopen(self) -> None:
+        """Forget that it came to its end."""
+        if self.finished:
+            (self.checkpoints / _FINISHED).unlink()
 
     def log(self, line: str) -> None:
         """Print a line, and add it to ``log.txt`` with the time."""
@@ -73,24 +175,68 @@ class Run:
         return self
 
     def __exit__(self, kind: Any, error: Optional[BaseException], trace: Any) -> None:
-        if error is not None:
-            self._note(f"ended early: {str(error) or type(error).__name__}")
+        try:
+            if error is None:
+                (self.checkpoints / _FINISHED).touch()
+            else:
+                with suppress(OSError):  # a full disk is not to hide what ended the run
+                    self._note(f"ended early: {str(error) or type(error).__name__}")
+        finally:
+            self._lock.release()
+
+    # Tables
 
     def append(self, name: str, row: Mapping[str, Any]) -> None:
         """Add a row to a CSV file of the folder; the first one writes the header.
 
-        Floats are written with all their digits, None as nothing.
+        Floats are written with all their digits, None as nothing. What follows in the file behind
+        the rows that count, those of a run that was cut short, is removed first.
         """
         path = self.folder / name
         columns = self._columns.setdefault(name, list(row))
         if columns != list(row):
             raise ValueError(f"{path} has the columns {columns}, not {list(row)}")
-        fresh = not path.exists()
-        with open(path, "a", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            if fresh:
-                writer.writerow(columns)
-            writer.writerow(_digits(value) for value in row.values())
+        length = self._lengths.get(name, 0)
+        text = io.StringIO(newline="")
+        writer = csv.writer(text, lineterminator="\n")
+        if not length:
+            writer.writerow(columns)
+        writer.writerow(_digits(value) for value in row.values())
+        with open(path, "r+b" if path.exists() else "wb") as file:
+            file.truncate(length)
+            file.seek(length)
+            file.write(text.getvalue().encode())
+            file.flush()
+            os.fsync(file.fileno())
+            self._lengths[name] = file.tell()
+
+    def lengths(self) -> Dict[str, int]:
+        """The bytes of each table."""
+        return dict(self._lengths)
+
+    def cut(self, lengths: Mapping[str, int], source: Optional[Path] = None) -> None:
+        """Cut the tables back to what they were, or take as much of them from another folder.
+
+        Raises
+        ------
+        ValueError
+            One is shorter than that.
+        """
+        contents = {}
+        for name, length in lengths.items():
+            if Path(name).name != name:
+                raise ValueError(f"{name} is not the name of a table")
+            with suppress(FileNotFoundError):
+                contents[name] = (source or self.folder).joinpath(name).read_bytes()[:length]
+            if len(contents.get(name, b"")) < length:
+                raise ValueError(f"{name} has fewer than the {length} bytes that it had")
+        self._lengths, self._columns = {}, {}
+        for name, content in contents.items():
+            with atomic(self.folder / name) as temporary:
+                temporary.write_bytes(content)
+            self._lengths[name] = len(content)
+            header = content.decode(errors="replace").splitlines()[:1]
+            self._columns[name] = next(csv.reader(header), [])
 
 
 def _digits(value: Any) -> Any:

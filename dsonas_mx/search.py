@@ -12,21 +12,19 @@ from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 import mxnet as mx
 import numpy as np
-from mxnet import gluon
 from mxnet.gluon import HybridBlock
 
-from .apg_nag import APGNAG, Gamma
+from .apg_nag import APGNAG, Gamma, gamma_from_state, gamma_state
 from .architecture import Architecture
 from .budget import Constant
+from .checkpoint import State
 from .data.loader import Loader
 from .flops_target import FLOPsTarget
-from .graph import TrainGraph, is_lambda
+from .loop import Diverged, Loop, Progress
 from .loss import cross_entropy
-from .metric import Score, Tally
-from .mirror import Mirror, Plan
+from .metric import Score
+from .mirror import Mirror
 from .shrink import inherit, inherit_states
-
-Progress = Callable[[Any, int, str], Any]  # iterable, length, what it is
 
 
 @dataclass(frozen=True)
@@ -129,8 +127,8 @@ class SearchEpoch:
         return f"{self.phase} epoch {self.epoch + 1}: {parts}; connections: {self.connections}"
 
 
-class Search:
-    """One search. `run` does it; `step_epoch` does an epoch of it.
+class Search(Loop):
+    """One search. `run` does it; `step_epoch` does an epoch of it, or the rest of one.
 
     Parameters
     ----------
@@ -177,27 +175,21 @@ class Search:
             target.check(architecture)
         if (lambda_data is None) != (options.split is None):
             raise ValueError("lambda_data must be given if, and only if, there is a split")
+        super().__init__(weight_data, contexts, loss, progress, mirror)
         self.options = options
         self.architecture = architecture
-        self.epoch = 0
         self._unchanged = 0
         self._complete = architecture
         self._budget = budget
         self._target = target
         self._build = build
         self._data = (weight_data, lambda_data)
-        self._loss = loss
-        self._mirror = mirror
-        self._contexts = list(contexts or [mx.cpu()])
-        self._progress: Progress = progress or (lambda steps, length, what: steps)
         if options.split and lambda_data is not None and not self.steps_per_epoch:
             raise ValueError(
                 "split {}:{} needs as many batches an epoch".format(*options.split)
                 + f", got {len(weight_data)}:{len(lambda_data)}: use a smaller batch size"
             )
-        self.net = build(architecture)
-        self.net.initialize(ctx=self._contexts)
-        self._bind()
+        self._start(architecture)
 
     @property
     def finished(self) -> bool:
@@ -219,11 +211,6 @@ class Search:
         batches = len(weight_data), 0 if lambda_data is None else len(lambda_data)
         return len(turns(*batches, self.options.split))
 
-    @property
-    def plan(self) -> Plan:
-        """What is computed again in backward, and the MB that the network takes on each device."""
-        return self._graph.plan
-
     def run(self, record: Optional[Callable[[SearchEpoch], None]] = None) -> Architecture:
         """Search to the end; `record` is called after every epoch.
 
@@ -239,68 +226,39 @@ class Search:
         return self.architecture
 
     def step_epoch(self) -> SearchEpoch:
-        """One epoch of pre-training or of search, and what follows from it."""
+        """One epoch of pre-training or of search, and what follows from it.
+
+        Raises
+        ------
+        ArithmeticError
+            As `run`; `Diverged` if a smaller learning rate may help.
+        """
         searching = self.epoch >= self.options.pretrain_epochs
-        if searching:
-            self._set_gammas()
-        weights, lambdas = self._train() if searching else (self._pretrain(), None)
-        self.epoch += 1
-        for score in (weights, lambdas):
-            if score is not None and not math.isfinite(score.loss):
-                raise ArithmeticError(
-                    f"the loss is {score.loss} in epoch {self.epoch}: use a learning rate below "
-                    f"{self.options.learning_rate}"
-                )
+        rate = self._set_rate(self.options.learning_rate)
+        weight_data, lambda_data = self._data
+        if not searching:
+            order: Tuple[str, ...] = ("weights",) * len(weight_data)
+            scores = self._run_steps(order, {"weights": weight_data}, "pretrain")
+        else:
+            if not self.position:  # in the middle of an epoch they are in force
+                self._set_gammas()
+            order = turns(len(weight_data), len(lambda_data or ()), self.options.split)
+            data = {"all": weight_data}
+            if lambda_data is not None:
+                data = {"weights": weight_data, "lambdas": lambda_data}
+            scores = self._run_steps(order, data, "search")
+        self._next_epoch()
         if searching:
             self._remove()
         return SearchEpoch(
             self.epoch - 1,
             "search" if searching else "pretrain",
-            weights,
-            lambdas,
+            scores["weights" if "weights" in scores else "all"],
+            scores.get("lambdas"),
             self.architecture.num_connections,
-            self.options.learning_rate,
+            rate,
             self.scales(),
         )
-
-    # Steps
-
-    def _pretrain(self) -> Score:
-        data = self._data[0]
-        batches = data.epoch(self.epoch)
-        tally = Tally()
-        for batch in self._progress(batches, len(data), f"pretrain {self.epoch + 1}"):
-            self._step("weights", batch, tally)
-        self._graph.wait()
-        return tally.score()
-
-    def _train(self) -> Tuple[Score, Optional[Score]]:
-        tallies = {"weights": Tally(), "lambdas": Tally(), "all": Tally()}
-        weight_data, lambda_data = self._data
-        batches: Dict[str, Any] = {
-            "weights": weight_data.epoch(self.epoch),
-        }
-        if lambda_data is None:
-            batches["all"] = batches.pop("weights")
-        else:
-            batches["lambdas"] = lambda_data.epoch(self.epoch)
-        order = turns(len(weight_data), len(lambda_data or ()), self.options.split)
-        try:
-            for turn in self._progress(order, len(order), f"search {self.epoch + 1}"):
-                self._step(turn, next(batches[turn]), tallies[turn])
-        finally:
-            for iterator in batches.values():
-                iterator.close()  # ends the thread that reads ahead
-        self._graph.wait()
-        if lambda_data is None:
-            return tallies["all"].score(), None
-        return tallies["weights"].score(), tallies["lambdas"].score()
-
-    def _step(self, gradients: str, batch: Any, tally: Tally) -> None:
-        tally.add(self._graph.step(gradients, batch.data, batch.labels))
-        for kind, trainer in self._trainers.items():
-            if gradients in (kind, "all"):
-                trainer.step(len(batch.labels))
 
     # λ
 
@@ -330,7 +288,7 @@ class Search:
         That of the budget from the start of an epoch of search until a smaller network is built.
         """
         values = dict.fromkeys(scale_names(self._complete), 0.0)
-        in_force = self._trainers["lambdas"]._optimizer.gamma
+        in_force = self._trainers["lambdas"].optimizer.gamma
         for name, parts in self._live_names().items():
             values.update(zip(parts, np.broadcast_to(in_force[name], len(parts)).tolist()))
         return values
@@ -347,7 +305,7 @@ class Search:
         for name, parts in self._live_names().items():
             values = [by_name.get(part, self.options.gamma) for part in parts]
             by_parameter[name] = values[0] if len(set(values)) == 1 else np.array(values)
-        self._trainers["lambdas"]._optimizer.gamma = by_parameter
+        self._trainers["lambdas"].optimizer.gamma = by_parameter
 
     # Removal
 
@@ -355,10 +313,7 @@ class Search:
         """Note which connections are left; every few epochs, make it permanent."""
         scales = np.array(list(self.scales().values()))
         if not np.isfinite(scales).all():
-            raise ArithmeticError(
-                f"λ is not finite after epoch {self.epoch}: use a learning rate below "
-                f"{self.options.learning_rate}"
-            )
+            raise Diverged(f"λ is not finite after epoch {self.epoch}: {self._advice()}")
         found = self._found(scales)
         if self._target is not None:
             found = self._target.settle(
@@ -383,11 +338,14 @@ class Search:
         """The architecture of these λ, in the order of `scales`."""
         space = self._complete.space
         count = space.num_connections
+        origin = self._complete.origin
+        if self.rate_scale != 1:
+            origin = {**origin, "rate_scale": self.rate_scale}
         return Architecture.from_lambdas(
             space,
             scales[:count].reshape(space.num_structures, -1),
             scales[count:].reshape(space.num_reductions, 2),
-            self._complete.origin,
+            origin,
         )
 
     def _shrink(self) -> None:
@@ -400,50 +358,60 @@ class Search:
             return
         parent, trainers = self.net, self._trainers
         del self._graph  # frees its memory before the next one takes its own
-        self.net = self._build(self.architecture)
-        self.net.initialize(ctx=self._contexts)
+        self._start(self.architecture)
         inherit(parent, self.net)
-        self._bind()
         for kind, trainer in trainers.items():
             inherit_states(parent, trainer, self.net, self._trainers[kind])
 
-    def _bind(self) -> None:
+    def _start(self, architecture: Architecture) -> None:
+        """A fresh network, and what trains it."""
+        self.net = self._build(architecture)
+        self.net.initialize(ctx=self._contexts)
         options = self.options
-        sample = self._data[0]
-        self._graph = TrainGraph(
-            self.net,
-            self._loss,
-            sample.data_shape,
-            (sample.batch_size,),
-            self._contexts,
-            self._mirror,
-        )
-        # Without moving statistics: a Trainer would start by making those of all devices equal.
-        learned: List[gluon.Parameter] = [
-            p for p in self.net.collect_params().values() if p.grad_req != "null"
-        ]
         shared: Dict[str, Any] = {
             "learning_rate": options.learning_rate,
             "momentum": options.momentum,
             "clip_gradient": options.clip_gradient or None,
         }
-        optimizers = {
-            "weights": mx.optimizer.create("nag", wd=options.weight_decay, **shared),
-            "lambdas": APGNAG(
-                gamma=dict.fromkeys(self.net.lambda_names, options.gamma),
-                momentum_schedule=options.momentum_schedule,
-                never_empty=[n for n in self.net.lambda_names if n.startswith("reduction")],
-                **shared,
-            ),
-        }
-        self._trainers = {
-            kind: gluon.Trainer(
-                {p.name: p for p in learned if is_lambda(p) == (kind == "lambdas")},
-                optimizer,
-                update_on_kvstore=False,
-            )
-            for kind, optimizer in optimizers.items()
-        }
+        weights = mx.optimizer.create("nag", wd=options.weight_decay, **shared)
+        lambdas = APGNAG(
+            gamma=dict.fromkeys(self.net.lambda_names, options.gamma),
+            momentum_schedule=options.momentum_schedule,
+            never_empty=[n for n in self.net.lambda_names if n.startswith("reduction")],
+            **shared,
+        )
+        self._bind({"weights": weights, "lambdas": lambdas})
+
+    # State
+
+    def state(self) -> State:
+        """As `Loop`, with the architecture found so far, the one of the network, and γ in force."""
+        values, arrays = super().state()
+        values["architecture"] = self.architecture.to_json()
+        values["network"] = self.net.architecture.to_json()
+        values["unchanged"] = self._unchanged
+        values["gamma"], gammas = gamma_state(self._trainers["lambdas"].optimizer.gamma)
+        if self._target is not None:
+            values["target"], steering = self._target.state()
+            arrays.update(steering)
+        return State(values, {**arrays, **gammas})
+
+    def restore(self, state: State) -> None:
+        """As `Loop`; the network becomes the one of the state."""
+        values, arrays = state.values, dict(state.arrays)
+        network = Architecture.from_json(values["network"])
+        if network.space != self._complete.space:
+            raise ValueError("it is of another search space")
+        if network != self.net.architecture:
+            del self._graph
+            self._start(network)
+        gamma = gamma_from_state(values["gamma"], arrays)
+        if self._target is not None:
+            self._target.restore(values["target"], arrays)
+        super().restore(State(values, arrays))
+        self._trainers["lambdas"].optimizer.gamma = gamma
+        self.architecture = Architecture.from_json(values["architecture"])
+        self._unchanged = int(values["unchanged"])
 
 
 def turns(

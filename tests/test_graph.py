@@ -269,6 +269,13 @@ def test_nothing_waits_for_the_device(tiny_space, randomised, monkeypatch):
     assert np.isfinite(tally.score().loss)
 
 
+def test_it_knows_whether_it_draws_numbers(tiny_space, randomised):
+    for dropout in (0.0, 0.5):
+        net = randomised(Architecture.complete(tiny_space()), dropout=dropout)
+        graph = TrainGraph(net, cross_entropy, (4, 1, 8, 8), (4,), [mx.cpu()])
+        assert graph.is_random == bool(dropout)
+
+
 def test_shares():
     assert shares(8, 2) == (4, 4)
     assert shares(7, 2) == (4, 3)

@@ -53,6 +53,35 @@ def test_what_is_not_finite_shows():
     assert np.isnan(tally.score().loss)
 
 
+def test_batches_before_the_first_that_is_not_finite():
+    tally = Tally()
+    assert tally.finite_batches() == 0
+    for number, loss in enumerate([1, 2, float("inf"), 3, float("nan")]):
+        assert tally.finite_batches() == min(number, 2)
+        tally.add([outputs([loss], [True], mx.cpu(0)), outputs([1], [True], mx.cpu(1))])
+    assert tally.finite_batches() == 2
+
+
+def test_goes_on_from_its_sums():
+    """To the last bit: these thirds do not add up without rounding."""
+    batches = [[outputs([k / 3], [k % 2], mx.cpu(d)) for d in (0, 1)] for k in range(9)]
+    whole, first = Tally(), Tally()
+    for batch in batches:
+        whole.add(batch)
+    for batch in batches[:4]:
+        first.add(batch)
+    contexts = [mx.cpu(0), mx.cpu(1)]
+    second = Tally.of(first.samples, first.sums(), contexts)
+    for batch in batches[4:]:
+        second.add(batch)
+    assert second.sums().tobytes() == whole.sums().tobytes()
+    assert second.score() == whole.score()
+    assert Tally.of(first.samples, first.sums(), contexts[:1]).score() == pytest.approx(
+        first.score()
+    )
+    assert Tally.of(0, Tally().sums(), contexts).samples == 0
+
+
 def test_refuses_nothing():
     with pytest.raises(ValueError, match="no batch was counted"):
         Tally().score()

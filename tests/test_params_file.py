@@ -3,7 +3,7 @@
 import random
 import struct
 
-from dsonas_mx.params_file import read_params
+from dsonas_mx.params_file import read_params, write_params
 
 import mxnet as mx
 import numpy as np
@@ -37,6 +37,35 @@ def test_reads_what_mxnet_writes(tmp_path):
         np.testing.assert_array_equal(read[name], array.asnumpy())
     save(tmp_path / "empty.params", {"é": mx.nd.zeros((1,))})
     assert list(read_params(tmp_path / "empty.params")) == ["é"]
+
+
+def test_writes_what_mxnet_would_write(tmp_path):
+    generator = np.random.RandomState(0)
+    arrays = {
+        f"é/{dtype}": generator.randint(0, 100, shape).astype(dtype)
+        for dtype, shape in (
+            ("float32", (2, 3, 1, 4)),
+            ("float64", (5,)),
+            ("float16", (1, 1)),
+            ("uint8", (3, 2)),
+            ("int8", (7,)),
+            ("int32", (2, 2, 2)),
+            ("int64", (1,)),
+        )
+    }
+    arrays["turned"] = arrays["é/float32"].T
+    write_params(tmp_path / "ours.params", arrays)
+    expected = {n: mx.nd.array(a, dtype=a.dtype) for n, a in arrays.items()}
+    written = save(tmp_path / "mxnet.params", expected)
+    assert (tmp_path / "ours.params").read_bytes() == written
+    write_params(tmp_path / "empty.params", {"none": np.zeros((0, 3), np.float32)})
+    assert read_params(tmp_path / "empty.params")["none"].shape == (0, 3)
+
+
+def test_a_full_disk_is_an_error():
+    """Even for so little that it fits into a buffer, where MXNet says nothing."""
+    with pytest.raises(OSError, match="No space left"):
+        write_params("/dev/full", {"a": np.ones((3,), np.float32)})
 
 
 def test_every_cut_is_noticed(tmp_path):

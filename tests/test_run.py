@@ -3,6 +3,9 @@
 import csv
 import json
 import os
+import subprocess
+import sys
+from pathlib import Path
 
 from dsonas_mx import Architecture, files, run
 from dsonas_mx.files import atomic, write_json
@@ -17,6 +20,10 @@ def names(folder):
     return sorted(path.name for path in folder.iterdir())
 
 
+def contents(folder):
+    return {path: path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
 def test_arguments_and_environment(tmp_path):
     folder = tmp_path / "new" / "run"
     options = {"lr": 0.1, "gpus": "", "width": None, "demo": True}
@@ -25,7 +32,7 @@ def test_arguments_and_environment(tmp_path):
     assert written["options"] == options
     assert written["environment"]["mxnet"] == mx.__version__
     assert written["environment"]["numpy"] == np.__version__
-    assert names(folder) == ["args.json"]
+    assert names(folder) == ["args.json", "checkpoint"]
 
 
 def test_rows_come_back_to_the_last_bit(tmp_path):
@@ -82,10 +89,10 @@ def test_what_ends_a_run_early_is_in_its_log(tmp_path, capsys):
 def test_a_second_run_is_refused(tmp_path):
     first = Run(tmp_path / "run", {"seed": 1}, quiet=True)
     first.append("metrics.csv", {"a": 1})
-    before = {name: (tmp_path / "run" / name).read_bytes() for name in names(tmp_path / "run")}
+    before = contents(tmp_path / "run")
     with pytest.raises(ValueError, match="run holds a run or something else already: remove it"):
         Run(tmp_path / "run", {"seed": 2}, quiet=True)
-    assert before == {n: (tmp_path / "run" / n).read_bytes() for n in names(tmp_path / "run")}
+    assert contents(tmp_path / "run") == before
 
 
 def test_a_folder_with_anything_in_it_is_refused(tmp_path):
@@ -98,7 +105,7 @@ def test_a_folder_with_anything_in_it_is_refused(tmp_path):
 
 def test_an_empty_folder_will_do(tmp_path):
     Run(tmp_path, {}, quiet=True)
-    assert names(tmp_path) == ["args.json"]
+    assert names(tmp_path) == ["args.json", "checkpoint"]
 
 
 def test_a_folder_that_cannot_be_made(tmp_path):
@@ -107,6 +114,144 @@ def test_a_folder_that_cannot_be_made(tmp_path):
         with pytest.raises(OSError):
             Run(place, {}, quiet=True)
     assert names(tmp_path) == ["file"]
+
+
+# Going on with a run
+
+
+def test_resuming_is_noted_in_the_arguments(tmp_path):
+    for number in range(3):
+        with Run(tmp_path / "run", {"seed": number}, quiet=True, resume=True):
+            pass
+    written = json.loads((tmp_path / "run" / "args.json").read_text())
+    assert written["options"] == {"seed": 0}
+    assert [start["options"] for start in written["resumed"]] == [{"seed": 1}, {"seed": 2}]
+    assert written["resumed"][0]["environment"]["mxnet"] == mx.__version__
+    (tmp_path / "run" / "args.json").write_text("damaged")
+    with Run(tmp_path / "run", {"seed": 3}, quiet=True, resume=True):
+        pass
+    written = json.loads((tmp_path / "run" / "args.json").read_text())
+    assert written["options"] == {"seed": 3}
+
+
+def test_only_a_run_is_gone_on_with(tmp_path):
+    (tmp_path / "thesis.txt").write_text("mine")
+    with pytest.raises(ValueError, match=r"holds thesis.txt, but no run to go on with: give"):
+        Run(tmp_path, {}, quiet=True, resume=True)
+    assert names(tmp_path) == ["thesis.txt"]
+
+
+def test_what_a_killed_process_left_half_written_is_removed(tmp_path):
+    with Run(tmp_path, {}, quiet=True):
+        pass
+    (tmp_path / ".4711.architecture.json").write_text("half")
+    (tmp_path / ".4711.x").mkdir()
+    (tmp_path / ".4711.x" / "model-symbol.json").write_text("half")
+    (tmp_path / ".mine").write_text("")
+    with Run(tmp_path, {}, quiet=True, resume=True):
+        assert names(tmp_path) == [".mine", "args.json", "checkpoint"]
+
+
+def test_finished_is_what_ended_well(tmp_path):
+    with pytest.raises(ArithmeticError), Run(tmp_path, {}, quiet=True) as folder:
+        raise ArithmeticError("nan")
+    assert not folder.finished
+    with Run(tmp_path, {}, quiet=True, resume=True) as folder:
+        assert not folder.finished
+    assert folder.finished
+    folder.reopen()
+    assert not folder.finished
+
+
+def test_tables_are_cut_back(tmp_path):
+    """To what they were; what is not in the list is begun again with its next row."""
+    with Run(tmp_path, {}, quiet=True) as folder:
+        folder.append("a.csv", {"x": 1, "y": 0.1})
+        lengths = folder.lengths()
+        assert lengths == {"a.csv": 10}
+        folder.append("a.csv", {"x": 2, "y": 0.2})
+        folder.append("b.csv", {"z": 1})
+    with open(tmp_path / "a.csv", "a") as file:
+        file.write("3,0.")  # the disk was full
+    with Run(tmp_path, {}, quiet=True, resume=True) as folder:
+        folder.cut(lengths)
+        assert (tmp_path / "a.csv").read_text() == "x,y\n1,0.1\n"
+        with pytest.raises(ValueError, match=r"has the columns \['x', 'y'\], not \['x'\]"):
+            folder.append("a.csv", {"x": 2})
+        folder.append("a.csv", {"x": 5, "y": 0.5})
+        folder.append("b.csv", {"w": 7})
+        assert (tmp_path / "a.csv").read_text() == "x,y\n1,0.1\n5,0.5\n"
+        assert (tmp_path / "b.csv").read_text() == "w\n7\n"
+        for name, length in (("a.csv", 99), ("c.csv", 1)):
+            with pytest.raises(ValueError, match=f"{name} has fewer than the {length} bytes"):
+                folder.cut({name: length})
+        with pytest.raises(ValueError, match="../a.csv is not the name of a table"):
+            folder.cut({"../a.csv": 1})
+
+
+# The lock
+
+
+HOLD = """
+import sys, time
+from dsonas_mx.run import Run
+with Run(sys.argv[1], {}, resume=True):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def holder(tmp_path):
+    """A process that is at the run in `tmp_path`."""
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(tmp_path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        cwd=Path(__file__).parents[1],
+    ) as process:
+        assert process.stdout.readline() == b"held\n"
+        yield process
+        process.kill()
+
+
+def test_two_processes_cannot_have_one_folder(tmp_path, holder):
+    before = contents(tmp_path)
+    message = f"{tmp_path} is in use by process {holder.pid}: wait for it, or end it"
+    with pytest.raises(ValueError, match=message):
+        Run(tmp_path, {}, quiet=True, resume=True)
+    assert contents(tmp_path) == before
+    holder.kill()  # a dead process holds nothing
+    holder.wait()
+    with Run(tmp_path, {}, quiet=True, resume=True) as folder:
+        assert not folder.finished
+
+
+def test_one_process_cannot_have_a_folder_twice(tmp_path):
+    with Run(tmp_path, {}, quiet=True):
+        with pytest.raises(ValueError, match="is in use by this process"):
+            Run(tmp_path, {}, quiet=True, resume=True)
+    with Run(tmp_path, {}, quiet=True, resume=True):
+        pass
+
+
+def test_children_do_not_inherit_the_lock(tmp_path):
+    """Neither a forked nor a spawned one, though they live on: a data worker may."""
+    with Run(tmp_path, {}, quiet=True):
+        read, write = os.pipe()
+        forked = os.fork()
+        if not forked:
+            os.close(write)
+            os.read(read, 1)  # until the parent says so
+            os._exit(0)
+        spawned = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    try:
+        check = f"from dsonas_mx.run import Run; Run({str(tmp_path)!r}, {{}}, resume=True)"
+        subprocess.run([sys.executable, "-c", check], check=True, cwd=Path(__file__).parents[1])
+    finally:
+        os.write(write, b".")
+        os.waitpid(forked, 0)
+        spawned.communicate(b"\n")
 
 
 # Files that are whole or not there
@@ -180,7 +325,7 @@ def test_parameters_come_back(tmp_path, tiny_space, randomised):
 
     content = path.read_bytes()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(run.mx.nd, "save", full)
+        patch.setattr(run, "write_params", full)
         with pytest.raises(OSError, match="No space"):
             save_parameters(path, net)
     assert names(tmp_path) == ["model.params"]

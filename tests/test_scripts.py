@@ -84,6 +84,10 @@ def table(path):
         return list(csv.DictReader(file))
 
 
+def contents(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
 def names(folder):
     return sorted(path.name for path in folder.iterdir())
 
@@ -106,9 +110,11 @@ def check_search(folder, epochs, split=True):
     assert names(folder) == [
         "architecture.json",
         "args.json",
+        "checkpoint",
         "lambdas.csv",
         "log.txt",
         "metrics.csv",
+        "model.params",
     ]
     found = Architecture.load(folder / "architecture.json")
     metrics, lambdas = table(folder / "metrics.csv"), table(folder / "lambdas.csv")
@@ -169,7 +175,7 @@ def test_search_train_export(tmp_path):
     path = folder / "architecture.json"
     done = process(TRAIN, "--architecture", path, *demo, "--save-dir", trained)
     assert (done.returncode, done.stderr) == (0, "")
-    files = ["architecture.json", "args.json", "log.txt", "metrics.csv"]
+    files = ["architecture.json", "args.json", "checkpoint", "log.txt", "metrics.csv"]
     files += ["model-0000.params", "model-symbol.json", "model.params", "result.json"]
     assert names(trained) == files
     (row,) = table(trained / "metrics.csv")
@@ -673,12 +679,13 @@ def test_no_data(script, tmp_path):
 def test_an_existing_run(search, train, tmp_path):
     status, _, _ = search()
     assert status == 0
-    before = {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()}
+    before = contents(tmp_path / "run")
     for again in (search, train):
         status, out, err = again()
         assert (status, out, len(err.splitlines())) == (2, "", 1)
         assert "holds a run or something else already: remove it, or give another --save-dir" in err
-    assert before == {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()}
+        assert "--resume goes on with a run" in err
+    assert before == contents(tmp_path / "run")
 
 
 @pytest.mark.parametrize("below", ["", "run"])
@@ -699,7 +706,7 @@ def test_a_gamma_that_prunes_everything(search, tmp_path):
     message = "epoch 2 removed every connection: use a gamma below 1000.0"
     assert message in err
     folder = tmp_path / "run"
-    assert names(folder) == ["args.json", "lambdas.csv", "log.txt", "metrics.csv"]
+    assert names(folder) == ["args.json", "checkpoint", "lambdas.csv", "log.txt", "metrics.csv"]
     assert len(table(folder / "metrics.csv")) == 1
     assert f"ended early: {message}" in (folder / "log.txt").read_text()
 
@@ -707,12 +714,13 @@ def test_a_gamma_that_prunes_everything(search, tmp_path):
 def test_a_loss_that_is_not_finite(search, train, tmp_path):
     status, _, err = search("--lr", 1e30, "--num-epochs", 3)
     assert (status, len(err.splitlines())) == (1, 1)
-    assert "in epoch 1: use a learning rate below 1e+30" in err
-    assert names(tmp_path / "run") == ["args.json", "log.txt"]
+    assert "in epoch 1, from step 2 of 6 on: use a learning rate below 1e+30" in err
+    assert names(tmp_path / "run") == ["args.json", "checkpoint", "log.txt"]
     status, _, err = train("--lr", 1e30, "--save-dir", tmp_path / "other")
     assert (status, len(err.splitlines())) == (1, 1)
-    assert "in epoch 1: use a learning rate below 1e+30" in err
-    assert names(tmp_path / "other") == ["architecture.json", "args.json", "log.txt"]
+    assert "in epoch 1, from step 2 of 3 on: use a learning rate below 1e+30" in err
+    files = ["architecture.json", "args.json", "checkpoint", "log.txt"]
+    assert names(tmp_path / "other") == files
 
 
 def test_in_a_process_of_its_own(tmp_path):
@@ -747,11 +755,12 @@ def test_the_demo_removes_nothing_but_a_demo(script, tmp_path, place, content):
     assert precious.read_text() == content
 
 
-def test_the_demo_goes_the_whole_way(script, tmp_path, monkeypatch):
+@pytest.mark.parametrize("complete", [True, False])
+def test_the_demo_goes_the_whole_way(script, tmp_path, monkeypatch, complete):
     """Which scripts it runs, in order, and its summary; what they do is tested above."""
     folder = tmp_path / "demo"
     (folder / "search").mkdir(parents=True)
-    for old in ("result.json", "random.json"):
+    for old in ("result.json", "random.json")[not complete :]:
         (folder / old).write_text("{}")
     (folder / "search" / "args.json").write_text('{"options": {"demo": true}}')
     space = SearchSpace(blocks=(1, 1, 1), width=8, in_channels=1, image_size=28)
@@ -765,8 +774,9 @@ def test_the_demo_goes_the_whole_way(script, tmp_path, monkeypatch):
         called.append(name)
         target = Path(words["--save-dir"]) if "--save-dir" in words else None
         if name == SEARCH:
-            assert not folder.exists()  # the old demo is gone
-            target.mkdir(parents=True)
+            assert folder.exists() != complete  # a complete demo is gone, another goes on
+            assert "--resume" in command
+            target.mkdir(parents=True, exist_ok=True)
             found.save(target / "architecture.json")
         elif name == TRAIN:
             target.mkdir()

@@ -2,7 +2,7 @@
 """The whole way on real images: search, train, export, draw, and compare with a random one.
 
 Everything goes under runs/demo: search/architecture.json is what was found, result.json the
-summary. What an earlier demo left there is removed.
+summary. A demo that was interrupted goes on where it was; what a complete one left is removed.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -50,6 +51,8 @@ def random_like(found: Architecture, seed: int) -> Architecture:
 
 def is_demo(folder: Path) -> bool:
     """Whether a run folder is that of a demo, not of somebody's own run."""
+    if {path.name for path in folder.iterdir()} <= {"checkpoint"}:
+        return True  # killed in its first moment
     try:
         return json.loads((folder / "args.json").read_text())["options"]["demo"] is True
     except (OSError, ValueError, KeyError, TypeError):
@@ -59,7 +62,12 @@ def is_demo(folder: Path) -> bool:
 def script(name: str, *words: str) -> None:
     """Run a script of the project with this interpreter; end if it fails."""
     print(f"\n$ python {name} {' '.join(words)}", flush=True)
-    done = subprocess.run([sys.executable, str(ROOT / name), *words], check=False)
+    # Ctrl-C reaches the script too, which ends with a checkpoint, and this one then.
+    before = signal.signal(signal.SIGINT, lambda number, frame: None)
+    try:
+        done = subprocess.run([sys.executable, str(ROOT / name), *words], check=False)
+    finally:
+        signal.signal(signal.SIGINT, before)
     if done.returncode:
         sys.exit(done.returncode)
 
@@ -70,8 +78,9 @@ def main(options: argparse.Namespace) -> None:
     for path in folder.iterdir() if folder.exists() else ():
         if path.name not in PARTS or (path.is_dir() and not is_demo(path)):
             raise ValueError(f"{path} is not from a demo: remove it, or give another --folder")
-    shutil.rmtree(folder, ignore_errors=True)
-    seed = ("--demo", "--seed", str(options.seed))
+    if (folder / "result.json").exists():
+        shutil.rmtree(folder)
+    seed = ("--demo", "--resume", "--seed", str(options.seed))
     search, train, random = (folder / name for name in ("search", "train", "random"))
     script("train/search_cifar.py", *seed, "--save-dir", str(search))
     path = search / "architecture.json"

@@ -1,8 +1,9 @@
 #!/usr/bin/env python
 """Search an architecture on CIFAR by DSO-NAS; the defaults are the paper's (section 4.2).
 
-The run folder gets architecture.json, lambdas.csv (λ by epoch), metrics.csv and log.txt;
-with a budget of latency gammas.csv (γ by epoch).
+The run folder gets architecture.json, lambdas.csv (λ by epoch), metrics.csv, the supernet's
+model.params, log.txt, and checkpoints to resume from; with a budget of latency gammas.csv (γ by
+epoch).
 """
 
 from __future__ import annotations
@@ -18,11 +19,10 @@ from dsonas_mx import cli
 from dsonas_mx.data import DATA_SETS
 from dsonas_mx.data.loader import Loader
 from dsonas_mx.device import contexts
-from dsonas_mx.graph import TrainGraph
 from dsonas_mx.latency_deductions import Deductions
 from dsonas_mx.loss import cross_entropy
 from dsonas_mx.mirror import parse_mirror
-from dsonas_mx.run import Run
+from dsonas_mx.run import save_parameters
 from dsonas_mx.search import Search, SearchEpoch, SearchOptions, turns
 from dsonas_mx.space import parse_blocks
 
@@ -73,19 +73,17 @@ def arguments() -> cli.Parser:
     search.add_argument("--gamma", type=float, default=0.001, help="weight of L1 on λ")
     search.add_argument("--momentum-schedule", choices=("constant", "apg"), default="constant")
     search.add_argument(
-        "--fix-gamma",
-        choices=("all", "operations", "none"),
-        default="all",
-        help="BN scales that are fixed to one",
+        "--fix-gamma", choices=("all", "operations", "none"), default="all", help="fixed BN scales"
     )
     cli.add_budget(parser)
     cli.add_memory(parser, mirror="auto")
-    parser.add_argument("--save-dir", default="runs/search_cifar", help="the run folder")
+    cli.add_run(parser, "runs/search_cifar")
     return parser
 
 
 def main(options: argparse.Namespace) -> None:
     parts = cli.parse_split(options.split)
+    ratio = parts or (1,)
     settings = SearchOptions(
         pretrain_epochs=options.pretrain_epochs,
         num_epochs=options.num_epochs,
@@ -120,12 +118,9 @@ def main(options: argparse.Namespace) -> None:
         return get_model("dsonas", architecture, weighted=True, fix_gamma=options.fix_gamma)
 
     if options.dry_run:
-        net = build(start)
-        shape = (options.batch_size, data.channels, data.image_size, data.image_size)
-        graph = TrainGraph(net, cross_entropy, shape, shape[:1], devices, mirror)
-        samples = [data.num_train * part // sum(parts or (1,)) for part in parts or (1,)]
-        batches = [count // options.batch_size for count in samples]
-        cli.print_dry_run(graph, net, start, len(turns(batches[0], batches[-1], parts)))
+        batches = [data.num_train * n // sum(ratio) // options.batch_size for n in ratio]
+        steps = len(turns(batches[0], batches[-1], parts))
+        cli.print_dry_run(options, build(start), cross_entropy, start, steps)
         return
     augmentation = cli.augmentation(options)
     loaders = [
@@ -133,17 +128,19 @@ def main(options: argparse.Namespace) -> None:
         for stream, (images, part) in enumerate(cli.load_search_images(options, parts))
     ]
     mx.random.seed(options.seed)
+    lambda_data = loaders[1] if parts else None
     search = Search(
         build,
         start,
         loaders[0],
-        loaders[1] if parts else None,
+        lambda_data,
         settings,
         devices,
-        progress=cli.progress,
-        mirror=mirror,
-        budget=budget,
-        target=target,
+        cross_entropy,
+        cli.progress,
+        mirror,
+        budget,
+        target,
     )
 
     def record(epoch: SearchEpoch) -> None:
@@ -154,14 +151,16 @@ def main(options: argparse.Namespace) -> None:
         run.log(f"{epoch} of {space.num_connections}")
 
     megabytes = search.plan.megabytes  # refuses what does not fit before there is a run folder
-    with Run(options.save_dir, vars(options)) as run:
+    with cli.open_run(options) as run:
         run.log(f"the supernet takes {megabytes:,.0f} MB on each device")
-        found = search.run(record)
+        if not cli.train(options, run, search, record):
+            return
         path = run.folder / "architecture.json"
-        found.save(path)
-        run.log(str(found))
+        search.architecture.save(path)
+        save_parameters(run.folder / "model.params", search.net)
+        run.log(str(search.architecture))
         if target is not None:
-            run.log(target.describe(found))
+            run.log(target.describe(search.architecture))
         run.log(f"saved {path}")
 
 

@@ -2,7 +2,7 @@
 """Train the network of an architecture from scratch on CIFAR, and export it.
 
 The run folder gets model.params, the deployable pair model-symbol.json and model-0000.params,
-metrics.csv and log.txt.
+metrics.csv, log.txt, and checkpoints to resume from.
 """
 
 from __future__ import annotations
@@ -22,10 +22,9 @@ from dsonas_mx.device import contexts
 from dsonas_mx.export import export, load_parameters
 from dsonas_mx.files import write_json
 from dsonas_mx.fit import Fit, FitEpoch, FitOptions
-from dsonas_mx.graph import TrainGraph
 from dsonas_mx.loss import cross_entropy, with_auxiliary
 from dsonas_mx.mirror import parse_mirror
-from dsonas_mx.run import Run, save_parameters
+from dsonas_mx.run import save_parameters
 
 import mxnet as mx
 
@@ -72,7 +71,7 @@ def arguments() -> cli.Parser:
         help="so many training images to test on instead of the test images; 0 for none",
     )
     cli.add_memory(parser, mirror="off")
-    parser.add_argument("--save-dir", default="runs/train_cifar", help="the run folder")
+    cli.add_run(parser, "runs/train_cifar")
     return parser
 
 
@@ -99,10 +98,8 @@ def main(options: argparse.Namespace) -> None:
     loss = with_auxiliary(options.auxiliary) if options.auxiliary else cross_entropy
     mirror = parse_mirror(options.mirror)
     if options.dry_run:
-        shape = (options.batch_size, data.channels, data.image_size, data.image_size)
-        graph = TrainGraph(net, loss, shape, shape[:1], devices, mirror)
-        samples = data.num_train - options.validation
-        cli.print_dry_run(graph, net, architecture, samples // options.batch_size)
+        steps = (data.num_train - options.validation) // options.batch_size
+        cli.print_dry_run(options, net, loss, architecture, steps)
         return
     images, test_images, augmentation = cli.load_images(
         options, cutout=options.cutout, validation=options.validation
@@ -112,16 +109,8 @@ def main(options: argparse.Namespace) -> None:
     test_data = Loader(
         test_images, None, options.batch_size, augmentation.plain(), shuffle=False, drop_last=False
     )
-    fit = Fit(
-        net,
-        Loader(images, None, options.batch_size, augmentation, options.seed),
-        test_data,
-        settings,
-        devices,
-        loss,
-        cli.progress,
-        mirror,
-    )
+    train_data = Loader(images, None, options.batch_size, augmentation, options.seed)
+    fit = Fit(net, train_data, test_data, settings, devices, loss, cli.progress, mirror)
     cost = count(architecture)
 
     def record(epoch: FitEpoch) -> None:
@@ -129,13 +118,16 @@ def main(options: argparse.Namespace) -> None:
         run.log(str(epoch))
 
     megabytes = fit.plan.megabytes  # refuses what does not fit before there is a run folder
-    with Run(options.save_dir, vars(options)) as run:
-        architecture.save(run.folder / "architecture.json")
+    with cli.open_run(options) as run:
+        if not (run.folder / "architecture.json").exists():
+            architecture.save(run.folder / "architecture.json")
         run.log(
             f"{cost.parameters:,} parameters, {cost.multiply_adds:,} multiply-adds; training takes "
             f"{megabytes:,.0f} MB on each device"
         )
-        test = fit.run(record)
+        if not cli.train(options, run, fit, record, architecture=architecture.to_json()):
+            return
+        test = fit.test()
         save_parameters(run.folder / "model.params", net)
         deployed = get_model("dsonas", architecture)
         load_parameters(deployed, mx.nd.load(str(run.folder / "model.params")))

@@ -1,0 +1,140 @@
+"""Options of the network, its devices and its memory."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from dataclasses import replace
+from typing import Any, Callable, Dict
+
+from mxnet.gluon import HybridBlock
+
+from .. import baseline
+from ..architecture import Architecture
+from ..cost import count
+from ..data import DataSet
+from ..device import contexts
+from ..graph import PROGRESS, TrainGraph
+from ..mirror import parse_mirror
+from ..scaling import Target, fit_width, multiply_adds, parameters
+from ..space import SCOPES, SearchSpace, parse_blocks
+from .parser import number
+
+
+def add_network(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
+    """Which network to train: a file's, or a baseline; and its size."""
+    group = parser.add_argument_group("network")
+    which = group.add_mutually_exclusive_group(required=True)
+    which.add_argument("--architecture", metavar="FILE", help="what a search found")
+    which.add_argument("--random", choices=SCOPES, help="a random network, drawn by --seed")
+    which.add_argument("--full-network", action="store_true", help="all operations, connections")
+    group.add_argument(
+        "--like",
+        metavar="FILE",
+        help="what a search found, for --random and --full-network: its space, connections a block "
+        "and, by the width, at least its parameters; without it the paper's space",
+    )
+    size = group.add_mutually_exclusive_group()
+    size.add_argument("--width", type=int, help="channels of the first stage, not the file's")
+    size.add_argument("--target-params", type=number, help="as 3.0M: the widest within it")
+    size.add_argument("--target-flops", type=number, help="multiply-adds, as 600M")
+    group.add_argument("--divisor", type=int, help="of a width that a target chooses; 1 if none")
+    group.add_argument("--blocks", help="blocks a stage, not the file's")
+    return group
+
+
+def load_network(options: argparse.Namespace, space: SearchSpace, data: DataSet) -> Architecture:
+    """The architecture that the options of `add_network` ask for, for images of that data set.
+
+    What a file is changed to, in width or depth, is also what a baseline is made like.
+    """
+    file = options.architecture or options.like
+    if options.architecture and options.like:
+        raise ValueError("--like is for --random and --full-network")
+    network = Architecture.load(file) if file else Architecture.complete(space)
+    changes: Dict[str, Any] = {
+        "num_classes": len(data.classes),
+        "in_channels": data.channels,
+        "image_size": data.image_size,
+    }
+    if options.blocks is not None:
+        changes["blocks"] = parse_blocks(options.blocks, len(network.space.blocks))
+    network = network.with_space(**changes)
+    if file:
+        found = fitted(network, options)
+        return found if options.architecture else baseline.like(found, options.random, options.seed)
+    if options.full_network:
+        return fitted(network, options)
+    space = replace(network.space, scope=options.random)
+    if options.target_params is not None:
+        return baseline.random_within(space, options.seed, options.target_params, options.divisor)
+    return fitted(baseline.random_network(space, options.seed), options)
+
+
+def fitted(architecture: Architecture, options: argparse.Namespace) -> Architecture:
+    """The architecture of the width of the options, or of that which a target chooses."""
+    if options.width is not None:
+        return architecture.with_space(width=options.width)
+    if options.target_params is not None:
+        target = Target("parameters", options.target_params, parameters)
+    elif options.target_flops is not None:
+        target = Target("multiply-adds", options.target_flops, multiply_adds)
+    elif options.divisor is not None:
+        raise ValueError("--divisor is of the width that a target chooses: give a target")
+    else:
+        return architecture
+    architecture = fit_width(
+        architecture, target, 1 if options.divisor is None else options.divisor
+    )
+    print(target.describe(architecture))
+    return architecture
+
+
+def add_devices(parser: argparse.ArgumentParser) -> None:
+    """`--gpus` and `--cpus`."""
+    group = parser.add_argument_group("devices")
+    group.add_argument("--gpus", default="", help="numbers of GPUs, as 0,1; empty for the CPU")
+    group.add_argument("--cpus", type=int, default=1, help="devices to divide the CPU into")
+
+
+def add_memory(parser: argparse.ArgumentParser, mirror: str) -> None:
+    """`--mirror`, with its default, and `--dry-run`."""
+    group = parser.add_argument_group("memory")
+    group.add_argument(
+        "--mirror",
+        default=mirror,
+        help="compute activations again in backward: auto for little memory, deep for the least, "
+        "off, or so many MB on each device",
+    )
+    group.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="say what the run takes, and stop before it allocates or needs any data",
+    )
+
+
+def print_dry_run(
+    options: argparse.Namespace,
+    net: HybridBlock,
+    loss: Callable[..., Any],
+    architecture: Architecture,
+    steps: int,
+) -> None:
+    """What a run takes: parameters, connections, multiply-adds, MB, steps an epoch."""
+    space = architecture.space
+    shape = (options.batch_size, space.in_channels, space.image_size, space.image_size)
+    devices, mirror = contexts(options.gpus, options.cpus), parse_mirror(options.mirror)
+    graph = TrainGraph(net, loss, shape, shape[:1], devices, mirror)
+    megabytes = graph.plan.megabytes  # the error of what does not fit is all that is printed
+    print(f"parameters     {count_parameters(net):>14,}")
+    print(f"connections    {architecture.num_connections:>14,}")
+    print(f"multiply-adds  {count(architecture).multiply_adds:>14,}")
+    print(f"MB a device    {megabytes:>14,.0f}")
+    print(f"steps an epoch {steps:>14,}")
+
+
+def count_parameters(net: HybridBlock) -> int:
+    """Weights, biases, BN scales (fixed ones too) and shifts, λ; no moving statistics."""
+    parameters = net.collect_params().items()
+    counted = [p for name, p in parameters if "_running_" not in name and name != PROGRESS]
+    return sum(math.prod(p.shape) for p in counted)

@@ -1,0 +1,81 @@
+"""Parsers, and how scripts end: errors in one line, bars on a terminal."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import os
+import sys
+from concurrent.futures import BrokenExecutor
+from typing import Any, Callable, Iterable, Mapping, NoReturn, Optional
+
+import mxnet as mx
+from tqdm import tqdm
+
+from ..session import Interrupted
+
+
+class Parser(argparse.ArgumentParser):
+    """Prints defaults in its help, and errors in one line."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(formatter_class=argparse.ArgumentDefaultsHelpFormatter, **kwargs)
+
+    def error(self, message: str) -> NoReturn:
+        """Exit with status 2 and one line, without the usage."""
+        self.exit(2, f"{self.prog}: {message}\n")
+
+
+def run(
+    main: Callable[[argparse.Namespace], Optional[int]],
+    parser: Parser,
+    demo: Optional[Mapping[str, Any]] = None,
+) -> NoReturn:
+    """Parse the command line, call `main`, and exit; what it raises becomes one line.
+
+    Bad input exits with status 2, a run that failed with 1, an interrupt with 130, SIGTERM with
+    143. With `--demo`,
+    the options of `demo` that are not given have its values.
+    """
+    os.environ.setdefault("MXNET_SUBGRAPH_VERBOSE", "0")  # its notes about MKLDNN are no errors
+    options = parser.parse_args()
+    if demo and options.demo:
+        parser.set_defaults(**demo)
+        options = parser.parse_args()
+    try:
+        sys.exit(main(options) or 0)
+    except (ValueError, OSError) as error:
+        parser.error(" ".join(line.strip() for line in str(error).splitlines()))
+    except ArithmeticError as error:
+        parser.exit(1, f"{parser.prog}: {error}\n")
+    except BrokenExecutor as error:
+        parser.exit(1, f"{parser.prog}: a data worker died ({error}): go on with --resume\n")
+    except mx.MXNetError as error:
+        parser.exit(1, f"{parser.prog}: MXNet: {first_line(error)}\n")
+    except Interrupted as error:
+        parser.exit(error.status, f"{parser.prog}: {error}\n")
+    except KeyboardInterrupt:
+        parser.exit(130, f"{parser.prog}: interrupted\n")
+
+
+def first_line(error: Exception) -> str:
+    """What an MXNet error says, without its stack trace."""
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    for line in lines:
+        if "Check failed" in line or "Error" in line:
+            return line.split(": ", 1)[-1].strip()
+    return lines[-1] if lines else type(error).__name__
+
+
+def number(text: str) -> int:
+    """'3.0M' → 3000000; K, M and G are known."""
+    factor = {"K": 10**3, "M": 10**6, "G": 10**9}.get(text[-1:].upper(), 1)
+    value = float(text[:-1] if factor > 1 else text) * factor
+    if not math.isfinite(value):
+        raise ValueError
+    return round(value)
+
+
+def progress(steps: Iterable[Any], length: int, what: str) -> Iterable[Any]:
+    """A bar on a terminal, nothing elsewhere."""
+    return tqdm(steps, what, length, leave=False, disable=None, dynamic_ncols=True)

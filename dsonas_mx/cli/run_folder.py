@@ -1,0 +1,85 @@
+"""Options of the run folder, and runs that go on from a checkpoint."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from typing import Any, Callable
+
+from ..loop import Loop
+from ..run import Run
+from ..session import Session
+from .data import origin
+
+
+def add_run(parser: argparse.ArgumentParser, save_dir: str) -> None:
+    """`--save-dir`, with its default, and how a run survives."""
+    group = parser.add_argument_group("run folder")
+    group.add_argument("--save-dir", default=save_dir, help="the run folder")
+    group.add_argument("--resume", action="store_true", help="go on from the newest checkpoint")
+    group.add_argument(
+        "--resume-from",
+        metavar="PATH",
+        help="go on from a checkpoint, as "
+        "RUN/checkpoint/000012, of this run folder or, in a new one, of another",
+    )
+    group.add_argument(
+        "--checkpoint-minutes",
+        type=float,
+        default=30,
+        help="between checkpoints within an epoch; 0 for none but at its end",
+    )
+    group.add_argument(
+        "--on-nan",
+        choices=("stop", "rollback"),
+        default="stop",
+        help="a loss that is not finite ends the run, or takes it back to the end of the last "
+        "epoch, with half the learning rate, five times at most",
+    )
+
+
+def open_run(options: argparse.Namespace) -> Run:
+    """The run folder of `add_run`."""
+    if not 0 <= options.checkpoint_minutes < math.inf:
+        raise ValueError(
+            f"--checkpoint-minutes must be at least 0, got {options.checkpoint_minutes}"
+        )
+    resumes = options.resume or options.resume_from is not None
+    return Run(options.save_dir, vars(options), resume=resumes)
+
+
+def train(
+    options: argparse.Namespace,
+    run: Run,
+    loop: Loop,
+    record: Callable[[Any], None],
+    **identity: Any,
+) -> bool:
+    """Take a loop to its end, from a checkpoint if that was asked for.
+
+    Parameters
+    ----------
+    record : callable
+        Gets what each epoch did, to append it to tables and log it.
+    **identity
+        What must not change when the run goes on, besides the options that change its result.
+
+    Returns
+    -------
+    bool
+        False for a run that came to its end long ago: there is nothing to do.
+    """
+    session = Session(
+        run,
+        loop,
+        {**origin(options), **identity},
+        options.checkpoint_minutes,
+        options.on_nan == "rollback",
+    )
+    if options.resume or options.resume_from is not None:
+        session.resume(options.resume_from)
+    if run.finished:
+        run.log(f"{run.folder} is finished: nothing to do")
+        return False
+    session.train(record)
+    return True

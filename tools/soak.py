@@ -1,0 +1,144 @@
+#!/usr/bin/env python
+"""Kill a search again and again, and see that it ends as one that was never touched.
+
+A small search on the demo's images, with pre-training and removals, runs to its end once. Then it
+is run again, killed with SIGKILL at random moments and at random calls to the file system within a
+checkpoint, and resumed each time; when it comes to its end it starts anew, until there were enough
+kills. Everything goes under --folder, whose old content is removed; result.json is the summary.
+"""
+
+from __future__ import annotations
+
+import argparse
+import filecmp
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import List
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from dsonas_mx import cli
+from dsonas_mx.checkpoint import Checkpoints, load
+from dsonas_mx.files import write_json
+
+ROOT = Path(__file__).resolve().parents[1]
+SEARCH = ["--demo", "--levels", "2", "--operations", "sep3,max", "--blocks", "1,1", "--width", "4"]
+SEARCH += ["--batch-size", "200", "--pretrain-epochs", "1", "--num-epochs", "6"]
+SEARCH += ["--shrink-every", "2", "--patience", "6", "--gamma", "0.1"]
+SAME = ("architecture.json", "metrics.csv", "lambdas.csv", "model.params")
+LONGEST = 4.0  # seconds that a search lives after it has said its first word
+
+# Runs a script, and ends the process without warning at one of its calls to write a checkpoint.
+KILLED_INSIDE = """
+import os, runpy, signal, sys
+
+left = int(sys.argv[1])
+del sys.argv[:2]
+
+def hook(event, arguments):
+    global left
+    path = str(arguments)
+    if "/checkpoint/." in path or (event[:3] == "os." and "/checkpoint/" in path):
+        left -= 1
+        if not left:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+sys.addaudithook(hook)
+sys.path[0] = os.path.dirname(sys.argv[0])
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+def arguments() -> cli.Parser:
+    parser = cli.Parser(description=__doc__)
+    parser.add_argument("--folder", default="runs/soak")
+    parser.add_argument("--kills", type=int, default=50)
+    parser.add_argument("--seed", type=int, default=0, help="of the moments, and of the search")
+    return parser
+
+
+def command(folder: Path, seed: int, minutes: float, inside: int = 0) -> List[str]:
+    """The search into `folder`, killed at such a call inside its checkpoints if that is not 0."""
+    script = [str(ROOT / "train" / "search_cifar.py"), *SEARCH, "--seed", str(seed)]
+    script += ["--save-dir", str(folder), "--resume", "--checkpoint-minutes", str(minutes)]
+    return [sys.executable, *(["-c", KILLED_INSIDE, str(inside)] if inside else []), *script]
+
+
+def live(words: List[str], seconds: float) -> int:
+    """Start a search and kill it so many seconds after its first line; its exit status."""
+    with subprocess.Popen(words, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        try:
+            process.communicate(timeout=seconds)
+        except subprocess.TimeoutExpired:
+            process.kill()
+    return process.returncode
+
+
+def place(folder: Path) -> str:
+    """Where the kill left a run: between checkpoints, or with one half-written."""
+    names = [path.name for path in (folder / "checkpoint").glob(".*")]
+    return "inside a checkpoint" if names else "elsewhere"
+
+
+def newest(folder: Path) -> str:
+    """The epoch and step of the newest checkpoint, where the search will go on."""
+    for path in Checkpoints(folder / "checkpoint").paths():
+        loop = load(path).values["loop"]
+        return f"epoch {loop['epoch'] + 1}, step {loop['position']}"
+    return "nothing"
+
+
+def main(options: argparse.Namespace) -> int:
+    folder = Path(options.folder)
+    if folder.exists() and any(folder.iterdir()) and not (folder / "whole").exists():
+        raise ValueError(f"{folder} is not from a soak: remove it, or give another --folder")
+    if options.kills < 1:
+        raise ValueError(f"--kills must be at least 1, got {options.kills}")
+    shutil.rmtree(folder, ignore_errors=True)
+    start, moments = time.time(), random.Random(options.seed)
+    whole = folder / "whole"
+    whole.parent.mkdir(parents=True)
+    if live(command(whole, options.seed, minutes=0), 3600) != 0:
+        raise ArithmeticError("the search that nobody kills failed")
+    kills = {"inside a checkpoint": 0, "elsewhere": 0}
+    places, different, runs = set(), [], 0
+    while sum(kills.values()) < options.kills:
+        runs += 1
+        run = folder / f"killed{runs}"
+        status = None
+        while status != 0:
+            enough = sum(kills.values()) >= options.kills
+            inside = 0 if enough or moments.random() < 0.5 else moments.randint(1, 60)
+            seconds = 3600 if enough or inside else moments.uniform(0, LONGEST)
+            status = live(command(run, options.seed, 0.01, inside), seconds)
+            if status == -signal.SIGKILL:
+                where = place(run)
+                kills[where] += 1
+                places.add(newest(run))
+                print(f"{sum(kills.values())}: {where}, after {newest(run)}", flush=True)
+            elif status:
+                raise ArithmeticError(f"status {status} of the search: see {run / 'log.txt'}")
+        different += [str(run / n) for n in SAME if not filecmp.cmp(whole / n, run / n, False)]
+        print(f"{run} has ended; files that differ: {len(different)}", flush=True)
+    result = {
+        "kills": kills,
+        "places it went on from": len(places),
+        "runs": runs,
+        "files compared": list(SAME),
+        "different": different,
+        "minutes": round((time.time() - start) / 60, 1),
+    }
+    write_json(folder / "result.json", result)
+    print(result)
+    return 1 if different else 0
+
+
+if __name__ == "__main__":
+    cli.run(main, arguments())
