@@ -1,7 +1,8 @@
 """Run what is missing of an experiment, each run in a process of its own.
 
 Beside each run folder lie ``<stage>.log``, what the process printed, and ``<stage>.json``, the
-record of how it ended. A run that ended well is never run again; one that did not, is.
+record of how it ended. A run that ended well is never run again; one that did not goes on from its
+newest checkpoint.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ import fcntl
 import json
 import os
 import shlex
-import shutil
 import signal
 import subprocess
 import sys
@@ -118,7 +118,7 @@ class _Child:
     task: Task
     slot: int
     process: subprocess.Popen
-    start: float
+    start: float  # earlier, if it has run before
     log: IO[bytes]
 
 
@@ -180,12 +180,13 @@ class Runner:
             self._running.append(self._start(ready[0], slot, lock))
 
     def _start(self, task: Task, slot: int, lock: int) -> _Child:
-        shutil.rmtree(task.folder, ignore_errors=True)  # what was cut off starts again
         task.folder.parent.mkdir(parents=True, exist_ok=True)
-        _write_record(task, "started", 0)
-        log = open(_beside(task, "log"), "wb")
+        resume = ["--resume"] if task.folder.exists() else []  # it was cut off
+        before = record_of(task).get("hours", 0.0) if resume else 0.0
+        _write_record(task, "started", before)
+        log = open(_beside(task, "log"), "ab")
         process = subprocess.Popen(
-            [sys.executable, *self._machine.command(task, slot)],
+            [sys.executable, *self._machine.command(task, slot), *resume],
             stdout=log,
             stderr=subprocess.STDOUT,
             stdin=subprocess.DEVNULL,
@@ -193,7 +194,7 @@ class Runner:
             start_new_session=True,  # an interrupt comes once, from here
             pass_fds=[lock],  # it holds the lock, should this process be killed
         )
-        return _Child(task, slot, process, time.time(), log)
+        return _Child(task, slot, process, time.time() - 3600 * before, log)
 
     def _end(self, child: _Child, number: int, total: int) -> bool:
         """Note and say how a process ended; whether it ended well."""

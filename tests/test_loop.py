@@ -5,8 +5,11 @@ from dataclasses import replace
 
 from dsonas_mx import Architecture
 from dsonas_mx.apg_nag import gamma_from_state, gamma_state
+from dsonas_mx.budget import AdaptiveFLOPs
 from dsonas_mx.checkpoint import Checkpoints, State, load
+from dsonas_mx.cost import count
 from dsonas_mx.fit import Fit, FitOptions
+from dsonas_mx.flops_target import FLOPsTarget
 from dsonas_mx.loop import Diverged
 from dsonas_mx.loss import cross_entropy
 from dsonas_mx.search import Search, SearchOptions
@@ -34,7 +37,7 @@ TWO = [mx.cpu(0), mx.cpu(1)]
 def searches(tiny_space, loader, plain):
     """`searches(…)`: a new search; MXNet's seed, `start`, is that of a process, not of the run."""
 
-    def build(options=SEARCH, contexts=None, start=0, batches=(3, 3)):
+    def build(options=SEARCH, contexts=None, start=0, batches=(3, 3), **budget):
         mx.random.seed(start)
         weights, lambdas = (loader(8 * n, 8, stream=stream) for stream, n in enumerate(batches))
         return Search(
@@ -44,6 +47,7 @@ def searches(tiny_space, loader, plain):
             lambdas if options.split else None,
             options,
             contexts,
+            **budget,
         )
 
     return build
@@ -53,9 +57,11 @@ def searches(tiny_space, loader, plain):
 def fits(tiny_space, some_architecture, loader, plain):
     """`fits(…)`: a new training, with dropout."""
 
-    def build(options=FIT, contexts=None, start=0, dropout=0.5):
+    def build(options=FIT, contexts=None, start=0, dropout=0.5, drop_path=0.5):
         mx.random.seed(start)
-        net = get_model("dsonas", some_architecture(tiny_space()), dropout=dropout)
+        net = get_model(
+            "dsonas", some_architecture(tiny_space()), dropout=dropout, drop_path=drop_path
+        )
         net.initialize(ctx=contexts or [mx.cpu()])
         test_data = loader(20, 8, 1, shuffle=False, drop_last=False)
         return Fit(net, loader(40, 8), test_data, options, contexts, cross_entropy)
@@ -223,6 +229,24 @@ def test_gamma_in_force_is_part_of_the_state(searches, tmp_path, kind):
         search.after_step = lambda: None
         search.step_epoch()
     assert_same(again.state(), stopped.state())
+
+
+@pytest.mark.parametrize("steps", [5, 8, 9, 15])
+def test_a_target_goes_on(searches, tmp_path, tiny_space, steps):
+    """Its factor and the λ it remembers are part of the state, in the middle of an epoch, too."""
+    complete = count(Architecture.complete(tiny_space())).multiply_adds
+
+    def build():
+        target = FLOPsTarget(0.6 * complete)
+        return searches(budget=AdaptiveFLOPs(SEARCH.gamma), target=target), target
+
+    (whole, steered), (stopped, _), (again, target) = build(), build(), build()
+    state, _ = stop_after(stopped, steps)
+    again.restore(through_a_file(state, tmp_path))
+    assert_same(again.state(), state)
+    assert whole.run() == again.run()
+    assert_same(again.state(), whole.state())
+    assert target.factor == steered.factor != 1
 
 
 def test_gamma_comes_back_in_each_form():

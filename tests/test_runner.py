@@ -23,7 +23,7 @@ from pathlib import Path
 words = sys.argv[1:]
 options = dict(zip(words[::2], words[1::2]))
 folder = Path(options["--save-dir"])
-folder.mkdir()
+folder.mkdir(exist_ok="--resume" in words)
 if options.get("--lr") == "1":
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # as in the background of a shell
 (folder / "started").write_text(str(os.getpid()))
@@ -96,12 +96,17 @@ def test_a_removed_search_takes_its_trainings_along(run):
     assert len(run(seeds=[0])[2]) == 3
 
 
-def test_a_run_that_was_cut_off_starts_again(run):
+def test_a_run_that_was_cut_off_goes_on(run):
     tasks, _, _ = run(seeds=[0])
     (tasks[1].folder / "result.json").unlink()
-    (tasks[1].folder / "half").write_text("")
+    record = tasks[1].folder.with_name("train.json")
+    record.write_text(json.dumps({**json.loads(record.read_text()), "hours": 2.0}))
     assert len(run(seeds=[0])[2]) == 1
-    assert not (tasks[1].folder / "half").exists()
+    words = json.loads((tasks[1].folder / "args.json").read_text())["words"]
+    assert words[-1] == "--resume"
+    assert 2 < runner.record_of(tasks[1])["hours"] < 2.1  # of all its parts
+    words = json.loads((tasks[2].folder / "args.json").read_text())["words"]
+    assert "--resume" not in words
 
 
 def test_other_options_are_not_mixed(run, tmp_path):
