@@ -57,7 +57,7 @@ def searches(tiny_space, loader, plain):
 def fits(tiny_space, some_architecture, loader, plain):
     """`fits(…)`: a new training, with dropout."""
 
-    def build(options=FIT, contexts=None, start=0, dropout=0.5, drop_path=0.5):
+    def build(options=FIT, contexts=None, start=0, dropout=0.5, drop_path=0.0):
         mx.random.seed(start)
         net = get_model(
             "dsonas", some_architecture(tiny_space()), dropout=dropout, drop_path=drop_path
@@ -156,10 +156,10 @@ def test_a_search_without_a_split_goes_on(searches, tmp_path):
 # In an epoch, after its last step, between two batches of its test, and with another rate.
 @pytest.mark.parametrize("steps", [2, 5, 6, 10, 17])
 def test_a_training_goes_on(fits, tmp_path, steps, contexts):
-    whole, epochs = fits(contexts=contexts), []
+    whole, epochs = fits(contexts=contexts, drop_path=0.5), []
     whole.run(epochs.append)
-    state, before = stop_after(fits(contexts=contexts), steps)
-    again, after = fits(contexts=contexts, start=9), []
+    state, before = stop_after(fits(contexts=contexts, drop_path=0.5), steps)
+    again, after = fits(contexts=contexts, start=9, drop_path=0.5), []
     again.restore(through_a_file(state, tmp_path))
     again.run(after.append)
     assert before + after == epochs
