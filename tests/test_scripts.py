@@ -11,7 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from dsonas_mx import Architecture, SearchSpace, cli, device
+from dsonas_mx import Architecture, SearchSpace, cli, device, latency
 from dsonas_mx.budget import AdaptiveFLOPs, AdaptiveMAC, Constant
 from dsonas_mx.cost import count
 from dsonas_mx.data.loader import split
@@ -443,6 +443,21 @@ def test_a_target_chooses_the_width(train, tmp_path):
     assert out.startswith(f"width {width}: {cost.multiply_adds:,} of 500,000 multiply-adds\n")
     assert width % 2 == 0 and cost.multiply_adds <= 500_000
     assert count(found.with_space(width=width + 2)).multiply_adds > 500_000
+
+
+def test_a_target_of_latency(train, tmp_path, monkeypatch):
+    """The network is measured as it is deployed, on the device that trains it."""
+    measured = []
+
+    def measure(self, architecture):
+        measured.append(architecture.space.width)
+        return architecture.space.width / 4
+
+    monkeypatch.setattr(latency.NetworkLatency, "__call__", measure)
+    status, out, _ = train("--target-latency", 1.6)
+    assert status == 0 and out.startswith("width 6: 1.5 of 1.6 ms\n")
+    assert Architecture.load(tmp_path / "run" / "architecture.json").space.width == 6
+    assert len(measured) == len(set(measured))
 
 
 @pytest.fixture

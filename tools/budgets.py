@@ -3,7 +3,8 @@
 
 Each row of docs/results/budgets.json is a search on the embedded Fashion-MNIST, whose architecture
 is taken where so many connections are left, trained from scratch, and its latency measured when all
-else is done. Rows that are there are not run again. docs/results/budgets.md is the table of them.
+else is done. Searches for latency share a table that is measured first. Rows that are there are not
+run again. docs/results/budgets.md is the table of them.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from typing import Any, Dict, Mapping, Sequence, Tuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from dsonas_mx import Architecture, cli
+from dsonas_mx import Architecture, SearchSpace, cli
 from dsonas_mx.budget import flops_by_block
 from dsonas_mx.cost import count
 from dsonas_mx.files import write_json
@@ -41,6 +42,7 @@ CONNECTIONS = {"full": 60, "share": 30}
 SEARCH = "--pretrain-epochs 2 --num-epochs 10 --patience 10 --gamma 0.015"
 TRAIN = "--num-epochs 6 --period 6"
 RUNS = 201  # of each network, for its latency
+TABLE = SearchSpace.cifar10(blocks=(1, 1, 1), width=8, in_channels=1, image_size=28)  # of share
 COLUMNS = {  # of the rows: heading, unit, format
     "connections": ("connections", 1, ".0f"),
     "flops_spread": ("spread of FLOPs over blocks", 1, ".3f"),
@@ -66,7 +68,7 @@ def arguments() -> cli.Parser:
 def script(name: str, log: Path, *words: str) -> None:
     """Run a script of the project on one core."""
     with open(log, "w", encoding="utf-8") as file:
-        command = [sys.executable, str(ROOT / name), "--demo", *words]
+        command = [sys.executable, str(ROOT / name), *words]
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         done = subprocess.run(command, stdout=file, stderr=file, env=environment, check=False)
     if done.returncode:
@@ -83,11 +85,23 @@ def run_row(folder: Path, key: Key) -> str:
         path, shared = folder / "architecture.json", ["--seed", str(seed), "--save-dir"]
         words = ["--scope", scope, "--budget", budget, *SPACES[scope].split()]
         words += [*SEARCH.split(), *shared, f"{folder}/search"]
-        script("train/search_cifar.py", folder / "search.txt", *words)
+        if budget == "latency":
+            words += ["--latency-table", str(folder.parent / "latency.json")]
+        script("train/search_cifar.py", folder / "search.txt", "--demo", *words)
         with_connections(folder / "search", CONNECTIONS[scope]).save(path)
         words = ["--architecture", str(path), *TRAIN.split(), *shared, f"{folder}/train"]
-        script("train/train_cifar.py", folder / "train.txt", *words)
+        script("train/train_cifar.py", folder / "train.txt", "--demo", *words)
     return f"{folder}: {(time.time() - start) / 60:.1f} minutes"
+
+
+def measure_table(runs: Path) -> None:
+    """The latency table of the share scope's searches, unless it is there."""
+    table = runs / "latency.json"
+    if not table.exists():
+        runs.mkdir(parents=True, exist_ok=True)
+        Architecture.complete(TABLE).save(runs / "complete.json")
+        words = [str(runs / "complete.json"), "--table", str(table), "--runs", "101"]
+        script("tools/measure_latency.py", runs / "latency.txt", *words)
 
 
 def rows_of(folders: Mapping[Key, Path]) -> Dict[Key, Dict[str, Any]]:
@@ -147,6 +161,8 @@ def main(options: argparse.Namespace) -> None:
     }
     missing = [name for name in names if name not in rows]
     folders = {key: Path(options.runs) / "-".join(map(str, key)) for key in [*rows, *missing]}
+    if any(budget == "latency" for _, budget, _ in missing):
+        measure_table(Path(options.runs))
     with ThreadPoolExecutor(options.jobs) as pool:
         for line in pool.map(lambda key: run_row(folders[key], key), missing):
             print(line, flush=True)

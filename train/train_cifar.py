@@ -22,6 +22,7 @@ from dsonas_mx.device import contexts
 from dsonas_mx.export import export, load_parameters
 from dsonas_mx.files import write_json
 from dsonas_mx.fit import Fit, FitEpoch, FitOptions
+from dsonas_mx.latency import NetworkLatency
 from dsonas_mx.loss import cross_entropy, with_auxiliary
 from dsonas_mx.mirror import parse_mirror
 from dsonas_mx.run import save_parameters
@@ -87,7 +88,8 @@ def main(options: argparse.Namespace) -> None:
     )
     devices = contexts(options.gpus, options.cpus)
     data = DATA_SETS[cli.data_set(options)]
-    architecture = cli.load_network(options, dso.SearchSpace.cifar10(), data)
+    latency = NetworkLatency(lambda found: get_model("dsonas", found), devices[0])
+    architecture = cli.load_network(options, dso.SearchSpace.cifar10(), data, latency)
     net = get_model(
         "dsonas",
         architecture,

@@ -16,7 +16,7 @@ from ..data import DataSet
 from ..device import contexts
 from ..graph import PROGRESS, TrainGraph
 from ..mirror import parse_mirror
-from ..scaling import Target, fit_width, multiply_adds, parameters
+from ..scaling import Measure, Target, fit_width, multiply_adds, parameters
 from ..space import SCOPES, SearchSpace, parse_blocks
 from .parser import number
 
@@ -38,15 +38,27 @@ def add_network(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
     size.add_argument("--width", type=int, help="channels of the first stage, not the file's")
     size.add_argument("--target-params", type=number, help="as 3.0M: the widest within it")
     size.add_argument("--target-flops", type=number, help="multiply-adds, as 600M")
+    size.add_argument(
+        "--target-latency", type=float, help="ms of a forward pass of one image, on the device"
+    )
     group.add_argument("--divisor", type=int, help="of a width that a target chooses; 1 if none")
     group.add_argument("--blocks", help="blocks a stage, not the file's")
     return group
 
 
-def load_network(options: argparse.Namespace, space: SearchSpace, data: DataSet) -> Architecture:
+def load_network(
+    options: argparse.Namespace, space: SearchSpace, data: DataSet, latency: Measure
+) -> Architecture:
     """The architecture that the options of `add_network` ask for, for images of that data set.
 
     What a file is changed to, in width or depth, is also what a baseline is made like.
+
+    Parameters
+    ----------
+    space : SearchSpace
+        Of a baseline without a file.
+    latency : callable
+        Milliseconds of the network of an architecture, for a target of latency.
     """
     file = options.architecture or options.like
     if options.architecture and options.like:
@@ -61,17 +73,19 @@ def load_network(options: argparse.Namespace, space: SearchSpace, data: DataSet)
         changes["blocks"] = parse_blocks(options.blocks, len(network.space.blocks))
     network = network.with_space(**changes)
     if file:
-        found = fitted(network, options)
+        found = fitted(network, options, latency)
         return found if options.architecture else baseline.like(found, options.random, options.seed)
     if options.full_network:
-        return fitted(network, options)
+        return fitted(network, options, latency)
     space = replace(network.space, scope=options.random)
     if options.target_params is not None:
         return baseline.random_within(space, options.seed, options.target_params, options.divisor)
-    return fitted(baseline.random_network(space, options.seed), options)
+    return fitted(baseline.random_network(space, options.seed), options, latency)
 
 
-def fitted(architecture: Architecture, options: argparse.Namespace) -> Architecture:
+def fitted(
+    architecture: Architecture, options: argparse.Namespace, latency: Measure
+) -> Architecture:
     """The architecture of the width of the options, or of that which a target chooses."""
     if options.width is not None:
         return architecture.with_space(width=options.width)
@@ -79,6 +93,8 @@ def fitted(architecture: Architecture, options: argparse.Namespace) -> Architect
         target = Target("parameters", options.target_params, parameters)
     elif options.target_flops is not None:
         target = Target("multiply-adds", options.target_flops, multiply_adds)
+    elif options.target_latency is not None:
+        target = Target("ms", options.target_latency, latency)
     elif options.divisor is not None:
         raise ValueError("--divisor is of the width that a target chooses: give a target")
     else:
