@@ -150,8 +150,8 @@ def to_authors(
                 raise ValueError(f"{name} is missing, though other scales are there")
             (reductions if of_reduction else lambdas)[row][kept] = left.pop(name)
         for slot in _scales(space, full_layout):
-            row = (reductions if slot.of_reduction else lambdas)[slot.row]
-            theirs[slot.name] = row[np.newaxis, slot.part]  # type: ignore
+            rows = reductions if slot.of_reduction else lambdas
+            theirs[slot.name] = rows[slot.row, slot.part][np.newaxis]
     for name in left:
         raise ValueError(f"{shown(name)} is no parameter of this architecture")
     return theirs

@@ -61,8 +61,9 @@ def read_space(
     """
     if not any(name.startswith("lambda") for name in arrays):
         raise ValueError("there are no scales (lambda_…), so this is no supernet of the authors")
-    scope = _agreed("scope", _read_scope(arrays), scope)
-    units = _read_units(arrays, scope)  # type: ignore
+    found_scope = _read_scope(arrays)
+    _agreed("scope", found_scope, scope)
+    units = _read_units(arrays, found_scope)
     stages = len(units.reductions) + 1
     stem = _read_stem(arrays, width)
     data_set = data_set or {3: "cifar", 4: "imagenet"}.get(stages) or stem
@@ -77,7 +78,7 @@ def read_space(
     num_classes = _agreed("num_classes", _size(arrays, "fc1_weight", 2, 0), num_classes)
     in_channels = _size(arrays, "conv0_weight", 4, 1)
     return SearchSpace(
-        scope=scope,  # type: ignore
+        scope=found_scope,
         levels=levels,
         operations=tuple(operations),
         stem=stem or defaults.stem,

@@ -154,7 +154,7 @@ class Loop:
                 self.after_step()
         finally:
             for iterator in batches.values():
-                iterator.close()  # type: ignore[attr-defined]  # ends the thread that reads ahead
+                iterator.close()  # ends the thread that reads ahead
         self._graph.wait()
         scores = {kind: tally.score() for kind, tally in self._tallies.items()}
         for score in scores.values():

@@ -348,8 +348,9 @@ def _group(name: str) -> str:
 
 def largest_of(differences: Sequence[Difference], group: str) -> Optional[Difference]:
     """The largest difference of a group, one that is not finite before all others."""
-    return max(
-        (difference for difference in differences if difference.group == group),
-        key=lambda difference: (not np.isfinite(difference.relative), difference.relative),  # type: ignore
-        default=None,
-    )
+    of_group = [difference for difference in differences if difference.group == group]
+    return max(of_group, key=_rank) if of_group else None
+
+
+def _rank(difference: Difference) -> float:
+    return difference.relative if np.isfinite(difference.relative) else np.inf

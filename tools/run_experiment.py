@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import io
 import sys
+from contextlib import redirect_stderr
 from pathlib import Path
-from typing import Callable, List, NoReturn, Optional
+from typing import Callable, List, Optional
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -49,13 +51,13 @@ def checker(script: Path) -> Callable[[List[str]], None]:
     parser: argparse.ArgumentParser = module.arguments()
     parser.allow_abbrev = False
 
-    def refuse(message: str) -> NoReturn:
-        raise ValueError(message)
-
-    parser.error = refuse  # type: ignore[method-assign]
-
     def check(words: List[str]) -> None:
-        parser.parse_args(words)
+        told = io.StringIO()
+        try:
+            with redirect_stderr(told):
+                parser.parse_args(words)
+        except SystemExit:
+            raise ValueError(told.getvalue().strip().split(": ", 1)[-1]) from None
 
     return check
 

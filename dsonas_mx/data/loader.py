@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Callable, Deque, Iterator, NamedTuple, Optional, Sequence, Tuple, Union
+from typing import Callable, Deque, Generator, NamedTuple, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
@@ -149,7 +149,7 @@ class Loader:
         _, height, width, channels = self.images.images.shape
         return self.batch_size, channels, height, width
 
-    def epoch(self, number: int, start_batch: int = 0) -> Iterator[Batch]:
+    def epoch(self, number: int, start_batch: int = 0) -> Generator[Batch, None, None]:
         """The batches of epoch `number`, counted from 0, from the one at `start_batch` on.
 
         The iterator ends its thread when it is exhausted, closed or no longer referenced; an error
@@ -161,7 +161,7 @@ class Loader:
             raise ValueError(f"start_batch must lie between 0 and {len(self)}, got {start_batch}")
         return self._batches(number, start_batch)
 
-    def _batches(self, number: int, start_batch: int) -> Iterator[Batch]:
+    def _batches(self, number: int, start_batch: int) -> Generator[Batch, None, None]:
         order = self.indices
         if self.shuffle:
             order = _generator(self.seed, self.stream, _ORDER, number).permutation(order)
