@@ -19,12 +19,10 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from dsonas_mx import Architecture, cli
-from dsonas_mx.cost import count
 from dsonas_mx.files import write_json
 
 ROOT = Path(__file__).resolve().parents[1]
-DRAWS = 200
-PARTS = ("search", "train", "random", "random.json", "result.json")
+PARTS = ("search", "train", "random", "result.json")
 
 
 def arguments() -> cli.Parser:
@@ -32,21 +30,6 @@ def arguments() -> cli.Parser:
     parser.add_argument("--folder", default="runs/demo")
     parser.add_argument("--seed", type=int, default=0)
     return parser
-
-
-def random_like(found: Architecture, seed: int) -> Architecture:
-    """Of random architectures with as many connections, the one nearest in parameters."""
-    drawn = [
-        Architecture.random(
-            found.space,
-            seed + draw,
-            connections=[sum(mask) for mask in found.kept],
-            origin={"random": seed + draw},
-        )
-        for draw in range(DRAWS)
-    ]
-    size = count(found).parameters
-    return min(drawn, key=lambda architecture: abs(count(architecture).parameters - size))
 
 
 def is_demo(folder: Path) -> bool:
@@ -86,9 +69,8 @@ def main(options: argparse.Namespace) -> None:
     path = search / "architecture.json"
     found = Architecture.load(path)
     script("train/train_cifar.py", *seed, "--architecture", str(path), "--save-dir", str(train))
-    other = folder / "random.json"
-    random_like(found, options.seed).save(other)
-    script("train/train_cifar.py", *seed, "--architecture", str(other), "--save-dir", str(random))
+    like = ("--random", "share", "--like", str(path))
+    script("train/train_cifar.py", *seed, *like, "--save-dir", str(random))
     script("tools/export.py", str(train))
     for run in (search, train):
         script("tools/plot.py", str(run))
