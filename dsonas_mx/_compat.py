@@ -208,15 +208,32 @@ def import_mxnet() -> Any:
     return mxnet
 
 
+def tell_in_one_line(error: ImportError) -> None:
+    """Print only the message of this error if it ends the program: its traceback helps nobody."""
+    usual = sys.excepthook
+
+    def hook(kind: Any, value: BaseException, trace: Any) -> None:
+        if value is error:
+            sys.stderr.write("{}\n".format(value))
+        else:
+            usual(kind, value, trace)
+
+    sys.excepthook = hook
+
+
 def prepare() -> None:
     """Do all of the above, in order."""
-    check_python(sys.version_info[:2])
     late = "mxnet" in sys.modules
-    set_gradient_sum_cap()
-    spare_memory()
-    use_all_cores()
-    mxnet = import_mxnet()
-    if late:
+    try:
+        check_python(sys.version_info[:2])
+        set_gradient_sum_cap()
+        spare_memory()
+        use_all_cores()
+        mxnet = import_mxnet()
+    except ImportError as error:
+        tell_in_one_line(error)
+        raise
+    if late:  # a mistake of the program, whose traceback tells where
         check_gradient_sum_cap(mxnet)
 
 
