@@ -10,6 +10,15 @@ from .data import (
     origin,
     parse_split,
 )
+from .fit import train_to_end
+from .imagenet import (
+    Skipped,
+    add_imagenet,
+    imagenet,
+    test_loader,
+    train_loaders,
+    write_parts,
+)
 from .network import (
     add_devices,
     add_memory,
@@ -24,9 +33,11 @@ from .run_folder import add_run, open_run, train
 
 __all__ = [
     "Parser",
+    "Skipped",
     "add_budget",
     "add_data",
     "add_devices",
+    "add_imagenet",
     "add_memory",
     "add_network",
     "add_run",
@@ -36,6 +47,7 @@ __all__ = [
     "data_set",
     "first_line",
     "fitted",
+    "imagenet",
     "load_images",
     "load_network",
     "load_search_images",
@@ -46,5 +58,9 @@ __all__ = [
     "print_dry_run",
     "progress",
     "run",
+    "test_loader",
     "train",
+    "train_loaders",
+    "train_to_end",
+    "write_parts",
 ]
