@@ -1,9 +1,5 @@
 """Images of RecordIO files: their index, damage, and ImageNet's augmentation."""
 
-import cv2
-import numpy as np
-import pytest
-
 from dsonas_mx.data import recordio
 from dsonas_mx.data.imagenet import (
     EIGENVALUES,
@@ -16,6 +12,10 @@ from dsonas_mx.data.imagenet import (
 )
 from dsonas_mx.data.loader import Loader
 from dsonas_mx.data.records import Records
+
+import cv2
+import numpy as np
+import pytest
 
 COUNT, CLASSES = 12, 3
 
@@ -53,7 +53,7 @@ def test_images_and_labels(file):
     records = Records(file, CLASSES, 8)
     images, labels = records.take(np.array([3, 7]), whole=True)
     assert [image.shape for image in images] == [(30, 40, 3)] * 2
-    assert [int(round(image.mean())) for image in images] == [30, 70]
+    assert [round(image.mean()) for image in images] == [30, 70]
     assert labels.tolist() == [0, 1]
     assert records.keys.tolist() == list(range(100, 112))
 
@@ -88,7 +88,7 @@ def test_others_of_a_batch_stand_in(file):
     damage(file, 1, "image")
     records = Records(file, CLASSES, 8)
     images, labels = records.take(np.array([0, 1, 2]), whole=True)
-    assert [int(round(image.mean())) for image in images] == [0, 20, 0]
+    assert [round(image.mean()) for image in images] == [0, 20, 0]
     assert labels.tolist() == [0, 2, 0]
     with pytest.raises(ValueError, match="none of the 1 images .* record 101"):
         records.take(np.array([1]), whole=True)

@@ -25,7 +25,7 @@ import mxnet as mx
 
 from symbols import get_model
 
-SMALL = {
+DEMO = {
     "image_size": 64,
     "num_samples": 800,
     "batch_size": 32,
@@ -88,4 +88,4 @@ def main(options: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main, arguments(), SMALL)
+    cli.run(main, arguments(), DEMO)

@@ -30,6 +30,7 @@ from .network import (
 )
 from .parser import Parser, first_line, number, progress, run
 from .run_folder import add_run, open_run, train
+from .search import add_search, search_settings, search_to_end
 
 __all__ = [
     "Parser",
@@ -41,6 +42,7 @@ __all__ = [
     "add_memory",
     "add_network",
     "add_run",
+    "add_search",
     "augmentation",
     "budget",
     "count_parameters",
@@ -58,6 +60,8 @@ __all__ = [
     "print_dry_run",
     "progress",
     "run",
+    "search_settings",
+    "search_to_end",
     "test_loader",
     "train",
     "train_loaders",
