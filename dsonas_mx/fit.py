@@ -15,7 +15,7 @@ from .loop import Diverged, Loop, Progress
 from .loss import cross_entropy
 from .metric import Score, Tally
 from .mirror import Mirror
-from .schedule import cosine
+from .schedule import cosine, linear
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,10 @@ class FitOptions:
         T_0, the epochs of the first period, and T_mul, what each is longer by than the last.
     momentum, weight_decay : float
         Of NAG; only weights of convolutions and classifiers decay.
+    schedule : {'cosine', 'linear'}
+        Linear (the paper's for ImageNet) is a straight line over all epochs and has no periods.
+    top5 : bool
+        Count in tests how often the class is among the five most likely.
     """
 
     num_epochs: int = 630
@@ -41,6 +45,8 @@ class FitOptions:
     factor: int = 2
     momentum: float = 0.9
     weight_decay: float = 3e-4
+    schedule: str = "cosine"
+    top5: bool = False
 
     def __post_init__(self) -> None:
         if self.num_epochs < 1:
@@ -54,7 +60,16 @@ class FitOptions:
             raise ValueError(f"momentum must be in [0, 1), got {self.momentum}")
         if not 0 <= self.weight_decay < math.inf:
             raise ValueError(f"weight_decay must be at least 0 and finite, got {self.weight_decay}")
+        if self.schedule not in ("cosine", "linear"):
+            raise ValueError(f"schedule must be cosine or linear, got {self.schedule!r}")
         cosine(0, 1, 0, self.period, self.factor)  # checks them
+
+    def rate(self, epoch: int) -> float:
+        """The learning rate of an epoch."""
+        high, low = self.learning_rate, self.final_learning_rate
+        if self.schedule == "linear":
+            return linear(epoch, high, low, self.num_epochs)
+        return cosine(epoch, high, low, self.period, self.factor)
 
 
 @dataclass(frozen=True)
@@ -73,7 +88,7 @@ class FitEpoch:
 
     def row(self) -> Dict[str, Any]:
         """The row of ``metrics.csv``; errors are fractions."""
-        return {
+        row = {
             "epoch": self.epoch,
             "learning_rate": self.learning_rate,
             "train_loss": self.train.loss,
@@ -81,11 +96,13 @@ class FitEpoch:
             "test_loss": self.test.loss,
             "test_error": self.error,
         }
+        return row if self.test.top5 is None else {**row, "test_top5_error": 1 - self.test.top5}
 
     def __str__(self) -> str:
         return (
             f"epoch {self.epoch + 1}: train loss {self.train.loss:.4f}, error "
             f"{1 - self.train.accuracy:.2%}; test error {self.error:.2%}"
+            + ("" if self.test.top5 is None else f", top-5 {1 - self.test.top5:.2%}")
         )
 
 
@@ -154,14 +171,7 @@ class Fit(Loop):
     def step_epoch(self) -> FitEpoch:
         """Train for an epoch, then test."""
         options = self.options
-        rate = cosine(
-            self.epoch,
-            options.learning_rate,
-            options.final_learning_rate,
-            options.period,
-            options.factor,
-        )
-        rate = self._set_rate(rate)
+        rate = self._set_rate(options.rate(self.epoch))
         self._graph.set_progress(self.epoch / options.num_epochs)
         data = self._data[0]
         train = self._run_steps(("all",) * len(data), {"all": data}, "train")["all"]
@@ -173,9 +183,14 @@ class Fit(Loop):
         self._next_epoch()
         return FitEpoch(self.epoch - 1, rate, train, test)
 
+    @property
+    def test_data(self) -> Loader:
+        """All samples, to test on."""
+        return self._data[1]
+
     def test(self) -> Score:
         """Loss and accuracy on the test data, with the moving statistics of BN."""
-        return evaluate(self.net, self._data[1], self._contexts, self.after_step)
+        return evaluate(self.net, self._data[1], self._contexts, self.after_step, self.options.top5)
 
 
 def evaluate(
@@ -183,8 +198,9 @@ def evaluate(
     data: Loader,
     contexts: Sequence[mx.Context],
     after_batch: Callable[[], None] = lambda: None,
+    top5: bool = False,
 ) -> Score:
-    """Cross-entropy and accuracy of a classifier on all samples of `data`.
+    """Cross-entropy and accuracy, top-5 too if wanted, of a classifier on all samples of `data`.
 
     It runs on copies of the parameters: in inference MKLDNN reorders the very arrays it is given,
     whenever it gets to it, and a training that went on with them would not repeat bit for bit.
@@ -197,7 +213,7 @@ def evaluate(
         for context in contexts
     }
     executors: Dict[Tuple[mx.Context, int], mx.executor.Executor] = {}
-    tally = Tally()
+    tally, among_five = Tally(), 0.0
     for batch in data.epoch(0):
         devices = contexts[: len(batch.labels)]
         start = 0
@@ -213,8 +229,12 @@ def evaluate(
             output = executor.outputs[0]
             label = mx.nd.array(batch.labels[part], ctx=context)
             tally.add([Outputs(cross_entropy(mx.nd, output, label), output, label)])
+            if top5:
+                best = mx.nd.topk(output, k=min(5, output.shape[1]))
+                among_five += (best == label.expand_dims(1)).sum().asscalar()
         after_batch()
-    return tally.score()
+    score = tally.score()
+    return score._replace(top5=float(among_five) / tally.samples) if top5 else score
 
 
 def _inference(

@@ -11,6 +11,25 @@ def cross_entropy(F: Any, logits: Any, label: Any) -> Any:
     return -F.pick(F.log_softmax(logits, axis=-1), label, axis=-1)
 
 
+def smoothed(amount: float) -> Callable[..., Any]:
+    """Cross-entropy with label smoothing: `amount` of the label, 0 to 1, is spread over the others.
+
+    Each of the other K − 1 classes has amount/(K − 1) of it, as with MXNet's `smooth_alpha`.
+    """
+    if not 0 <= amount < 1:
+        raise ValueError(f"label smoothing must be in [0, 1), got {amount}")
+
+    def loss(F: Any, logits: Any, label: Any) -> Any:
+        log = F.log_softmax(logits, axis=-1)
+        right = F.pick(log, label, axis=-1)
+        # Classes are counted by a sum of ones: a symbol does not know its shape.
+        others = F.sum(F.ones_like(log), axis=-1) - 1
+        wrong = F.sum(log, axis=-1) - right
+        return -(1 - amount) * right - amount * wrong / others
+
+    return loss
+
+
 def with_auxiliary(weight: float, loss: Callable[..., Any] = cross_entropy) -> Callable[..., Any]:
     """The loss of (logits, tower's logits): that of the first + `weight` · that of the second."""
     if not 0 <= weight < math.inf:

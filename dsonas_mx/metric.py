@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Dict, List, NamedTuple, Sequence
+from typing import Dict, List, NamedTuple, Optional, Sequence
 
 import mxnet as mx
 import numpy as np
@@ -11,10 +11,11 @@ from .graph import Outputs
 
 
 class Score(NamedTuple):
-    """Means over the samples counted."""
+    """Means over the samples counted; `top5` is how often the label is among five, if counted."""
 
     loss: float
     accuracy: float
+    top5: Optional[float] = None
 
 
 class Tally:

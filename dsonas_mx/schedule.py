@@ -25,3 +25,8 @@ def cosine(epoch: int, high: float, low: float, period: int, factor: int = 1) ->
         epoch -= period
         period *= factor
     return low + (high - low) * (1 + math.cos(math.pi * epoch / period)) / 2
+
+
+def linear(epoch: int, high: float, low: float, epochs: int) -> float:
+    """From `high` in the first of so many epochs on a straight line towards `low`."""
+    return high + (low - high) * epoch / epochs

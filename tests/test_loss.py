@@ -1,6 +1,6 @@
 """Losses against numpy, as arrays and as symbols."""
 
-from dsonas_mx.loss import cross_entropy, with_auxiliary
+from dsonas_mx.loss import cross_entropy, smoothed, with_auxiliary
 
 import mxnet as mx
 import numpy as np
@@ -60,3 +60,18 @@ def test_the_tower_has_a_weight(batch, weight):
 def test_refuses_a_weight(weight):
     with pytest.raises(ValueError, match=f"auxiliary must be at least 0 and finite, got {weight}"):
         with_auxiliary(weight)
+
+
+def test_label_smoothing_is_that_of_softmax_output():
+    """MXNet's SoftmaxOutput has the gradient p − smoothed label."""
+    logits, label = mx.nd.random.normal(shape=(4, 5)), mx.nd.array([0, 3, 4, 1])
+    target = np.full((4, 5), 0.1 / 4)
+    target[np.arange(4), label.asnumpy().astype(int)] = 0.9
+    logits.attach_grad()
+    with mx.autograd.record():
+        loss = smoothed(0.1)(mx.nd, logits, label)
+    loss.backward()
+    expected = mx.nd.softmax(logits).asnumpy() - target
+    assert np.allclose(logits.grad.asnumpy(), expected, atol=1e-6)
+    log = mx.nd.log_softmax(logits).asnumpy()
+    assert np.allclose(loss.asnumpy(), -(target * log).sum(1), atol=1e-6)

@@ -36,7 +36,7 @@ def test_devices_with_different_shares():
                 outputs([6], [False], mx.cpu(1)),
             ]
         )
-    assert tally.score() == (12 / 4, 2 / 4)
+    assert tally.score()[:2] == (12 / 4, 2 / 4)
 
 
 def test_a_device_that_is_left_out_of_a_batch():
@@ -44,7 +44,7 @@ def test_a_device_that_is_left_out_of_a_batch():
     tally = Tally()
     tally.add([outputs([1], [True], mx.cpu(0)), outputs([3], [False], mx.cpu(1))])
     tally.add([outputs([5], [True], mx.cpu(0))])
-    assert tally.score() == (3, pytest.approx(2 / 3))
+    assert tally.score()[:2] == (3, pytest.approx(2 / 3))
 
 
 def test_what_is_not_finite_shows():

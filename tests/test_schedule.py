@@ -2,7 +2,7 @@
 
 import math
 
-from dsonas_mx.schedule import cosine
+from dsonas_mx.schedule import cosine, linear
 
 import pytest
 
@@ -35,3 +35,9 @@ def test_the_paper_ends_with_a_period():
 def test_refuses(period, factor):
     with pytest.raises(ValueError, match=f"at least 1, got {period} and {factor}"):
         cosine(0, 1.0, 0.0, period, factor)
+
+
+def test_linear():
+    assert [linear(epoch, 0.5, 0.0, 5) for epoch in range(5)] == pytest.approx(
+        [0.5, 0.4, 0.3, 0.2, 0.1]
+    )

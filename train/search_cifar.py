@@ -22,8 +22,7 @@ from dsonas_mx.device import contexts
 from dsonas_mx.latency_deductions import Deductions
 from dsonas_mx.loss import cross_entropy
 from dsonas_mx.mirror import parse_mirror
-from dsonas_mx.run import save_parameters
-from dsonas_mx.search import Search, SearchEpoch, SearchOptions, turns
+from dsonas_mx.search import Search, turns
 from dsonas_mx.space import parse_blocks
 
 import mxnet as mx
@@ -56,24 +55,13 @@ def arguments() -> cli.Parser:
     space.add_argument("--operations", default="sep3,sep5,max,avg", help="of a level; also sep7")
     space.add_argument("--blocks", default="8", help="blocks a stage: a number, or one a stage")
     space.add_argument("--width", type=int, default=48, help="channels of the first stage")
-    search = parser.add_argument_group("search")
-    search.add_argument("--pretrain-epochs", type=int, default=120, help="with λ fixed at one")
-    search.add_argument("--num-epochs", type=int, default=120, help="of search, at most")
-    search.add_argument("--split", default="1:1", help="weights:λ, samples and steps; or none")
+    search = cli.add_search(
+        parser, epochs=(120, 120), split="1:1", wd=3e-4, gamma=0.001, shrink_every=5
+    )
     search.add_argument(
         "--split-files",
         metavar="DIR",
         help="the samples of both parts: train1.rec and train2.rec of prepare_data.py",
-    )
-    search.add_argument("--shrink-every", type=int, default=5, help="epochs between removals")
-    search.add_argument("--patience", type=int, default=10, help="epochs without change to stop")
-    search.add_argument("--lr", type=float, default=0.1, help="of weights and λ")
-    search.add_argument("--momentum", type=float, default=0.9)
-    search.add_argument("--wd", type=float, default=3e-4, help="weight decay, not of λ")
-    search.add_argument("--gamma", type=float, default=0.001, help="weight of L1 on λ")
-    search.add_argument("--momentum-schedule", choices=("constant", "apg"), default="constant")
-    search.add_argument(
-        "--fix-gamma", choices=("all", "operations", "none"), default="all", help="fixed BN scales"
     )
     cli.add_budget(parser)
     cli.add_memory(parser, mirror="auto")
@@ -82,20 +70,9 @@ def arguments() -> cli.Parser:
 
 
 def main(options: argparse.Namespace) -> None:
-    parts = cli.parse_split(options.split)
+    settings = cli.search_settings(options)
+    parts = settings.split
     ratio = parts or (1,)
-    settings = SearchOptions(
-        pretrain_epochs=options.pretrain_epochs,
-        num_epochs=options.num_epochs,
-        split=parts,
-        shrink_every=options.shrink_every,
-        patience=options.patience,
-        learning_rate=options.lr,
-        momentum=options.momentum,
-        weight_decay=options.wd,
-        gamma=options.gamma,
-        momentum_schedule=options.momentum_schedule,
-    )
     devices = contexts(options.gpus, options.cpus)
     mirror = parse_mirror(options.mirror)
     data = DATA_SETS[cli.data_set(options)]
@@ -142,26 +119,7 @@ def main(options: argparse.Namespace) -> None:
         budget,
         target,
     )
-
-    def record(epoch: SearchEpoch) -> None:
-        run.append("metrics.csv", epoch.row())
-        run.append("lambdas.csv", {"epoch": epoch.epoch, **epoch.scales})
-        if options.budget == "latency":  # those of other budgets can be computed from λ
-            run.append("gammas.csv", {"epoch": epoch.epoch, **search.gammas()})
-        run.log(f"{epoch} of {space.num_connections}")
-
-    megabytes = search.plan.megabytes  # refuses what does not fit before there is a run folder
-    with cli.open_run(options) as run:
-        run.log(f"the supernet takes {megabytes:,.0f} MB on each device")
-        if not cli.train(options, run, search, record):
-            return
-        path = run.folder / "architecture.json"
-        search.architecture.save(path)
-        save_parameters(run.folder / "model.params", search.net)
-        run.log(str(search.architecture))
-        if target is not None:
-            run.log(target.describe(search.architecture))
-        run.log(f"saved {path}")
+    cli.search_to_end(options, search, target)
 
 
 if __name__ == "__main__":

@@ -15,17 +15,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import dsonas_mx as dso
 from dsonas_mx import cli
-from dsonas_mx.cost import count
 from dsonas_mx.data import DATA_SETS
 from dsonas_mx.data.loader import Loader
 from dsonas_mx.device import contexts
-from dsonas_mx.export import export, load_parameters
-from dsonas_mx.files import write_json
-from dsonas_mx.fit import Fit, FitEpoch, FitOptions
+from dsonas_mx.fit import Fit, FitOptions
 from dsonas_mx.latency import NetworkLatency
 from dsonas_mx.loss import cross_entropy, with_auxiliary
 from dsonas_mx.mirror import parse_mirror
-from dsonas_mx.run import save_parameters
 
 import mxnet as mx
 
@@ -113,39 +109,7 @@ def main(options: argparse.Namespace) -> None:
     )
     train_data = Loader(images, None, options.batch_size, augmentation, options.seed)
     fit = Fit(net, train_data, test_data, settings, devices, loss, cli.progress, mirror)
-    cost = count(architecture)
-
-    def record(epoch: FitEpoch) -> None:
-        run.append("metrics.csv", epoch.row())
-        run.log(str(epoch))
-
-    megabytes = fit.plan.megabytes  # refuses what does not fit before there is a run folder
-    with cli.open_run(options) as run:
-        if not (run.folder / "architecture.json").exists():
-            architecture.save(run.folder / "architecture.json")
-        run.log(
-            f"{cost.parameters:,} parameters, {cost.multiply_adds:,} multiply-adds; training takes "
-            f"{megabytes:,.0f} MB on each device"
-        )
-        if not cli.train(options, run, fit, record, architecture=architecture.to_json()):
-            return
-        test = fit.test()
-        save_parameters(run.folder / "model.params", net)
-        deployed = get_model("dsonas", architecture)
-        load_parameters(deployed, mx.nd.load(str(run.folder / "model.params")))
-        exported = export(deployed, run.folder / "model", next(test_data.epoch(0)).data)
-        write_json(
-            run.folder / "result.json",
-            {
-                "test_error": 1 - test.accuracy,
-                "parameters": cost.parameters,
-                "multiply_adds": cost.multiply_adds,
-                "connections": cost.connections,
-            },
-        )
-        run.log(
-            f"test error {1 - test.accuracy:.2%}; saved {exported.symbol}, {exported.parameters}"
-        )
+    cli.train_to_end(options, fit, architecture, lambda: get_model("dsonas", architecture))
 
 
 if __name__ == "__main__":

@@ -10,6 +10,15 @@ from .data import (
     origin,
     parse_split,
 )
+from .fit import train_to_end
+from .imagenet import (
+    Skipped,
+    add_imagenet,
+    imagenet,
+    test_loader,
+    train_loaders,
+    write_parts,
+)
 from .network import (
     add_devices,
     add_memory,
@@ -21,21 +30,26 @@ from .network import (
 )
 from .parser import Parser, first_line, number, progress, run
 from .run_folder import add_run, open_run, train
+from .search import add_search, search_settings, search_to_end
 
 __all__ = [
     "Parser",
+    "Skipped",
     "add_budget",
     "add_data",
     "add_devices",
+    "add_imagenet",
     "add_memory",
     "add_network",
     "add_run",
+    "add_search",
     "augmentation",
     "budget",
     "count_parameters",
     "data_set",
     "first_line",
     "fitted",
+    "imagenet",
     "load_images",
     "load_network",
     "load_search_images",
@@ -46,5 +60,11 @@ __all__ = [
     "print_dry_run",
     "progress",
     "run",
+    "search_settings",
+    "search_to_end",
+    "test_loader",
     "train",
+    "train_loaders",
+    "train_to_end",
+    "write_parts",
 ]

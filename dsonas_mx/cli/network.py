@@ -64,6 +64,8 @@ def load_network(
     if options.architecture and options.like:
         raise ValueError("--like is for --random and --full-network")
     network = Architecture.load(file) if file else Architecture.complete(space)
+    if space.stem == "imagenet" != network.space.stem:  # found on CIFAR
+        network = network.transferred_to(space)
     changes: Dict[str, Any] = {
         "num_classes": len(data.classes),
         "in_channels": data.channels,

@@ -48,6 +48,16 @@ class Images:
     def __len__(self) -> int:
         return len(self.images)
 
+    @property
+    def image_shape(self) -> Tuple[int, int, int]:
+        """H, W, C."""
+        _, height, width, channels = self.images.shape
+        return height, width, channels
+
+    def take(self, chosen: np.ndarray, whole: bool) -> Tuple[np.ndarray, np.ndarray]:
+        """Some images and their labels; all can be had, so they are always as many."""
+        return self.images[chosen], self.labels[chosen]
+
     def mean_std(self) -> Tuple[Tuple[float, ...], Tuple[float, ...]]:
         """Mean and standard deviation of each channel, of pixels scaled to 0..1."""
         means, deviations = [], []

@@ -4,11 +4,22 @@ from __future__ import annotations
 
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Callable, Deque, Generator, NamedTuple, Optional, Sequence, Tuple, Union
+from typing import (
+    Any,
+    Callable,
+    Deque,
+    Generator,
+    NamedTuple,
+    Optional,
+    Sequence,
+    Tuple,
+    Union,
+)
 
 import numpy as np
 
 from .images import Images
+from .records import Records
 
 # What the numbers of a generator are for: no two purposes share any.
 _ORDER, _AUGMENT, _SPLIT = range(3)
@@ -74,7 +85,7 @@ class Loader:
 
     Parameters
     ----------
-    images : Images
+    images : Images or Records
         The data set.
     indices : sequence of int or None
         Which images, one part of `split`; None for all.
@@ -101,10 +112,10 @@ class Loader:
 
     def __init__(
         self,
-        images: Images,
+        images: Union[Images, Records],
         indices: Optional[Union[np.ndarray, Sequence[int]]],
         batch_size: int,
-        augment: Callable[[np.ndarray, np.random.Generator], np.ndarray],
+        augment: Callable[[Any, np.random.Generator], np.ndarray],
         seed: int = 0,
         shuffle: bool = True,
         drop_last: bool = True,
@@ -146,7 +157,7 @@ class Loader:
     @property
     def data_shape(self) -> Tuple[int, int, int, int]:
         """B×C×H×W of a whole batch."""
-        _, height, width, channels = self.images.images.shape
+        height, width, channels = self.images.image_shape
         return self.batch_size, channels, height, width
 
     def epoch(self, number: int, start_batch: int = 0) -> Generator[Batch, None, None]:
@@ -187,8 +198,8 @@ class Loader:
     def _batch(self, order: np.ndarray, number: int, position: int) -> Batch:
         chosen = order[position * self.batch_size : (position + 1) * self.batch_size]
         generator = _generator(self.seed, self.stream, _AUGMENT, number, position)
-        data = self.augment(self.images.images[chosen], generator)
-        return Batch(data, self.images.labels[chosen].astype(np.float32))
+        images, labels = self.images.take(chosen, whole=self.drop_last)
+        return Batch(self.augment(images, generator), labels.astype(np.float32))
 
 
 def _generator(

@@ -6,6 +6,7 @@ Its packing of images fails with recent NumPy.
 
 from __future__ import annotations
 
+import math
 import os
 import struct
 from pathlib import Path
@@ -154,3 +155,97 @@ def _truncated(path: Path, size: int, offset: int) -> ValueError:
         f"{path}: ends at byte {size} inside the record at byte {offset}; "
         "the file is truncated, copy it again"
     )
+
+
+# Records by their place
+
+
+class Place(NamedTuple):
+    """A record's number in its header, where it starts, and its (first) label."""
+
+    key: int
+    offset: int
+    label: float
+
+
+def scan(path: Path) -> Iterator[Place]:
+    """The records of a file that can be read, in its order; what is damaged is passed over.
+
+    Parts and records begin with the magic number at a multiple of four bytes, so behind damage the
+    next one is found again.
+    """
+    with open(path, "rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        at = 0
+        while at < size:
+            file.seek(at)
+            try:
+                payload = _payload(file, size, path)
+                label = _unpack(payload, at, path).label
+                yield Place(_HEADER.unpack_from(payload)[2], at, label)
+                at = file.tell()
+            except ValueError:
+                at = _next_magic(file, at + 4, size)
+
+
+def read_places(path: Path) -> List[Place]:
+    """Key, offset and label of every line of the `.idx` file beside a file, in its order.
+
+    The label is NaN where no record starts.
+    """
+    places = []
+    with open(path, "rb") as file:
+        for number, line in enumerate(path.with_suffix(".idx").read_bytes().splitlines(), 1):
+            fields = line.split()
+            if len(fields) != 2 or not (fields[0].isdigit() and fields[1].isdigit()):
+                raise ValueError(
+                    f"{path.with_suffix('.idx')}: line {number} is not a key and an offset; "
+                    "remove the file, it is made again from the records"
+                )
+            key, offset = map(int, fields)
+            places.append(Place(key, offset, _label(os.pread(file.fileno(), 36, offset))))
+    return places
+
+
+def write_places(path: Path, places: Iterable[Place]) -> None:
+    """Write the `.idx` file beside a file."""
+    with atomic(path.with_suffix(".idx")) as temporary:
+        temporary.write_text("".join(f"{place.key}\t{place.offset}\n" for place in places))
+
+
+def read_image(file: BinaryIO, offset: int, path: Path) -> bytes:
+    """The encoded image of the record that starts there.
+
+    Raises
+    ------
+    ValueError
+        The record is damaged.
+    """
+    file.seek(offset)
+    return _unpack(_payload(file, os.fstat(file.fileno()).st_size, path), offset, path).image
+
+
+def _label(head: bytes) -> float:
+    """The label in the first bytes of a record."""
+    start = 8
+    if len(head) < start + _HEADER.size or head[:4] != _MAGIC_BYTES:
+        return math.nan
+    flag, label, _, _ = _HEADER.unpack_from(head, start)
+    if flag and len(head) >= start + _HEADER.size + 4:
+        (label,) = struct.unpack_from("<f", head, start + _HEADER.size)
+    return label
+
+
+def _next_magic(file: BinaryIO, at: int, size: int) -> int:
+    """Where the next part of a record begins, or the end of the file."""
+    block = 1 << 20
+    while at < size:
+        file.seek(at)
+        data = file.read(block + 4)
+        found = data.find(_MAGIC_BYTES)
+        while found >= 0 and found % 4:
+            found = data.find(_MAGIC_BYTES, found + 1)
+        if found >= 0:
+            return at + found
+        at += block
+    return size

@@ -1,0 +1,146 @@
+"""ImageNet's augmentation, that of fb.resnet: random area and aspect, colour, lighting, mirror.
+
+MXNet's `ImageRecordIter` has most of it, but its augmentation does not follow a seed, and it cannot
+begin in the middle of an epoch: no run would repeat or go on bit for bit.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import Optional, Sequence, Tuple
+
+import cv2
+import numpy as np
+
+from .records import workers
+
+NUM_TRAIN, NUM_CLASSES, IMAGE_SIZE = 1_281_167, 1000, 224
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+# Of the colours of ImageNet's pixels, 0..1: a row of the vectors for each of R, G, B.
+EIGENVALUES = np.array((0.2175, 0.0188, 0.0045))
+EIGENVECTORS = np.array(
+    ((-0.5675, 0.7192, 0.4009), (-0.5808, -0.0045, -0.8140), (-0.5836, -0.6948, 0.4203))
+)
+GREY = np.array((0.299, 0.587, 0.114), np.float32)
+
+_TRIES = 10  # of a random crop, before it is the centre's
+_MARGIN = 256 / 224  # the short side in a test, over the crop's
+
+
+@dataclass(frozen=True)
+class ImageNetAugmentation:
+    """Crop and resize (bicubic), then colour, lighting, mirror, and normalisation.
+
+    Parameters
+    ----------
+    size : int
+        Side of what comes out.
+    area, aspect : (float, float)
+        Of the random crop: its share of the image, and width over height.
+    colour : float
+        Brightness, contrast and saturation are multiplied with 1 ± this, in a random order.
+    lighting : float
+        Standard deviation of the shifts along the principal colours.
+    mirror : bool
+    is_random : bool
+        False: the short side becomes size · 256/224, and the centre is cut out.
+    threads : int
+        That work on a batch.
+    """
+
+    size: int = IMAGE_SIZE
+    area: Tuple[float, float] = (0.08, 1.0)
+    aspect: Tuple[float, float] = (3 / 4, 4 / 3)
+    colour: float = 0.4
+    lighting: float = 0.1
+    mirror: bool = True
+    is_random: bool = True
+    threads: int = 1
+
+    def plain(self) -> ImageNetAugmentation:
+        """That of a test."""
+        return replace(self, is_random=False)
+
+    def __call__(
+        self, images: Sequence[np.ndarray], generator: Optional[np.random.Generator] = None
+    ) -> np.ndarray:
+        """A batch of images, uint8 H×W×3 of any size, as float32 B×3×size×size."""
+        if not self.is_random:
+            done = workers(self.threads).map(self._centre, images)
+        elif generator is None:
+            raise ValueError("a random augmentation needs a generator, got none")
+        else:  # each image has random numbers of its own, whatever thread it is in
+            seeds = generator.integers(0, 2**63, len(images)).tolist()
+            done = workers(self.threads).map(self._random, images, seeds)
+        return np.stack(list(done))
+
+    def _centre(self, image: np.ndarray) -> np.ndarray:
+        return normalised(centre(image, self.size).astype(np.float32) / 255)
+
+    def _random(self, image: np.ndarray, seed: int) -> np.ndarray:
+        generator = np.random.Generator(np.random.Philox(key=seed))
+        crop = self._crop(image, generator)
+        data = crop.astype(np.float32) / 255
+        if self.colour:
+            data = jittered(data, self.colour, generator)
+        if self.lighting:
+            data = data + lighting(generator.normal(0, self.lighting, 3))
+        if self.mirror and generator.random() < 0.5:
+            data = data[:, ::-1]
+        return normalised(data)
+
+    def _crop(self, image: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+        """Area and aspect drawn until they fit into the image."""
+        height, width = image.shape[:2]
+        for _ in range(_TRIES):
+            area = generator.uniform(*self.area) * height * width
+            aspect = generator.uniform(*self.aspect)
+            wide, high = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
+            if generator.random() < 0.5:
+                wide, high = high, wide
+            if 0 < wide <= width and 0 < high <= height:
+                top = generator.integers(0, height - high + 1)
+                left = generator.integers(0, width - wide + 1)
+                return resized(image[top : top + high, left : left + wide], self.size, self.size)
+        return centre(image, self.size, margin=1)
+
+
+def resized(image: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Bicubic."""
+    return cv2.resize(np.ascontiguousarray(image), (width, height), interpolation=cv2.INTER_CUBIC)
+
+
+def centre(image: np.ndarray, size: int, margin: float = _MARGIN) -> np.ndarray:
+    """The square of that size in the middle, when the short side is `margin` times as long."""
+    height, width = image.shape[:2]
+    scale = round(size * margin) / min(height, width)
+    image = resized(image, max(size, round(height * scale)), max(size, round(width * scale)))
+    top, left = (image.shape[0] - size) // 2, (image.shape[1] - size) // 2
+    return image[top : top + size, left : left + size]
+
+
+def jittered(data: np.ndarray, amount: float, generator: np.random.Generator) -> np.ndarray:
+    """Brightness, contrast and saturation, in a random order; not cut off at 0 and 1.
+
+    Each is α · image + (1 − α) · what has none of it: black, the mean grey, the grey image.
+    """
+    for what in generator.permutation(3):
+        alpha = np.float32(1 + generator.uniform(-amount, amount))
+        if what == 0:
+            data = alpha * data
+            continue
+        grey = (data @ GREY)[..., np.newaxis]
+        data = alpha * data + (1 - alpha) * (grey.mean() if what == 1 else grey)
+    return data
+
+
+def lighting(shifts: np.ndarray) -> np.ndarray:
+    """What is added to R, G and B for shifts along the three principal colours."""
+    return (EIGENVECTORS @ (shifts * EIGENVALUES)).astype(np.float32)
+
+
+def normalised(data: np.ndarray) -> np.ndarray:
+    """H×W×3 of 0..1 to 3×H×W of mean 0 and deviation 1 over ImageNet."""
+    mean, std = np.array(MEAN, np.float32), np.array(STD, np.float32)
+    return np.ascontiguousarray(((data - mean) / std).transpose(2, 0, 1), np.float32)

@@ -1,0 +1,106 @@
+"""train/search_imagenet.py and train/train_imagenet.py on small records."""
+
+import json
+import re
+
+from dsonas_mx import Architecture
+from dsonas_mx.data import recordio
+
+import cv2
+import numpy as np
+import pytest
+
+SEARCH, TRAIN = "train/search_imagenet.py", "train/train_imagenet.py"
+CLASSES = 3
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Stripes of three directions, 60 to train and 15 to test, of 40×36."""
+    out = tmp_path_factory.mktemp("records")
+    generator = np.random.RandomState(0)
+    rows, columns = np.mgrid[:36, :40] // 4
+    patterns = [rows % 2, columns % 2, (rows + columns) % 2]
+    for name, count in (("train", 60), ("val", 15)):
+        entries = []
+        for key in range(count):
+            pixels = generator.randint(0, 60, (36, 40, 3)) + 150 * patterns[key % 3][..., None]
+            data = cv2.imencode(".jpg", pixels.astype(np.uint8))[1].tobytes()
+            entries.append(recordio.Entry(key, key % CLASSES, data, f"{key}.jpg"))
+        recordio.write(out / f"{name}.rec", entries)
+    return out
+
+
+def words(folder, save, *more):
+    return [
+        *("--small", "--data-dir", folder, "--num-classes", CLASSES, "--num-samples", 60),
+        *("--image-size", 32, "--save-dir", save, "--batch-size", 6, *more),
+    ]
+
+
+def search_words(folder, save, *more):
+    tiny = ("--levels", 1, "--width", 4, "--num-epochs", 1, "--budget", "none")
+    return [SEARCH, *words(folder, save, *tiny, *more)]
+
+
+def test_search_and_train(script, folder, tmp_path):
+    status, _, err = script(*search_words(folder, tmp_path / "search"))
+    assert (status, err) == (0, "")
+    found = Architecture.load(tmp_path / "search" / "architecture.json")
+    assert found.origin["data"] == "imagenet"
+    keys = [
+        {int(line.split("\t")[0]) for line in (tmp_path / "search" / name).open()}
+        for name in ("weights.lst", "lambdas.lst")
+    ]
+    assert [len(part) for part in keys] == [48, 12]
+    assert keys[0] | keys[1] == set(range(60))
+    status, _, err = script(
+        TRAIN,
+        *words(folder, tmp_path / "train", "--num-epochs", 1),
+        *("--architecture", tmp_path / "search" / "architecture.json"),
+    )
+    assert (status, err) == (0, "")
+    result = json.loads((tmp_path / "train" / "result.json").read_text())
+    assert result["test_top5_error"] == 0  # of three classes
+    assert (tmp_path / "train" / "model-symbol.json").is_file()
+
+
+def test_skipped_records_are_in_the_log(script, folder, tmp_path):
+    for name in ("train.rec", "train.idx", "val.rec", "val.idx"):
+        (tmp_path / name).write_bytes((folder / name).read_bytes())
+    content = bytearray((tmp_path / "train.rec").read_bytes())
+    offset = recordio.read_index(tmp_path / "train.idx")[7]
+    content[offset + 32 : offset + 132] = b"\0" * 100
+    (tmp_path / "train.rec").write_bytes(bytes(content))
+    status, _, err = script(*search_words(tmp_path, tmp_path / "search", "--split", "none"))
+    assert (status, err) == (0, "")
+    log = (tmp_path / "search" / "log.txt").read_text()
+    assert "1 records skipped; new are [7]: record 7: its image is truncated or corrupt" in log
+    assert log.count("records skipped") == 1
+
+
+def test_blocks_of_cifar_go_into_the_network_for_imagenet(script, tmp_path, tiny_space):
+    path = tmp_path / "found.json"
+    Architecture.complete(tiny_space(scope="share")).save(path)
+    status, out, _ = script(TRAIN, "--dry-run", "--architecture", path, "--target-flops", "600M")
+    assert status == 0
+    adds = int(re.search(r"multiply-adds +([\d,]+)", out)[1].replace(",", ""))
+    assert 0.93 * 600e6 < adds <= 600e6
+
+
+def test_the_papers_search(script):
+    """12,459,688 parameters, on eight devices, with less than the 3.2G of the paper."""
+    status, out, _ = script(SEARCH, "--dry-run", "--cpus", 8)
+    assert status == 0
+    assert re.search(r"^parameters +12,459,688$", out, re.M)
+    assert re.search(r"^steps an epoch +5,000$", out, re.M)
+    assert float(re.search(r"^MB a device +([\d,]+)$", out, re.M)[1].replace(",", "")) < 3200
+
+
+def test_no_data(script, tmp_path):
+    status, _, err = script(SEARCH)
+    assert status == 2
+    assert err.startswith("search_imagenet.py: ImageNet needs --data-dir")
+    status, _, err = script(SEARCH, "--data-dir", tmp_path)
+    assert status == 2
+    assert "train.rec: not there" in err

@@ -1,0 +1,117 @@
+#!/usr/bin/env python
+"""Search an architecture on ImageNet by DSO-NAS; the defaults are the paper's (section 4.3).
+
+The run folder gets architecture.json, lambdas.csv and gammas.csv (λ and γ by epoch), metrics.csv,
+weights.lst and lambdas.lst (which records each part has), the supernet's model.params, log.txt,
+and checkpoints to resume from.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import dsonas_mx as dso
+from dsonas_mx import cli
+from dsonas_mx.device import contexts
+from dsonas_mx.latency_deductions import Deductions
+from dsonas_mx.loss import cross_entropy
+from dsonas_mx.mirror import parse_mirror
+from dsonas_mx.search import Search, turns
+from dsonas_mx.space import parse_blocks
+
+import mxnet as mx
+from mxnet.gluon import HybridBlock
+
+from symbols import get_model
+
+DEMO = {
+    "image_size": 64,
+    "num_samples": 1000,
+    "batch_size": 20,
+    "blocks": "1",
+    "width": 8,
+    "pretrain_epochs": 1,
+    "num_epochs": 6,
+    "gamma": 0.03,
+    "mirror": "off",
+    "save_dir": "runs/small/search_imagenet",
+}
+
+
+def arguments() -> cli.Parser:
+    parser = cli.Parser(description=__doc__)
+    cli.add_imagenet(parser, batch_size=256)
+    cli.add_devices(parser)
+    space = parser.add_argument_group("search space")
+    space.add_argument("--scope", choices=("share", "full"), default="share")
+    space.add_argument("--levels", type=int, default=4, help="M, levels of a block")
+    space.add_argument("--operations", default="sep3,sep5,max,avg", help="of a level; also sep7")
+    space.add_argument("--blocks", default="2,2,13,6", help="blocks a stage")
+    space.add_argument("--width", type=int, default=28, help="channels of the first stage")
+    cli.add_search(parser, epochs=(30, 30), split="4:1", wd=4e-5, gamma=0.01, shrink_every=1)
+    cli.add_budget(parser)
+    cli.add_memory(parser, mirror="auto")
+    cli.add_run(parser, "runs/search_imagenet")
+    return parser
+
+
+def main(options: argparse.Namespace) -> None:
+    settings = cli.search_settings(options)
+    if options.budget is None and options.scope == "share":
+        options.budget = "latency"  # section 4.3
+    devices = contexts(options.gpus, options.cpus)
+    mirror = parse_mirror(options.mirror)
+    data = cli.imagenet(options)
+    space = dso.SearchSpace.imagenet(
+        scope=options.scope,
+        levels=options.levels,
+        operations=options.operations.split(","),
+        blocks=parse_blocks(options.blocks, 4),
+        width=options.width,
+        num_classes=options.num_classes,
+        image_size=options.image_size,
+    )
+    budget, target = cli.budget(
+        options, space, Deductions(lambda found: get_model("dsonas", found), devices[0])
+    )
+    start = dso.Architecture.complete(space, cli.origin(options))
+
+    def build(architecture: dso.Architecture) -> HybridBlock:
+        return get_model("dsonas", architecture, weighted=True, fix_gamma=options.fix_gamma)
+
+    if options.dry_run:
+        ratio = settings.split or (1,)
+        batches = [data.num_train * n // sum(ratio) // options.batch_size for n in ratio]
+        steps = len(turns(batches[0], batches[-1], settings.split))
+        cli.print_dry_run(options, build(start), cross_entropy, start, steps)
+        return
+    loaders = cli.train_loaders(options, settings.split)
+    mx.random.seed(options.seed)
+    search = Search(
+        build,
+        start,
+        loaders[0],
+        loaders[1] if settings.split else None,
+        settings,
+        devices,
+        cross_entropy,
+        cli.progress,
+        mirror,
+        budget,
+        target,
+    )
+    cli.search_to_end(
+        options,
+        search,
+        target,
+        before=lambda run: cli.write_parts(run, loaders),
+        after_epoch=cli.Skipped(*loaders).log,
+    )
+
+
+if __name__ == "__main__":
+    cli.run(main, arguments(), DEMO)

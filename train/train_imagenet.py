@@ -1,0 +1,93 @@
+#!/usr/bin/env python
+"""Train the network of an architecture from scratch on ImageNet, and export it (section 4.3).
+
+The architecture may have been found on CIFAR: then its blocks go into the paper's network for
+ImageNet. The run folder gets model.params, the deployable pair model-symbol.json and
+model-0000.params, metrics.csv, log.txt, and checkpoints to resume from.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import dsonas_mx as dso
+from dsonas_mx import cli
+from dsonas_mx.device import contexts
+from dsonas_mx.fit import Fit, FitOptions
+from dsonas_mx.latency import NetworkLatency
+from dsonas_mx.loss import smoothed, with_auxiliary
+from dsonas_mx.mirror import parse_mirror
+
+import mxnet as mx
+
+from symbols import get_model
+
+DEMO = {
+    "image_size": 64,
+    "num_samples": 800,
+    "batch_size": 32,
+    "num_epochs": 4,
+    "lr": 0.05,
+    "auxiliary": 0.0,
+    "save_dir": "runs/small/train_imagenet",
+}
+
+
+def arguments() -> cli.Parser:
+    parser = cli.Parser(description=__doc__)
+    cli.add_imagenet(parser, batch_size=1024)
+    cli.add_devices(parser)
+    network = cli.add_network(parser)
+    network.add_argument(
+        "--auxiliary", type=float, default=0.4, help="weight of the auxiliary tower; 0 for none"
+    )
+    fit = parser.add_argument_group("training")
+    fit.add_argument("--num-epochs", type=int, default=240)
+    fit.add_argument("--lr", type=float, default=0.5, help="of the first epoch; then linear to 0")
+    fit.add_argument("--momentum", type=float, default=0.9)
+    fit.add_argument("--wd", type=float, default=4e-5, help="weight decay")
+    fit.add_argument("--label-smoothing", type=float, default=0.1)
+    cli.add_memory(parser, mirror="off")
+    cli.add_run(parser, "runs/train_imagenet")
+    return parser
+
+
+def main(options: argparse.Namespace) -> None:
+    settings = FitOptions(
+        num_epochs=options.num_epochs,
+        learning_rate=options.lr,
+        final_learning_rate=0,
+        schedule="linear",
+        momentum=options.momentum,
+        weight_decay=options.wd,
+        top5=True,
+    )
+    devices = contexts(options.gpus, options.cpus)
+    data = cli.imagenet(options)
+    latency = NetworkLatency(lambda found: get_model("dsonas", found), devices[0])
+    architecture = cli.load_network(options, dso.SearchSpace.imagenet(), data, latency)
+    net = get_model("dsonas", architecture, auxiliary=options.auxiliary != 0)
+    loss = smoothed(options.label_smoothing)
+    if options.auxiliary:
+        loss = with_auxiliary(options.auxiliary, loss)
+    mirror = parse_mirror(options.mirror)
+    if options.dry_run:
+        steps = data.num_train // options.batch_size
+        cli.print_dry_run(options, net, loss, architecture, steps)
+        return
+    (train_data,), test_data = cli.train_loaders(options), cli.test_loader(options)
+    mx.random.seed(options.seed)
+    net.initialize(ctx=devices)
+    fit = Fit(net, train_data, test_data, settings, devices, loss, cli.progress, mirror)
+    skipped = cli.Skipped(train_data, test_data)
+    cli.train_to_end(
+        options, fit, architecture, lambda: get_model("dsonas", architecture), skipped.log
+    )
+
+
+if __name__ == "__main__":
+    cli.run(main, arguments(), DEMO)
