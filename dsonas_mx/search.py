@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple, Union
 
 import mxnet as mx
 import numpy as np
 from mxnet.gluon import HybridBlock
 
 from .apg_nag import APGNAG, Gamma, gamma_from_state, gamma_state
-from .architecture import Architecture
 from .budget import Constant
 from .checkpoint import State
 from .data.loader import Loader
@@ -24,6 +23,7 @@ from .loop import Diverged, Loop, Progress
 from .loss import cross_entropy
 from .metric import Score
 from .mirror import Mirror
+from .mobile_architecture import AnyArchitecture, OneOperation
 from .shrink import inherit, inherit_states
 
 
@@ -135,7 +135,7 @@ class Search(Loop):
     build : callable
         `build(architecture)` → a weighted network with `packed` and `lambda_names`, as
         `symbols.get_model` makes them; not initialised.
-    architecture : Architecture
+    architecture : Architecture or MobileArchitecture
         Where to start: the complete one.
     weight_data, lambda_data : Loader
         D_w and D_λ, each of whole batches. Without a split, `lambda_data` is None.
@@ -150,14 +150,14 @@ class Search(Loop):
     budget : budget, optional
         γ of each connection at the start of each epoch of search, see `dsonas_mx.budget`; the
         γ of the options by default.
-    target : FLOPsTarget, optional
+    target : FLOPsTarget or OneOperation, optional
         Where the search has to end; it then does not end because nothing changes any more.
     """
 
     def __init__(
         self,
-        build: Callable[[Architecture], HybridBlock],
-        architecture: Architecture,
+        build: Callable[[Any], HybridBlock],
+        architecture: AnyArchitecture,
         weight_data: Loader,
         lambda_data: Optional[Loader],
         options: SearchOptions,
@@ -166,22 +166,22 @@ class Search(Loop):
         progress: Optional[Progress] = None,
         mirror: Mirror = "off",
         budget: Optional[Constant] = None,
-        target: Optional[FLOPsTarget] = None,
+        target: Optional[Union[FLOPsTarget, OneOperation]] = None,
     ) -> None:
         budget = budget or Constant(options.gamma)
         if budget.gamma != options.gamma:
             raise ValueError(f"gamma is {options.gamma}, but that of the budget {budget.gamma}")
+        self._target: Any = target
         if target is not None:
-            target.check(architecture)
+            self._target.check(architecture)
         if (lambda_data is None) != (options.split is None):
             raise ValueError("lambda_data must be given if, and only if, there is a split")
         super().__init__(weight_data, contexts, loss, progress, mirror)
         self.options = options
-        self.architecture = architecture
+        self.architecture: Any = architecture
         self._unchanged = 0
-        self._complete = architecture
+        self._complete: Any = architecture
         self._budget = budget
-        self._target = target
         self._build = build
         self._data = (weight_data, lambda_data)
         if options.split and lambda_data is not None and not self.steps_per_epoch:
@@ -211,7 +211,7 @@ class Search(Loop):
         batches = len(weight_data), 0 if lambda_data is None else len(lambda_data)
         return len(turns(*batches, self.options.split))
 
-    def run(self, record: Optional[Callable[[SearchEpoch], None]] = None) -> Architecture:
+    def run(self, record: Optional[Callable[[SearchEpoch], None]] = None) -> Any:
         """Search to the end; `record` is called after every epoch.
 
         Raises
@@ -334,14 +334,14 @@ class Search(Loop):
         if searched % self.options.shrink_every == 0 and not self.finished:
             self._shrink()
 
-    def _found(self, scales: np.ndarray) -> Architecture:
+    def _found(self, scales: np.ndarray) -> Any:
         """The architecture of these λ, in the order of `scales`."""
         space = self._complete.space
         count = space.num_connections
         origin = self._complete.origin
         if self.rate_scale != 1:
             origin = {**origin, "rate_scale": self.rate_scale}
-        return Architecture.from_lambdas(
+        return type(self._complete).from_lambdas(
             space,
             scales[:count].reshape(space.num_structures, -1),
             scales[count:].reshape(space.num_reductions, 2),
@@ -363,7 +363,7 @@ class Search(Loop):
         for kind, trainer in trainers.items():
             inherit_states(parent, trainer, self.net, self._trainers[kind])
 
-    def _start(self, architecture: Architecture) -> None:
+    def _start(self, architecture: AnyArchitecture) -> None:
         """A fresh network, and what trains it."""
         self.net = self._build(architecture)
         self.net.initialize(ctx=self._contexts)
@@ -377,7 +377,7 @@ class Search(Loop):
         lambdas = APGNAG(
             gamma=dict.fromkeys(self.net.lambda_names, options.gamma),
             momentum_schedule=options.momentum_schedule,
-            never_empty=[n for n in self.net.lambda_names if n.startswith("reduction")],
+            never_empty=self.net.never_empty,
             **shared,
         )
         self._bind({"weights": weights, "lambdas": lambdas})
@@ -399,7 +399,7 @@ class Search(Loop):
     def restore(self, state: State) -> None:
         """As `Loop`; the network becomes the one of the state."""
         values, arrays = state.values, dict(state.arrays)
-        network = Architecture.from_json(values["network"])
+        network = type(self._complete).from_json(values["network"])
         if network.space != self._complete.space:
             raise ValueError("it is of another search space")
         if network != self.net.architecture:
@@ -410,7 +410,7 @@ class Search(Loop):
             self._target.restore(values["target"], arrays)
         super().restore(State(values, arrays))
         self._trainers["lambdas"].optimizer.gamma = gamma
-        self.architecture = Architecture.from_json(values["architecture"])
+        self.architecture = type(self._complete).from_json(values["architecture"])
         self._unchanged = int(values["unchanged"])
 
 
@@ -428,7 +428,7 @@ def turns(
     return (("weights",) * x + ("lambdas",) * y) * min(weight_batches // x, lambda_batches // y)
 
 
-def scale_names(architecture: Architecture) -> Tuple[str, ...]:
+def scale_names(architecture: AnyArchitecture) -> Tuple[str, ...]:
     """Names of all scales of a space: its connections', structure by structure, then branches'."""
     space = architecture.space
     if space.scope == "share":

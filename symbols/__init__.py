@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any, Callable, Dict, Optional
 
 from dsonas_mx.architecture import Architecture
+from dsonas_mx.mobile_architecture import AnyArchitecture, MobileArchitecture
 from dsonas_mx.space import SearchSpace
 
 import mxnet as mx
@@ -13,8 +14,9 @@ from mxnet.gluon import HybridBlock
 
 from .baselines import densenet_bc, resnet_preact
 from .dsonas import DSONAS
+from .mobile import Mobile
 
-__all__ = ["DSONAS", "MODELS", "get_model", "get_symbol"]
+__all__ = ["DSONAS", "MODELS", "Mobile", "get_model", "get_symbol", "network_of"]
 
 
 def _dsonas(
@@ -34,13 +36,14 @@ def _dsonas(
 
 MODELS: Dict[str, Callable[..., HybridBlock]] = {
     "dsonas": _dsonas,
+    "mobile": Mobile,
     "resnet_preact_1001": partial(resnet_preact, 1001),
     "densenet_bc_190_40": partial(densenet_bc, 190, 40),
 }
 
 
 def get_model(
-    name: str, architecture: Optional[Architecture] = None, **options: Any
+    name: str, architecture: Optional[AnyArchitecture] = None, **options: Any
 ) -> HybridBlock:
     """A network by name.
 
@@ -48,6 +51,7 @@ def get_model(
     ----------
     name : str
         ``'dsonas'``: `space=` or an architecture, `width=`, and the options of `DSONAS`.
+        ``'mobile'``: an architecture of the mobile setting, and the options of `Mobile`.
         ``'resnet_preact_1001'``, ``'densenet_bc_190_40'``: `num_classes=`, no architecture.
     architecture : Architecture, optional
         What was found; the complete architecture of `space` by default.
@@ -64,16 +68,22 @@ def get_model(
     """
     if name not in MODELS:
         raise ValueError(f"no network {name!r}; known are {', '.join(sorted(MODELS))}")
-    if name == "dsonas":
-        return _dsonas(architecture, **options)
+    if name in ("dsonas", "mobile"):
+        return MODELS[name](architecture, **options)
     if architecture is not None:
         raise ValueError(f"{name} takes no architecture")
     return MODELS[name](**options)
 
 
 def get_symbol(
-    name: str, architecture: Optional[Architecture] = None, **options: Any
+    name: str, architecture: Optional[AnyArchitecture] = None, **options: Any
 ) -> mx.sym.Symbol:
     """The symbol of `get_model` of the same arguments, with the input ``'data'``."""
     outputs = get_model(name, architecture, **options)(mx.sym.Variable("data"))
     return mx.sym.Group(outputs) if isinstance(outputs, (list, tuple)) else outputs
+
+
+def network_of(architecture: AnyArchitecture, **options: Any) -> HybridBlock:
+    """The network of an architecture of either setting, with the options of its class."""
+    name = "mobile" if isinstance(architecture, MobileArchitecture) else "dsonas"
+    return get_model(name, architecture, **options)

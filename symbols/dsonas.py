@@ -161,6 +161,11 @@ class DSONAS(Layer):
         """Parameters that hold λ, in the order of the network."""
         return tuple(dict.fromkeys(name for _, name, _ in self._rows if name))
 
+    @property
+    def never_empty(self) -> Tuple[str, ...]:
+        """Parameters of λ that a search must not take to zero as a whole: those of reductions."""
+        return tuple(name for name in self.lambda_names if name.startswith("reduction"))
+
     def hybrid_forward(self, F: Any, x: Map, **p: Map) -> Map:
         dropping: Iterator[Map] = repeat(None)
         if self._drop_path is not None and in_training(F):

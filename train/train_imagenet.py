@@ -1,9 +1,9 @@
 #!/usr/bin/env python
 """Train the network of an architecture from scratch on ImageNet, and export it (section 4.3).
 
-The architecture may have been found on CIFAR: then its blocks go into the paper's network for
-ImageNet. The run folder gets model.params, the deployable pair model-symbol.json and
-model-0000.params, metrics.csv, log.txt, and checkpoints to resume from.
+The architecture is of the normal or of the mobile setting. If it was found on CIFAR, its blocks go
+into the paper's network for ImageNet. The run folder gets model.params, the deployable pair
+model-symbol.json and model-0000.params, metrics.csv, log.txt, and checkpoints to resume from.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-import dsonas_mx as dso
 from dsonas_mx import cli
 from dsonas_mx.device import contexts
 from dsonas_mx.fit import Fit, FitOptions
 from dsonas_mx.latency import NetworkLatency
 from dsonas_mx.loss import smoothed, with_auxiliary
 from dsonas_mx.mirror import parse_mirror
+from dsonas_mx.mobile_architecture import MobileArchitecture
 
 import mxnet as mx
 
-from symbols import get_model
+from symbols import network_of
 
 DEMO = {
     "image_size": 64,
@@ -43,7 +43,7 @@ def arguments() -> cli.Parser:
     cli.add_devices(parser)
     network = cli.add_network(parser)
     network.add_argument(
-        "--auxiliary", type=float, default=0.4, help="weight of the auxiliary tower; 0 for none"
+        "--auxiliary", type=float, default=0.4, help="weight of the tower; 0, and mobile: none"
     )
     fit = parser.add_argument_group("training")
     fit.add_argument("--num-epochs", type=int, default=240)
@@ -68,9 +68,13 @@ def main(options: argparse.Namespace) -> None:
     )
     devices = contexts(options.gpus, options.cpus)
     data = cli.imagenet(options)
-    latency = NetworkLatency(lambda found: get_model("dsonas", found), devices[0])
-    architecture = cli.load_network(options, dso.SearchSpace.imagenet(), data, latency)
-    net = get_model("dsonas", architecture, auxiliary=options.auxiliary != 0)
+    latency = NetworkLatency(network_of, devices[0])
+    architecture = cli.load_imagenet_network(options, latency)
+    if isinstance(architecture, MobileArchitecture):
+        options.auxiliary = 0.0  # the paper does not say where the tower would stand
+        net = network_of(architecture)
+    else:
+        net = network_of(architecture, auxiliary=options.auxiliary != 0)
     loss = smoothed(options.label_smoothing)
     if options.auxiliary:
         loss = with_auxiliary(options.auxiliary, loss)
@@ -84,9 +88,7 @@ def main(options: argparse.Namespace) -> None:
     net.initialize(ctx=devices)
     fit = Fit(net, train_data, test_data, settings, devices, loss, cli.progress, mirror)
     skipped = cli.Skipped(train_data, test_data)
-    cli.train_to_end(
-        options, fit, architecture, lambda: get_model("dsonas", architecture), skipped.log
-    )
+    cli.train_to_end(options, fit, architecture, lambda: network_of(architecture), skipped.log)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """What the command lines of all scripts share."""
 
-from .budgets import add_budget, budget
+from .budgets import add_budget, budget, mobile_budget
 from .data import (
     add_data,
     augmentation,
@@ -15,6 +15,7 @@ from .imagenet import (
     Skipped,
     add_imagenet,
     imagenet,
+    load_imagenet_network,
     test_loader,
     train_loaders,
     write_parts,
@@ -53,6 +54,8 @@ __all__ = [
     "load_images",
     "load_network",
     "load_search_images",
+    "load_imagenet_network",
+    "mobile_budget",
     "number",
     "open_run",
     "origin",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from typing import Optional, Tuple
+from typing import Any, Callable, Optional, Tuple
 
 from ..budget import BUDGETS, Constant, Measure, default_budget, make_budget
 from ..flops_target import FLOPsTarget
@@ -50,3 +50,15 @@ def budget(
         make_budget(options.budget, options.gamma, options.gamma0, latency),
         None if flops is None else FLOPsTarget(flops),
     )
+
+
+def mobile_budget(options: argparse.Namespace, measure: Callable[[Any], Any]) -> Constant:
+    """The budget of the mobile setting: latency, by default, or none."""
+    options.budget = options.budget or "latency"
+    if options.budget not in ("none", "latency"):
+        raise ValueError(f"--budget {options.budget} is for the normal setting: latency or none")
+    for name in ("latency_table", "search_flops"):
+        if getattr(options, name) is not None:
+            raise ValueError(f"--{name.replace('_', '-')} is for the normal setting: leave it out")
+    latency = measure if options.budget == "latency" else None
+    return make_budget(options.budget, options.gamma, options.gamma0, latency)

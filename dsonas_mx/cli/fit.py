@@ -8,10 +8,10 @@ from typing import Any, Callable
 import mxnet as mx
 from mxnet.gluon import HybridBlock
 
-from ..cost import count
 from ..export import export, load_parameters
 from ..files import write_json
 from ..fit import Fit, FitEpoch
+from ..mobile_cost import count_network
 from ..run import Run, save_parameters
 from .run_folder import open_run, train
 
@@ -34,7 +34,7 @@ def train_to_end(
     after_epoch : callable
         Gets the run after each epoch.
     """
-    cost = count(architecture)
+    cost = count_network(architecture)
 
     def record(epoch: FitEpoch) -> None:
         run.append("metrics.csv", epoch.row())

@@ -20,7 +20,11 @@ from ..data.imagenet import (
 from ..data.loader import Loader, split
 from ..data.records import Records
 from ..files import atomic
+from ..mobile_architecture import AnyArchitecture, MobileArchitecture, load_architecture
 from ..run import Run
+from ..scaling import Measure
+from ..space import SearchSpace
+from .network import load_network
 
 PARTS = ("weights.lst", "lambdas.lst")  # of the samples of a search, in its run folder
 
@@ -53,6 +57,32 @@ def imagenet(options: argparse.Namespace) -> DataSet:
     classes = tuple(str(number) for number in range(options.num_classes))
     number = options.num_samples or NUM_TRAIN
     return DataSet(number, options.image_size, len(MEAN), classes, MEAN, STD, 0, 0)
+
+
+def load_imagenet_network(options: argparse.Namespace, latency: Measure) -> AnyArchitecture:
+    """The architecture that the options ask for, of the normal or of the mobile setting."""
+    data = imagenet(options)
+    if options.architecture:
+        found = load_architecture(options.architecture)
+        if isinstance(found, MobileArchitecture):
+            for name in (
+                "width",
+                "target_params",
+                "target_flops",
+                "target_latency",
+                "divisor",
+                "blocks",
+                "like",
+            ):
+                if getattr(options, name) is not None:
+                    raise ValueError(
+                        f"--{name.replace('_', '-')} is not for the mobile setting, whose "
+                        "skeleton is fixed: leave it out"
+                    )
+            return found.with_space(
+                num_classes=len(data.classes), in_channels=data.channels, image_size=data.image_size
+            )
+    return load_network(options, SearchSpace.imagenet(), data, latency)
 
 
 def records(options: argparse.Namespace, train: bool) -> Records:

@@ -11,11 +11,12 @@ from mxnet.gluon import HybridBlock
 
 from .. import baseline
 from ..architecture import Architecture
-from ..cost import count
 from ..data import DataSet
 from ..device import contexts
 from ..graph import PROGRESS, TrainGraph
 from ..mirror import parse_mirror
+from ..mobile_architecture import AnyArchitecture
+from ..mobile_cost import count_network
 from ..scaling import Measure, Target, fit_width, multiply_adds, parameters
 from ..space import SCOPES, SearchSpace, parse_blocks
 from .parser import number
@@ -135,7 +136,7 @@ def print_dry_run(
     options: argparse.Namespace,
     net: HybridBlock,
     loss: Callable[..., Any],
-    architecture: Architecture,
+    architecture: AnyArchitecture,
     steps: int,
 ) -> None:
     """What a run takes: parameters, connections, multiply-adds, MB, steps an epoch."""
@@ -146,7 +147,7 @@ def print_dry_run(
     megabytes = graph.plan.megabytes  # the error of what does not fit is all that is printed
     print(f"parameters     {count_parameters(net):>14,}")
     print(f"connections    {architecture.num_connections:>14,}")
-    print(f"multiply-adds  {count(architecture).multiply_adds:>14,}")
+    print(f"multiply-adds  {count_network(architecture).multiply_adds:>14,}")
     print(f"MB a device    {megabytes:>14,.0f}")
     print(f"steps an epoch {steps:>14,}")
 
