@@ -21,8 +21,9 @@ Mirror = Union[str, float]  # 'auto', 'deep', 'off', or MB
 
 ATTRIBUTE = "__force_mirroring__"
 
-# Never computed twice: what draws random numbers, what moves averages, and ends of the graph.
-KEPT_OPERATORS = ("Dropout", "dsonas_average", "BlockGrad", "MakeLoss", "SoftmaxOutput")
+# Never computed twice: what draws random numbers, what moves averages, and ends of the graph; and
+# copies, by which a network says what it wants to have kept.
+KEPT_OPERATORS = ("Dropout", "dsonas_average", "BlockGrad", "MakeLoss", "SoftmaxOutput", "_copy")
 KEPT_KINDS = ("_random_", "_sample_", "_shuffle")  # as their names begin
 
 # What these use is needed by nothing behind them, whenever they run.

@@ -7,8 +7,8 @@ import math
 import statistics
 from typing import Any, Dict, List, Mapping, Optional, Sequence
 
-from .architecture import Architecture
 from .experiment import Experiment, Task
+from .mobile_architecture import MobileArchitecture, load_architecture
 from .runner import is_done, record_of
 
 MEASURES = ("test_error", "parameters", "multiply_adds", "connections", "width")
@@ -46,8 +46,12 @@ def _runs(row: str, tasks: Sequence[Task]) -> Dict[int, Dict[str, float]]:
     for task in tasks:
         if task.row == row and task.stage == "train" and is_done(task):
             result = json.loads((task.folder / "result.json").read_text(encoding="utf-8"))
-            space = Architecture.load(task.folder / "architecture.json").space
-            runs[task.seed] = {**result, "width": space.width}
+            found = load_architecture(task.folder / "architecture.json")
+            if isinstance(found, MobileArchitecture):
+                width = found.space.widths[0]
+            else:
+                width = found.space.width
+            runs[task.seed] = {**result, "width": width}
     return runs
 
 

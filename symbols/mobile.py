@@ -122,6 +122,9 @@ class Mobile(Layer):
             for one in live
         ]
         if self.weighted:
+            # Kept when the rest is computed again in backward, so that the gradient of λ does not
+            # need all operations at once.
+            maps = [F.identity(one) for one in maps]
             maps = [scaled_sums(F, maps, p[f"{name}_lambdas"], 1, shape.outputs)[0]]
         terms = [*maps, x] if shape.has_identity else maps
         return F.add_n(*terms) if len(terms) > 1 else terms[0]

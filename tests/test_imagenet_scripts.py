@@ -5,10 +5,14 @@ import re
 
 from dsonas_mx import Architecture
 from dsonas_mx.data import recordio
+from dsonas_mx.mobile_architecture import load_architecture
+from dsonas_mx.plots import draw_run
 
 import cv2
 import numpy as np
 import pytest
+
+from symbols.mobile import proxyless
 
 SEARCH, TRAIN = "train/search_imagenet.py", "train/train_imagenet.py"
 CLASSES = 3
@@ -104,3 +108,59 @@ def test_no_data(script, tmp_path):
     status, _, err = script(SEARCH, "--data-dir", tmp_path)
     assert status == 2
     assert "train.rec: not there" in err
+
+
+def test_mobile_search_train_export_draw(script, folder, tmp_path):
+    search, train = tmp_path / "search", tmp_path / "train"
+    narrow = ("--space", "mobile-gpu", "--blocks", 1, "--width-multiplier", 0.01)
+    status, out, err = script(SEARCH, *words(folder, search, *narrow, "--num-epochs", 2))
+    assert (status, err) == (0, "")
+    assert "one operation in every block" in out
+    found = load_architecture(search / "architecture.json")
+    assert found.num_connections == 6
+    with (search / "gammas.csv").open() as file:
+        last = [float(value) for value in list(file)[-1].split(",")[1:]]
+    assert len(last) == 36
+    status, _, err = script(
+        TRAIN,
+        *words(folder, train, "--num-epochs", 1, "--architecture", search / "architecture.json"),
+    )
+    assert (status, err) == (0, "")
+    status, out, err = script("tools/export.py", train, "--out", tmp_path / "deployed")
+    assert (status, err) == (0, "")
+    assert float(re.search(r"difference +(\S+)", out)[1]) < 1e-4
+    names = {path.name for path in draw_run(search)}
+    assert names == {"blocks.png", "lambdas.png", "curves.png"}
+
+
+def test_mobile_search_goes_on(script, folder, tmp_path):
+    """A search that is cut off between two epochs ends with the same bits."""
+    narrow = ("--space", "mobile-gpu", "--blocks", 1, "--width-multiplier", 0.01)
+    narrow += ("--budget", "none", "--num-epochs", 2)
+    whole, halves = tmp_path / "whole", tmp_path / "halves"
+    assert script(SEARCH, *words(folder, whole, *narrow))[0] == 0
+    found = sorted((whole / "checkpoint").glob("0*"))
+    more = ("--resume-from", found[0])
+    assert script(SEARCH, *words(folder, halves, *narrow, *more))[0] == 0
+    for name in ("architecture.json", "model.params"):
+        assert (whole / name).read_bytes() == (halves / name).read_bytes()
+
+
+def test_mobile_options(script, tmp_path):
+    status, _, err = script(SEARCH, "--space", "mobile-cpu", "--budget", "mac", "--dry-run")
+    assert (status, err.strip()) == (
+        2,
+        "search_imagenet.py: --budget mac is for the normal setting: latency or none",
+    )
+    path = tmp_path / "found.json"
+    proxyless("mobile-gpu").save(path)
+    status, _, err = script(TRAIN, "--dry-run", "--architecture", path, "--width", 8)
+    assert status == 2
+    assert "--width is not for the mobile setting" in err
+
+
+@pytest.mark.parametrize("name", ["mobile-gpu", "mobile-cpu"])
+def test_the_papers_mobile_search_fits(script, name):
+    status, out, _ = script(SEARCH, "--space", name, "--dry-run", "--cpus", 8)
+    assert status == 0
+    assert float(re.search(r"^MB a device +([\d,]+)$", out, re.M)[1].replace(",", "")) < 3200

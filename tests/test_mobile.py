@@ -14,6 +14,7 @@ from dsonas_mx.mobile_architecture import (
 from dsonas_mx.mobile_cost import count_mobile
 from dsonas_mx.mobile_latency import OperationLatency
 from dsonas_mx.mobile_space import OPERATIONS, STRIDES, BlockShape, MobileSpace
+from dsonas_mx.plots import draw_mobile
 from dsonas_mx.search import Search, SearchOptions
 from dsonas_mx.symbol_cost import count_symbol
 
@@ -209,3 +210,13 @@ def test_search_ends_with_one_operation_a_block(space, gamma):
     assert not any(name.endswith("lambdas") for name in net.collect_params())
     assert count_mobile(found).connections == 6
     assert isinstance(count_mobile(found), Cost)
+
+
+def test_picture_has_kernel_and_expansion_of_every_block():
+    architecture = proxyless("mobile-gpu")
+    figure = draw_mobile(architecture)
+    texts = [text.get_text() for text in figure.axes[0].texts]
+    blocks = [text for text in texts if text.startswith("MB")][1:]  # the first is fixed
+    names = PROXYLESS["mobile-gpu"].replace("|", " ").split()
+    assert blocks == [f"MB{name[3]} {name[1]}×{name[1]}" for name in names]
+    assert "432\n7" in texts

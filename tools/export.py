@@ -13,14 +13,14 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-import dsonas_mx as dso
 from dsonas_mx import cli
 from dsonas_mx.export import export, load_parameters
+from dsonas_mx.mobile_architecture import load_architecture
 from dsonas_mx.params_file import read_params
 
 import numpy as np
 
-from symbols import get_model
+from symbols import network_of
 
 
 def arguments() -> cli.Parser:
@@ -38,8 +38,8 @@ def main(options: argparse.Namespace) -> int:
     parameters = folder / "model.params"
     if not parameters.is_file():
         raise ValueError(f"{folder} has no model.params: train a network with train/train_cifar.py")
-    architecture = dso.Architecture.load(folder / "architecture.json")
-    net = get_model("dsonas", architecture)
+    architecture = load_architecture(folder / "architecture.json")
+    net = network_of(architecture)
     load_parameters(net, read_params(parameters))
     space = architecture.space
     shape = (options.batch_size, space.in_channels, space.image_size, space.image_size)

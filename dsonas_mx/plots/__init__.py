@@ -18,10 +18,12 @@ from matplotlib.figure import Figure
 from ..architecture import Architecture
 from ..cost import count
 from ..files import PathLike, atomic
+from ..mobile_architecture import MobileArchitecture, load_architecture
 from ..space import shown
 from .block import draw_block, draw_blocks
 from .curves import draw_curves
 from .lambdas import draw_lambdas
+from .mobile import draw_mobile
 from .pareto import BUDGETS, Point, draw_pareto
 from .table import read_table
 
@@ -30,6 +32,7 @@ __all__ = [
     "draw_blocks",
     "draw_curves",
     "draw_lambdas",
+    "draw_mobile",
     "draw_pareto",
     "draw_run",
     "draw_runs",
@@ -42,6 +45,8 @@ _MOST_PIXELS = 10_000  # of a side, whatever is drawn
 
 def draw_run(folder: PathLike, out: Optional[PathLike] = None) -> List[Path]:
     """Draw what a run folder has: ``block.png``, ``lambdas.png``, ``curves.png``.
+
+    Of the mobile setting the first is ``blocks.png``.
 
     Parameters
     ----------
@@ -67,9 +72,12 @@ def draw_run(folder: PathLike, out: Optional[PathLike] = None) -> List[Path]:
         raise ValueError(f"{folder}: no such folder")
     figures: Dict[str, Figure] = {}
     if (folder / "architecture.json").exists():
-        architecture = Architecture.load(folder / "architecture.json")
-        draw = draw_block if architecture.space.scope == "share" else draw_blocks
-        figures["block.png"] = draw(architecture)
+        architecture = load_architecture(folder / "architecture.json")
+        if isinstance(architecture, MobileArchitecture):
+            figures["blocks.png"] = draw_mobile(architecture)
+        else:
+            draw = draw_block if architecture.space.scope == "share" else draw_blocks
+            figures["block.png"] = draw(architecture)
     waiting = False
     for name, picture, draw_table in (
         ("lambdas.csv", "lambdas.png", draw_lambdas),

@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from ..mobile_space import OPERATIONS as MOBILE_OPERATIONS
 from ..space import INPUT, OPERATIONS, OUTPUT, shown
 from .style import (
     COLOURS,
@@ -35,7 +36,7 @@ _SCALE_NAME = re.compile(
     r"(?:stage(?P<stage>\d+)\.block(?P<block>\d+):)?(?P<source>[\w.]+)->(?P<target>[\w.]+)"
     r"|(?P<reduction>reduction\d+)\.(?P<branch>1x1|3x3)"
 )
-_NODE = re.compile(rf"\d+\.(?:{'|'.join(OPERATIONS)})")
+_NODE = re.compile(rf"\d+\.(?:{'|'.join(OPERATIONS)})|{'|'.join(MOBILE_OPERATIONS)}")
 
 
 class _Scale(NamedTuple):
@@ -82,7 +83,9 @@ def draw_lambdas(table: Table) -> Figure:
     title = f"{sum(value > 0 for value in last)} of {len(last)} connections have λ above zero"
     write_title(figure, title, [f"after {len(epochs)} epoch{'s' if len(epochs) > 1 else ''}"])
     kinds = {kind(scale.source) for lines in blocks.values() for scale in lines}
-    handles = kind_handles(name for name in (INPUT, *OPERATIONS) if name in kinds)
+    handles = kind_handles(
+        name for name in (INPUT, *OPERATIONS, *MOBILE_OPERATIONS) if name in kinds
+    )
     handles.append(Line2D([], [], color=GONE, linewidth=1, label="pale: λ is zero"))
     figure.legend(handles=handles, **LEGEND)
     return figure

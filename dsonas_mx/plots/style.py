@@ -11,6 +11,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
+from ..mobile_space import OPERATIONS as MOBILE_OPERATIONS
+from ..mobile_space import kernel_and_expansion
 from ..space import INPUT, OUTPUT
 
 # Okabe and Ito's colours, which the colour-blind can tell apart: convolutions cool, pools warm.
@@ -22,6 +24,13 @@ COLOURS = {
     "avg": "#E69F00",
     "sep7": "#009E73",
     OUTPUT: "#404040",
+    # Of the mobile setting: a colour a kernel, the light one for expansion 3.
+    "k3e3": "#56B4E9",
+    "k5e3": "#E69F00",
+    "k7e3": "#5BC0A0",
+    "k3e6": "#0072B2",
+    "k5e6": "#D55E00",
+    "k7e6": "#007A58",
 }
 FULL_NAMES = {
     INPUT: "the input",
@@ -30,6 +39,7 @@ FULL_NAMES = {
     "max": "max pooling 3×3",
     "avg": "average pooling 3×3",
     "sep7": "separable 7×7",
+    **{name: "MB{1} {0}×{0}".format(*kernel_and_expansion(name)) for name in MOBILE_OPERATIONS},
 }
 TEXT, FAINT, GONE, RULE = "#222222", "#858585", "#B5B5B5", "#DDDDDD"
 LEGEND: Dict[str, Any] = {

@@ -1,0 +1,70 @@
+"""The networks that tables 2, 3 and 5 compare with, for images of 224×224."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Callable, Dict, NamedTuple, Optional
+
+from dsonas_mx.cost import Cost
+from dsonas_mx.symbol_cost import count_symbol
+
+import mxnet as mx
+from mxnet.gluon import HybridBlock
+
+from . import network_of
+from .darts import DARTS
+from .mobile import proxyless
+
+IMAGE = (1, 3, 224, 224)
+
+
+def _gluoncv(name: str, **options: object) -> HybridBlock:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of frameworks that are not there
+        from gluoncv import model_zoo  # here, as it takes seconds
+
+    net = model_zoo.get_model(name, pretrained=False, **options)
+    net.initialize()  # its shapes are known only then
+    return net
+
+
+class Network(NamedTuple):
+    """A network, and what was published of it.
+
+    Attributes
+    ----------
+    build : callable
+    parameters, multiply_adds : float, optional
+        As their authors say.
+    table3_cpu, table3_gpu, table5_cpu, table5_gpu : float, optional
+        ms, as the tables of DSO-NAS have them: batch 1, but for table 3's GPU, which is at 8.
+    """
+
+    build: Callable[[], HybridBlock]
+    parameters: Optional[float]
+    multiply_adds: float
+    table3_cpu: Optional[float] = None
+    table3_gpu: Optional[float] = None
+    table5_cpu: Optional[float] = None
+    table5_gpu: Optional[float] = None
+
+
+NETWORKS: Dict[str, Network] = {
+    "MobileNet": Network(lambda: _gluoncv("mobilenet1.0"), 4.2e6, 569e6, 11.7, 5.4, 28.21, 1.87),
+    "MobileNetV2": Network(lambda: _gluoncv("mobilenetv2_1.0"), 3.4e6, 300e6, 20.5, 6.2),
+    "Proxyless (GPU)": Network(lambda: network_of(proxyless("mobile-gpu")), None, 465e6, 15.3, 6.2),
+    "Proxyless (CPU)": Network(lambda: network_of(proxyless("mobile-cpu")), None, 439e6, 21.7, 7.3),
+    "NASNet-A": Network(
+        lambda: _gluoncv("nasnet_4_1056", use_aux=False),
+        5.3e6,
+        564e6,
+        table5_cpu=35.54,
+        table5_gpu=10.45,
+    ),
+    "DARTS": Network(DARTS, 4.7e6, 574e6, table5_cpu=17.52, table5_gpu=7.69),
+}
+
+
+def cost_of(net: HybridBlock) -> Cost:
+    """Parameters and multiply-adds of a network for one image of 224×224, by tracing it."""
+    return count_symbol(net(mx.sym.Variable("data")), IMAGE)

@@ -1,0 +1,42 @@
+"""tools/compare.py latency, and the networks that it compares with."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from symbols.published import NETWORKS, cost_of
+
+ROOT = Path(__file__).resolve().parents[1]
+CLOSE = 0.02
+# Where the count is another than the published one: multiply-adds of GluonCV's NASNet-A, and of
+# DARTS, whose parameters agree.
+COUNTED = {"NASNet-A": (5.30e6, 630.9e6), "DARTS": (4.72e6, 529.9e6), "MobileNetV2": (3.50e6, 3e8)}
+
+
+@pytest.mark.parametrize("name", sorted(NETWORKS))
+def test_size(name):
+    network = NETWORKS[name]
+    cost = cost_of(network.build())
+    parameters, adds = COUNTED.get(name, (network.parameters, network.multiply_adds))
+    assert cost.multiply_adds == pytest.approx(adds, rel=CLOSE)
+    if parameters is not None:
+        assert cost.parameters == pytest.approx(parameters, rel=CLOSE)
+
+
+def test_latency_beside_the_papers(script, monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "tools")
+    words = ("latency", "--networks", "MobileNetV2", "--rounds", 2)
+    status, out, err = script("tools/compare.py", *words, "--json")
+    assert (status, err) == (0, "")
+    rows = json.loads(out)["networks"]
+    assert rows["MobileNet"]["ratio"] == 1
+    assert rows["MobileNetV2"]["ratio"] == pytest.approx(
+        rows["MobileNetV2"]["ms"] / rows["MobileNet"]["ms"]
+    )
+    assert rows["MobileNetV2"]["table3_ratio"] == pytest.approx(20.5 / 11.7)
+    assert rows["MobileNetV2"]["table5_ratio"] is None
+    status, out, _ = script("tools/compare.py", *words)
+    line = next(line for line in out.splitlines() if "MobileNetV2" in line)
+    assert line.startswith("| MobileNetV2 | 3.50M (3.4M) | 300.8M (300M) |")
+    assert line.endswith("| 1.75 | – |")
