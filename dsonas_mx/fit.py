@@ -10,12 +10,13 @@ import mxnet as mx
 from mxnet.gluon import HybridBlock
 
 from .data.loader import Loader
-from .graph import Outputs, shares
+from .graph import Outputs
 from .loop import Diverged, Loop, Progress
 from .loss import cross_entropy
 from .metric import Score, Tally
 from .mirror import Mirror
 from .schedule import cosine
+from .workers import Workers
 
 
 @dataclass(frozen=True)
@@ -106,6 +107,8 @@ class Fit(Loop):
         Wraps the steps of an epoch, to show a bar.
     mirror : {'auto', 'deep', 'off'} or float
         What is computed again in backward, see `TrainGraph`.
+    workers : Workers, optional
+        See `Loop`.
     """
 
     def __init__(
@@ -118,8 +121,9 @@ class Fit(Loop):
         loss: Callable[..., Any] = cross_entropy,
         progress: Optional[Progress] = None,
         mirror: Mirror = "off",
+        workers: Optional[Workers] = None,
     ) -> None:
-        super().__init__(train_data, contexts, loss, progress, mirror)
+        super().__init__(train_data, contexts, loss, progress, mirror, workers)
         self.net = net
         self.options = options
         self._data = (train_data, test_data)
@@ -175,7 +179,7 @@ class Fit(Loop):
 
     def test(self) -> Score:
         """Loss and accuracy on the test data, with the moving statistics of BN."""
-        return evaluate(self.net, self._data[1], self._contexts, self.after_step)
+        return evaluate(self.net, self._data[1], self._contexts, self.after_step, self.workers)
 
 
 def evaluate(
@@ -183,8 +187,9 @@ def evaluate(
     data: Loader,
     contexts: Sequence[mx.Context],
     after_batch: Callable[[], None] = lambda: None,
+    workers: Optional[Workers] = None,
 ) -> Score:
-    """Cross-entropy and accuracy of a classifier on all samples of `data`.
+    """Cross-entropy and accuracy of a classifier on all samples of `data`, divided over `workers`.
 
     It runs on copies of the parameters: in inference MKLDNN reorders the very arrays it is given,
     whenever it gets to it, and a training that went on with them would not repeat bit for bit.
@@ -197,11 +202,15 @@ def evaluate(
         for context in contexts
     }
     executors: Dict[Tuple[mx.Context, int], mx.executor.Executor] = {}
-    tally = Tally()
+    workers = workers or Workers()
+    tally = Tally(workers, len(contexts))
     for batch in data.epoch(0):
-        devices = contexts[: len(batch.labels)]
-        start = 0
-        for context, size in zip(devices, shares(len(batch.labels), len(devices))):
+        own, sizes = workers.sizes(len(batch.labels), len(contexts))
+        start = own.start
+        outputs = []
+        for context, size in zip(contexts, sizes):
+            if not size:
+                break
             part = slice(start, start + size)
             start += size
             if (context, size) not in executors:
@@ -212,7 +221,8 @@ def evaluate(
             executor.forward(is_train=False, data=mx.nd.array(batch.data[part], ctx=context))
             output = executor.outputs[0]
             label = mx.nd.array(batch.labels[part], ctx=context)
-            tally.add([Outputs(cross_entropy(mx.nd, output, label), output, label)])
+            outputs.append(Outputs(cross_entropy(mx.nd, output, label), output, label))
+        tally.add(outputs, len(batch.labels))
         after_batch()
     return tally.score()
 

@@ -18,7 +18,6 @@ import dsonas_mx as dso
 from dsonas_mx import cli
 from dsonas_mx.data import DATA_SETS
 from dsonas_mx.data.loader import Loader
-from dsonas_mx.device import contexts
 from dsonas_mx.latency_deductions import Deductions
 from dsonas_mx.loss import cross_entropy
 from dsonas_mx.mirror import parse_mirror
@@ -96,7 +95,7 @@ def main(options: argparse.Namespace) -> None:
         gamma=options.gamma,
         momentum_schedule=options.momentum_schedule,
     )
-    devices = contexts(options.gpus, options.cpus)
+    workers, devices = cli.connect(options)
     mirror = parse_mirror(options.mirror)
     data = DATA_SETS[cli.data_set(options)]
     space = dso.SearchSpace.cifar10(
@@ -141,6 +140,7 @@ def main(options: argparse.Namespace) -> None:
         mirror,
         budget,
         target,
+        workers,
     )
 
     def record(epoch: SearchEpoch) -> None:
@@ -151,7 +151,7 @@ def main(options: argparse.Namespace) -> None:
         run.log(f"{epoch} of {space.num_connections}")
 
     megabytes = search.plan.megabytes  # refuses what does not fit before there is a run folder
-    with cli.open_run(options) as run:
+    with cli.open_run(options, workers) as run:
         run.log(f"the supernet takes {megabytes:,.0f} MB on each device")
         if not cli.train(options, run, search, record):
             return

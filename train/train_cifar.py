@@ -18,7 +18,6 @@ from dsonas_mx import cli
 from dsonas_mx.cost import count
 from dsonas_mx.data import DATA_SETS
 from dsonas_mx.data.loader import Loader
-from dsonas_mx.device import contexts
 from dsonas_mx.export import export, load_parameters
 from dsonas_mx.files import write_json
 from dsonas_mx.fit import Fit, FitEpoch, FitOptions
@@ -85,7 +84,7 @@ def main(options: argparse.Namespace) -> None:
         momentum=options.momentum,
         weight_decay=options.wd,
     )
-    devices = contexts(options.gpus, options.cpus)
+    workers, devices = cli.connect(options)
     data = DATA_SETS[cli.data_set(options)]
     architecture = cli.load_network(options, dso.SearchSpace.cifar10(), data)
     net = get_model(
@@ -110,7 +109,7 @@ def main(options: argparse.Namespace) -> None:
         test_images, None, options.batch_size, augmentation.plain(), shuffle=False, drop_last=False
     )
     train_data = Loader(images, None, options.batch_size, augmentation, options.seed)
-    fit = Fit(net, train_data, test_data, settings, devices, loss, cli.progress, mirror)
+    fit = Fit(net, train_data, test_data, settings, devices, loss, cli.progress, mirror, workers)
     cost = count(architecture)
 
     def record(epoch: FitEpoch) -> None:
@@ -118,7 +117,7 @@ def main(options: argparse.Namespace) -> None:
         run.log(str(epoch))
 
     megabytes = fit.plan.megabytes  # refuses what does not fit before there is a run folder
-    with cli.open_run(options) as run:
+    with cli.open_run(options, workers) as run:
         if not (run.folder / "architecture.json").exists():
             architecture.save(run.folder / "architecture.json")
         run.log(
