@@ -41,10 +41,23 @@ _CUDA_LIBRARIES = (
 )
 
 
+class CannotRun(ImportError):
+    """This Python, or what is installed in it, cannot run the project; the message says more."""
+
+
+def print_one_line(kind: Any, error: BaseException, trace: Any) -> None:
+    """In place of sys.excepthook: what is to be installed needs no traceback."""
+    if isinstance(error, CannotRun):
+        name = os.path.basename(sys.argv[0]) if sys.argv and sys.argv[0] else "dsonas_mx"
+        sys.stderr.write("{}: {}\n".format(name, error))
+    else:
+        sys.__excepthook__(kind, error, trace)
+
+
 def check_python(version: Tuple[int, int]) -> None:
     """Raise ImportError unless mxnet 1.9.1 is known to run on this (major, minor)."""
     if not (3, 8) <= version <= (3, 13):
-        raise ImportError(
+        raise CannotRun(
             "dsonas_mx needs Python 3.8 to 3.13, this is {}.{}: install one, such as "
             "python3.11, and run make setup PYTHON=python3.11".format(*version)
         )
@@ -90,7 +103,7 @@ def provide_distutils() -> None:
     try:
         import setuptools  # noqa: F401
     except ImportError:
-        raise ImportError(
+        raise CannotRun(
             "mxnet needs setuptools on Python 3.12 and later: pip install setuptools"
         ) from None
 
@@ -178,9 +191,7 @@ def import_mxnet() -> Any:
     install = "make setup, or pip install {}mxnet=={}".format(no_deps, MXNET_VERSION)
     for name in ("numpy", "mxnet"):
         if name not in sys.modules and importlib.util.find_spec(name) is None:
-            raise ImportError(
-                "dsonas_mx needs {}, which is not installed: {}".format(name, install)
-            )
+            raise CannotRun("dsonas_mx needs {}, which is not installed: {}".format(name, install))
     import numpy
 
     for name, value in missing_numpy_names(numpy).items():
@@ -195,12 +206,12 @@ def import_mxnet() -> Any:
     except OSError as error:
         if not gpu:
             raise
-        raise ImportError(
+        raise CannotRun(
             "mxnet-cu112 could not be loaded ({}): it needs NVIDIA's driver and "
             "requirements-gpu.txt; without a GPU, make setup GPU=0".format(error)
         ) from None
     if not mxnet.__version__.startswith("1.9."):
-        raise ImportError(
+        raise CannotRun(
             "dsonas_mx needs mxnet {}, found {}: {}".format(
                 MXNET_VERSION, mxnet.__version__, install
             )
@@ -208,32 +219,24 @@ def import_mxnet() -> Any:
     return mxnet
 
 
-def tell_in_one_line(error: ImportError) -> None:
-    """Print only the message of this error if it ends the program: its traceback helps nobody."""
-    usual = sys.excepthook
-
-    def hook(kind: Any, value: BaseException, trace: Any) -> None:
-        if value is error:
-            sys.stderr.write("{}\n".format(value))
-        else:
-            usual(kind, value, trace)
-
-    sys.excepthook = hook
-
-
 def prepare() -> None:
-    """Do all of the above, in order."""
-    late = "mxnet" in sys.modules
+    """Do all of the above, in order; if it cannot be done, uncaught, that is one line."""
     try:
-        check_python(sys.version_info[:2])
-        set_gradient_sum_cap()
-        spare_memory()
-        use_all_cores()
-        mxnet = import_mxnet()
-    except ImportError as error:
-        tell_in_one_line(error)
+        _prepare()
+    except CannotRun:
+        if sys.excepthook is sys.__excepthook__:
+            sys.excepthook = print_one_line
         raise
-    if late:  # a mistake of the program, whose traceback tells where
+
+
+def _prepare() -> None:
+    check_python(sys.version_info[:2])
+    late = "mxnet" in sys.modules
+    set_gradient_sum_cap()
+    spare_memory()
+    use_all_cores()
+    mxnet = import_mxnet()
+    if late:
         check_gradient_sum_cap(mxnet)
 
 

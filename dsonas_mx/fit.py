@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Callable, Dict, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 import mxnet as mx
+import numpy as np
 from mxnet.gluon import HybridBlock
 
 from .data.loader import Loader
-from .graph import Outputs, shares
+from .graph import Outputs
 from .loop import Diverged, Loop, Progress
 from .loss import cross_entropy
 from .metric import Score, Tally
 from .mirror import Mirror
 from .schedule import cosine, linear
+from .workers import Workers
 
 
 @dataclass(frozen=True)
@@ -123,6 +125,8 @@ class Fit(Loop):
         Wraps the steps of an epoch, to show a bar.
     mirror : {'auto', 'deep', 'off'} or float
         What is computed again in backward, see `TrainGraph`.
+    workers : Workers, optional
+        See `Loop`.
     """
 
     def __init__(
@@ -135,8 +139,9 @@ class Fit(Loop):
         loss: Callable[..., Any] = cross_entropy,
         progress: Optional[Progress] = None,
         mirror: Mirror = "off",
+        workers: Optional[Workers] = None,
     ) -> None:
-        super().__init__(train_data, contexts, loss, progress, mirror)
+        super().__init__(train_data, contexts, loss, progress, mirror, workers)
         self.net = net
         self.options = options
         self._data = (train_data, test_data)
@@ -190,7 +195,10 @@ class Fit(Loop):
 
     def test(self) -> Score:
         """Loss and accuracy on the test data, with the moving statistics of BN."""
-        return evaluate(self.net, self._data[1], self._contexts, self.after_step, self.options.top5)
+        options = self.options
+        return evaluate(
+            self.net, self._data[1], self._contexts, self.after_step, options.top5, self.workers
+        )
 
 
 def evaluate(
@@ -199,8 +207,11 @@ def evaluate(
     contexts: Sequence[mx.Context],
     after_batch: Callable[[], None] = lambda: None,
     top5: bool = False,
+    workers: Optional[Workers] = None,
 ) -> Score:
-    """Cross-entropy and accuracy, top-5 too if wanted, of a classifier on all samples of `data`.
+    """Cross-entropy and accuracy of a classifier on all samples of `data`; top-5 too if wanted.
+
+    The samples of each batch are divided over `workers`.
 
     It runs on copies of the parameters: in inference MKLDNN reorders the very arrays it is given,
     whenever it gets to it, and a training that went on with them would not repeat bit for bit.
@@ -213,11 +224,16 @@ def evaluate(
         for context in contexts
     }
     executors: Dict[Tuple[mx.Context, int], mx.executor.Executor] = {}
-    tally, among_five = Tally(), 0.0
+    workers = workers or Workers()
+    tally = Tally(workers, len(contexts))
+    among_five: List[mx.nd.NDArray] = []
     for batch in data.epoch(0):
-        devices = contexts[: len(batch.labels)]
-        start = 0
-        for context, size in zip(devices, shares(len(batch.labels), len(devices))):
+        own, sizes = workers.sizes(len(batch.labels), len(contexts))
+        start = own.start
+        outputs = []
+        for context, size in zip(contexts, sizes):
+            if not size:
+                break
             part = slice(start, start + size)
             start += size
             if (context, size) not in executors:
@@ -228,13 +244,17 @@ def evaluate(
             executor.forward(is_train=False, data=mx.nd.array(batch.data[part], ctx=context))
             output = executor.outputs[0]
             label = mx.nd.array(batch.labels[part], ctx=context)
-            tally.add([Outputs(cross_entropy(mx.nd, output, label), output, label)])
+            outputs.append(Outputs(cross_entropy(mx.nd, output, label), output, label))
             if top5:
                 best = mx.nd.topk(output, k=min(5, output.shape[1]))
-                among_five += (best == label.expand_dims(1)).sum().asscalar()
+                among_five.append((best == label.expand_dims(1)).sum())
+        tally.add(outputs, len(batch.labels))
         after_batch()
     score = tally.score()
-    return score._replace(top5=float(among_five) / tally.samples) if top5 else score
+    if not top5:
+        return score
+    found = np.array([float(sum(count.asscalar() for count in among_five))], np.float32)
+    return score._replace(top5=float(workers.gather(found).sum()) / tally.samples)
 
 
 def _inference(

@@ -12,9 +12,10 @@ from mxnet.gluon import HybridBlock
 
 from .checkpoint import State, not_finite, take
 from .data.loader import Batch, Loader
-from .graph import TrainGraph, is_lambda
+from .graph import TrainGraph, is_lambda, shares
 from .metric import Score, Tally
 from .mirror import Mirror, Plan
+from .workers import Workers
 
 Progress = Callable[[Any, int, str], Any]  # iterable, length, what it is
 
@@ -43,6 +44,8 @@ class Loop:
         Wraps the steps of an epoch, to show a bar.
     mirror : {'auto', 'deep', 'off'} or float
         What is computed again in backward, see `TrainGraph`.
+    workers : Workers, optional
+        All processes of this training, which take its steps together; alone by default.
 
     Attributes
     ----------
@@ -67,7 +70,9 @@ class Loop:
         loss: Callable[..., Any],
         progress: Optional[Progress],
         mirror: Mirror,
+        workers: Optional[Workers] = None,
     ) -> None:
+        self.workers = workers or Workers()
         self.epoch = 0
         self.position = 0
         self.rate_scale = 1.0
@@ -97,18 +102,26 @@ class Loop:
 
     def surroundings(self) -> Dict[str, Any]:
         """What may be another when it goes on from a state, but not without changing bits."""
-        return {"number of devices": len(self._contexts), "C++ operators": self._graph.is_native}
+        return {"number of devices": self._devices, "C++ operators": self._graph.is_native}
+
+    @property
+    def _devices(self) -> int:
+        """Those of all workers."""
+        return self.workers.size * len(self._contexts)
 
     # Steps
 
     def _bind(self, optimizers: Mapping[str, mx.optimizer.Optimizer]) -> None:
         """A graph of `net`, and a Trainer for each kind of parameters: weights, lambdas, or all."""
         sample = self._sample
+        self._part, sizes = self.workers.sizes(sample.batch_size, len(self._contexts))
+        if not all(sizes):
+            shares(sample.batch_size, self._devices)  # says that there are too few
         self._graph = TrainGraph(
             self.net,
             self._loss,
-            sample.data_shape,
-            (sample.batch_size,),
+            (sum(sizes), *sample.data_shape[1:]),
+            (sum(sizes),),
             self._contexts,
             self._mirror,
         )
@@ -144,7 +157,7 @@ class Loop:
         """
         done = list(order[: self.position])
         if not done:
-            self._tallies = {kind: Tally() for kind in data}
+            self._tallies = {kind: Tally(self.workers, len(self._contexts)) for kind in data}
         batches = {k: loader.epoch(self.epoch, done.count(k)) for k, loader in data.items()}
         left = order[self.position :]
         try:
@@ -173,10 +186,19 @@ class Loop:
         if self._graph.is_random:
             # MXNet's generators cannot be read, so a checkpoint could not hold them.
             place = [self._sample.seed, self.epoch, self.position]
+            if self.workers.rank:
+                place.append(self.workers.rank)
             mx.random.seed(int(np.random.SeedSequence(place).generate_state(1)[0] >> 1))
-        self._tallies[kind].add(self._graph.step(kind, batch.data, batch.labels))
+        outputs = self._graph.step(kind, batch.data[self._part], batch.labels[self._part])
+        self._tallies[kind].add(outputs, len(batch.labels))
         for name, trainer in self._trainers.items():
-            if kind in (name, "all"):
+            if kind not in (name, "all"):
+                continue
+            if self.workers.size > 1:
+                trainer.allreduce_grads()
+                self.workers.add_up([parameter.list_grad() for parameter in trainer._params])
+                trainer.update(len(batch.labels))
+            else:
                 trainer.step(len(batch.labels))
         self.position += 1
 
@@ -193,9 +215,11 @@ class Loop:
             return
         before = self._seen
         self._seen = [array for tally in self._tallies.values() for array in tally.losses()]
-        for array in before:
-            if not math.isfinite(array.asscalar()):
-                raise self._diverged(order, float(array.asscalar()))
+        if not before:
+            return
+        for loss in self.workers.gather(np.concatenate([a.asnumpy() for a in before])).ravel():
+            if not math.isfinite(loss):
+                raise self._diverged(order, float(loss))
 
     def _diverged(self, order: Sequence[str], loss: float) -> Diverged:
         """What to say of a loss that is not finite: the step that it was first seen in."""
@@ -232,13 +256,18 @@ class Loop:
         ------
         Diverged
             A parameter or optimizer state is not finite.
+        ArithmeticError
+            The workers have not the same parameters and states.
         """
         self._graph.wait()
         arrays: Dict[str, np.ndarray] = {}
+        statistics: List[np.ndarray] = []
         for name, parameter in self.net.collect_params().items():
-            copies = parameter.list_data()
-            for device, array in enumerate(copies if parameter.grad_req == "null" else copies[:1]):
-                arrays[f"net.{device}/{name}"] = array.asnumpy()
+            copies = [array.asnumpy() for array in parameter.list_data()]
+            if parameter.grad_req != "null":
+                arrays[f"net.0/{name}"] = copies[0]
+            else:
+                statistics.extend(copies)
         updates: Dict[str, Dict[str, int]] = {}
         for kind, trainer in self._trainers.items():
             counts = trainer._optimizer._all_index_update_counts
@@ -248,6 +277,8 @@ class Loop:
             for index, name in names.items():
                 for number, array in enumerate(_parts(trainer._updaters[0].states.get(index))):
                     arrays[f"{kind}.{number}/{name}"] = array.asnumpy()
+        self.workers.check_same(arrays)
+        arrays.update(self._statistics(statistics))
         for kind, tally in self._tallies.items():
             arrays[f"tally/{kind}"] = tally.sums()
         bad = not_finite(arrays)
@@ -257,11 +288,25 @@ class Loop:
             "epoch": self.epoch,
             "position": self.position,
             "rate_scale": self.rate_scale,
-            "devices": len(self._contexts),
+            "devices": self._devices,
             "updates": updates,
             "samples": {kind: tally.samples for kind, tally in self._tallies.items()},
         }
         return State(values, arrays)
+
+    def _statistics(self, copies: Sequence[np.ndarray]) -> Dict[str, np.ndarray]:
+        """Statistics, parameter by parameter those of each device, by name: of all workers."""
+        flat = np.concatenate([array.ravel() for array in copies] or [np.zeros(0, np.float32)])
+        arrays = {}
+        for rank, row in enumerate(self.workers.gather(flat)):
+            start, count = 0, len(self._contexts)
+            for name, parameter in self.net.collect_params().items():
+                for device in range(count if parameter.grad_req == "null" else 0):
+                    size = math.prod(parameter.shape)
+                    values = row[start : start + size].reshape(parameter.shape)
+                    arrays[f"net.{rank * count + device}/{name}"] = values
+                    start += size
+        return arrays
 
     def restore(self, state: State) -> None:
         """Go on from a state; with another number of devices not bit for bit.
@@ -280,14 +325,15 @@ class Loop:
         for name, parameter in self.net.collect_params().items():
             copies = devices if parameter.grad_req == "null" else 1
             saved = [take(arrays, f"net.{d}/{name}", parameter.shape) for d in range(copies)]
-            for device, array in enumerate(parameter.list_data()):
+            first = self.workers.rank * len(self._contexts)
+            for device, array in enumerate(parameter.list_data(), first):
                 array[:] = saved[device if device < copies else 0]
         for kind, trainer in self._trainers.items():
             self._restore_trainer(trainer, kind, values["updates"][kind], arrays)
         self._tallies, self._seen = {}, []
         for kind, samples in values["samples"].items():
             sums = take(arrays, f"tally/{kind}", (devices, 3) if samples else (0, 3))
-            self._tallies[kind] = Tally.of(int(samples), sums, self._contexts)
+            self._tallies[kind] = Tally.of(int(samples), sums, self._contexts, self.workers)
         if arrays:
             raise ValueError(f"it has {min(arrays)}, which this network has not")
 

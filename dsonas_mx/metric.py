@@ -8,6 +8,7 @@ import mxnet as mx
 import numpy as np
 
 from .graph import Outputs
+from .workers import Workers
 
 
 class Score(NamedTuple):
@@ -19,15 +20,22 @@ class Score(NamedTuple):
 
 
 class Tally:
-    """Sums of loss and right answers on each device; nothing but reading them waits for them."""
+    """Sums of loss and right answers on each device; nothing but reading them waits for them.
 
-    def __init__(self) -> None:
+    What is read is of all `workers`, each of which has so many `devices`, and all have to read it.
+    """
+
+    def __init__(self, workers: Optional[Workers] = None, devices: int = 1) -> None:
+        self._workers = workers or Workers()
+        self._devices = devices
         # By device: loss, right answers, and in how many batches the sum of losses was finite.
         self._sums: Dict[mx.Context, List[mx.nd.NDArray]] = {}
         self._samples = 0
 
-    def add(self, outputs: Sequence[Outputs]) -> None:
-        """Count a batch."""
+    def add(self, outputs: Sequence[Outputs], samples: Optional[int] = None) -> None:
+        """Count a batch, of so many samples with those that other workers have."""
+        own = sum(label.size for _, _, label in outputs)
+        self._samples += own if samples is None else samples
         for loss, logits, label in outputs:
             right = mx.nd.argmax(logits, axis=1) == label
             context = loss.context
@@ -36,16 +44,13 @@ class Tally:
                 sums = [old + new for old, new in zip(before, sums)]
             finite = mx.nd.contrib.isfinite(sums[0])
             self._sums[context] = [*sums, finite + before[2] if before else finite]
-            self._samples += label.size
 
     def score(self) -> Score:
         """Mean loss and accuracy of all that was counted."""
         if not self._samples:
             raise ValueError("no batch was counted")
-        totals = [
-            sum(float(array.asscalar()) for array in arrays) for arrays in zip(*self._sums.values())
-        ]
-        return Score(*(total / self._samples for total in totals[:2]))
+        losses, answers, _ = self.sums().T.tolist()
+        return Score(sum(losses) / self._samples, sum(answers) / self._samples)
 
     def losses(self) -> List[mx.nd.NDArray]:
         """The sum of losses on each device so far: arrays that later batches do not change."""
@@ -53,7 +58,7 @@ class Tally:
 
     def finite_batches(self) -> int:
         """How many batches were counted before the first whose loss was not finite."""
-        return min((int(sums[2].asscalar()) for sums in self._sums.values()), default=0)
+        return int(self.sums()[:, 2].min(initial=np.inf if self._samples else 0))
 
     # What a checkpoint holds
 
@@ -64,17 +69,27 @@ class Tally:
 
     def sums(self) -> np.ndarray:
         """The sums, devices×3, bit for bit."""
+        if not self._samples:
+            return np.zeros((0, 3), np.float32)
         rows = [[array.asscalar() for array in sums] for sums in self._sums.values()]
-        return np.array(rows, np.float32).reshape(-1, 3)
+        if self._workers.size > 1:  # all have as many, though some may have had no sample
+            rows += [[0.0] * 3] * (self._devices - len(rows))
+        return self._workers.gather(np.array(rows, np.float32)).reshape(-1, 3)
 
     @classmethod
-    def of(cls, samples: int, sums: np.ndarray, contexts: Sequence[mx.Context]) -> Tally:
+    def of(
+        cls,
+        samples: int,
+        sums: np.ndarray,
+        contexts: Sequence[mx.Context],
+        workers: Optional[Workers] = None,
+    ) -> Tally:
         """The tally that had these; on fewer devices than it had, the last one takes the rest."""
-        tally = cls()
+        tally = cls(workers, len(contexts))
         tally._samples = samples
-        if len(sums) > len(contexts):
-            rest = len(contexts) - 1
-            sums = np.concatenate([sums[:rest], sums[rest:].sum(0, keepdims=True)])
-        for context, row in zip(contexts, sums):
+        last = tally._workers.size * len(contexts) - 1
+        if len(sums) > last + 1:
+            sums = np.concatenate([sums[:last], sums[last:].sum(0, keepdims=True)])
+        for context, row in zip(contexts, sums[tally._workers.rank * len(contexts) :]):
             tally._sums[context] = [mx.nd.array([value], ctx=context) for value in row]
         return tally

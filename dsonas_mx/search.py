@@ -25,6 +25,7 @@ from .metric import Score
 from .mirror import Mirror
 from .mobile_architecture import AnyArchitecture, OneOperation
 from .shrink import inherit, inherit_states
+from .workers import Workers
 
 
 @dataclass(frozen=True)
@@ -152,6 +153,8 @@ class Search(Loop):
         γ of the options by default.
     target : FLOPsTarget or OneOperation, optional
         Where the search has to end; it then does not end because nothing changes any more.
+    workers : Workers, optional
+        See `Loop`.
     """
 
     def __init__(
@@ -167,6 +170,7 @@ class Search(Loop):
         mirror: Mirror = "off",
         budget: Optional[Constant] = None,
         target: Optional[Union[FLOPsTarget, OneOperation]] = None,
+        workers: Optional[Workers] = None,
     ) -> None:
         budget = budget or Constant(options.gamma)
         if budget.gamma != options.gamma:
@@ -176,7 +180,7 @@ class Search(Loop):
             self._target.check(architecture)
         if (lambda_data is None) != (options.split is None):
             raise ValueError("lambda_data must be given if, and only if, there is a split")
-        super().__init__(weight_data, contexts, loss, progress, mirror)
+        super().__init__(weight_data, contexts, loss, progress, mirror, workers)
         self.options = options
         self.architecture: Any = architecture
         self._unchanged = 0
@@ -300,6 +304,7 @@ class Search(Loop):
             scales = np.array(list(self.scales().values()))
             progress = 1 - self._epochs_left / self.options.num_epochs
             gammas = gammas * self._target.adapt(self._found, scales, progress)
+        gammas = self.workers.broadcast(gammas)  # latency differs from one machine to the next
         by_name = dict(zip(scale_names(self._complete), gammas.tolist()))
         by_parameter: Dict[str, Gamma] = {}
         for name, parts in self._live_names().items():

@@ -10,12 +10,15 @@ import threading
 import time
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional
+from typing import Any, Callable, Dict, Iterator, List, Mapping, NoReturn, Optional, Tuple
+
+import numpy as np
 
 from .checkpoint import Checkpoints, State, load
 from .files import PathLike
 from .loop import Diverged, Loop
 from .run import Run, environment
+from .workers import Workers
 
 LEAST_RATE = 2.0**-5  # of the learning rate: so often is it halved
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -69,6 +72,7 @@ class Session:
             "identity": json.loads(json.dumps(dict(identity))),
             "environment": _surroundings(loop),
         }
+        self._workers = loop.workers
         self._minutes = minutes
         self._roll_back = roll_back
         self._signal: Optional[int] = None
@@ -88,28 +92,15 @@ class Session:
         ValueError, OSError
             The checkpoint is of a run with other options, or it cannot be used.
         """
-        source = None
-        if path is not None:
-            folder = Path(path)
-            found, state = folder, load(folder)
-            if folder.resolve().parent.parent != self._run.folder.resolve():
-                source = folder.resolve().parent.parent
-                if self._checkpoints.paths():
-                    raise ValueError(
-                        f"{self._run.folder} has checkpoints of its own: give --resume, or another "
-                        "--save-dir"
-                    )
-        else:
-            newest = self._checkpoints.newest(self._run.log)
-            if newest is None:
-                return
-            found, state = newest
+        found, state, source = self._find(path) if self._workers.rank == 0 else (None, None, None)
+        state = _told(self._workers, state)
+        if state is None:
+            return
         try:
-            self._check(state)
             self._restore(state, source)
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"{found} is no checkpoint of such a run: {error!r}") from None
-        self._good = [found.name]
+        self._good = ["" if found is None else found.name]
         if path is not None:
             if source is not None:
                 self._good, self._boundary, self._best = [], None, None
@@ -118,6 +109,32 @@ class Session:
         if not self._run.finished:
             place = f"epoch {self._loop.epoch + 1}, step {self._loop.position + 1}"
             self._run.log(f"going on from {found}: {place}")
+
+    def _find(
+        self, path: Optional[PathLike]
+    ) -> Tuple[Optional[Path], Optional[State], Optional[Path]]:
+        """A checkpoint, what is in it, and the folder of the run that it is of if not of this."""
+        source = None
+        if path is not None:
+            found = Path(path)
+            state = load(found)
+            if found.resolve().parent.parent != self._run.folder.resolve():
+                source = found.resolve().parent.parent
+                if self._checkpoints.paths():
+                    raise ValueError(
+                        f"{self._run.folder} has checkpoints of its own: give --resume, or another "
+                        "--save-dir"
+                    )
+        else:
+            newest = self._checkpoints.newest(self._run.log)
+            if newest is None:
+                return None, None, None
+            found, state = newest
+        try:
+            self._check(state)
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"{found} is no checkpoint of such a run: {error!r}") from None
+        return found, state, source
 
     def _check(self, state: State) -> None:
         """Refuse other options; say what else is different."""
@@ -140,7 +157,8 @@ class Session:
     def _restore(self, state: State, source: Optional[Path] = None) -> None:
         values = state.values
         self._loop.restore(State(values["loop"], state.arrays))
-        self._run.cut(values["tables"], source)
+        if self._workers.rank == 0:
+            self._run.cut(values["tables"], source)
         self._boundary, self._best = values["boundary"], values["best"]
         error = values["least_error"]
         self._least_error = float("inf") if error is None else float(error)
@@ -176,7 +194,8 @@ class Session:
                     raise OSError(
                         f"{self._run.folder}: {error.strerror}: make room, and go on with --resume"
                     ) from None
-                self._stop_if_asked()
+                if self._workers.agree(self._signal is not None, False)[0]:
+                    self._stop()
 
     def _epoch(self, record: Callable[[Any], None]) -> None:
         epoch = self._loop.step_epoch()
@@ -188,18 +207,24 @@ class Session:
         self._save(state)
 
     def _after_step(self) -> None:
-        if self._signal is not None or time.monotonic() >= self._due:
+        due = time.monotonic() >= self._due
+        if due:
+            self._postpone()
+        stop, save = self._workers.agree(self._signal is not None, due and self._workers.rank == 0)
+        if stop or save:
             self._save(self._loop.state())
-        self._stop_if_asked()
+        if stop:
+            self._stop()
 
     def _data_failed(self) -> None:
         """The steps that are done are not lost with the data that could not be read."""
+        if self._workers.size > 1:
+            return  # the others do not know
         with suppress(OSError, Diverged):  # of both, the error of the data is to be seen
             self._save(self._loop.state())
 
-    def _stop_if_asked(self) -> None:
-        if self._signal is not None:
-            raise Interrupted(self._signal)
+    def _stop(self) -> NoReturn:
+        raise Interrupted(self._signal or signal.SIGTERM)
 
     def _postpone(self) -> None:
         self._due = time.monotonic() + 60 * self._minutes if self._minutes else float("inf")
@@ -217,24 +242,32 @@ class Session:
             "least_error": None if self._best is None else self._least_error,
         }
         self._good = [*self._good, name][-_KEPT:]
+        self._postpone()
+        if self._workers.rank:
+            return  # that one writes for all
         keep = {*self._good, self._boundary, self._best} - {None}
         best = self._best if self._best == name else None
         self._checkpoints.save(State(values, loop.arrays), {str(k) for k in keep}, best)
-        self._postpone()
 
     def _back(self, error: Diverged) -> None:
         """To the end of the last epoch: where that is does not depend on when a run was stopped."""
         scale = self._loop.rate_scale / 2
         if scale < LEAST_RATE:
             raise error
+        path, state = self._last_boundary() if self._workers.rank == 0 else (None, None)
+        state = _told(self._workers, state)
+        assert state is not None
+        self._restore(state)
+        self._loop.rate_scale = scale
+        self._run.log(f"{error}; going back to {path} with {scale:g} of the learning rate")
+        self._save(self._loop.state())
+
+    def _last_boundary(self) -> Tuple[Path, State]:
         paths = [self._checkpoints.folder / name for name in self._good[::-1]]
         if self._boundary is not None:
             paths.insert(0, self._checkpoints.folder / self._boundary)
         path = next(path for path in paths if path.exists())
-        self._restore(load(path))
-        self._loop.rate_scale = scale
-        self._run.log(f"{error}; going back to {path} with {scale:g} of the learning rate")
-        self._save(self._loop.state())
+        return path, load(path)
 
     @contextmanager
     def _catching_signals(self) -> Iterator[None]:
@@ -256,6 +289,23 @@ class Session:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+
+def _told(workers: Workers, state: Optional[State]) -> Optional[State]:
+    """The state that worker 0 has, which alone has read the checkpoint."""
+    if workers.size == 1:
+        return state
+    given = state.arrays if state is not None else {}
+    forms = [[name, array.dtype.str, array.shape] for name, array in given.items()]
+    told = workers.tell(None if state is None else [state.values, forms])
+    if told is None:
+        return None
+    values, forms = told
+    arrays = {}
+    for name, form, shape in forms:
+        own = given[name] if name in given else np.zeros(shape, form)
+        arrays[name] = workers.broadcast(own)
+    return State(values, arrays)
 
 
 def _surroundings(loop: Loop) -> Dict[str, Any]:

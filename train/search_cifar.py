@@ -18,7 +18,6 @@ import dsonas_mx as dso
 from dsonas_mx import cli
 from dsonas_mx.data import DATA_SETS
 from dsonas_mx.data.loader import Loader
-from dsonas_mx.device import contexts
 from dsonas_mx.latency_deductions import Deductions
 from dsonas_mx.loss import cross_entropy
 from dsonas_mx.mirror import parse_mirror
@@ -73,7 +72,7 @@ def main(options: argparse.Namespace) -> None:
     settings = cli.search_settings(options)
     parts = settings.split
     ratio = parts or (1,)
-    devices = contexts(options.gpus, options.cpus)
+    workers, devices = cli.connect(options)
     mirror = parse_mirror(options.mirror)
     data = DATA_SETS[cli.data_set(options)]
     space = dso.SearchSpace.cifar10(
@@ -118,6 +117,7 @@ def main(options: argparse.Namespace) -> None:
         mirror,
         budget,
         target,
+        workers,
     )
     cli.search_to_end(options, search, target)
 

@@ -21,7 +21,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import dsonas_mx as dso
 from dsonas_mx import cli
 from dsonas_mx.budget import Constant
-from dsonas_mx.device import contexts
 from dsonas_mx.latency_deductions import Deductions
 from dsonas_mx.loss import cross_entropy
 from dsonas_mx.mirror import parse_mirror
@@ -111,7 +110,7 @@ def mobile(
 
 def main(options: argparse.Namespace) -> None:
     settings = cli.search_settings(options)
-    devices = contexts(options.gpus, options.cpus)
+    workers, devices = cli.connect(options)
     mirror = parse_mirror(options.mirror)
     data = cli.imagenet(options)
     searched = normal if options.space == "normal" else mobile
@@ -140,6 +139,7 @@ def main(options: argparse.Namespace) -> None:
         mirror,
         budget,
         target,
+        workers,
     )
     cli.search_to_end(
         options,

@@ -17,7 +17,6 @@ import dsonas_mx as dso
 from dsonas_mx import cli
 from dsonas_mx.data import DATA_SETS
 from dsonas_mx.data.loader import Loader
-from dsonas_mx.device import contexts
 from dsonas_mx.fit import Fit, FitOptions
 from dsonas_mx.latency import NetworkLatency
 from dsonas_mx.loss import cross_entropy, with_auxiliary
@@ -82,7 +81,7 @@ def main(options: argparse.Namespace) -> None:
         momentum=options.momentum,
         weight_decay=options.wd,
     )
-    devices = contexts(options.gpus, options.cpus)
+    workers, devices = cli.connect(options)
     data = DATA_SETS[cli.data_set(options)]
     latency = NetworkLatency(lambda found: get_model("dsonas", found), devices[0])
     architecture = cli.load_network(options, dso.SearchSpace.cifar10(), data, latency)
@@ -108,7 +107,7 @@ def main(options: argparse.Namespace) -> None:
         test_images, None, options.batch_size, augmentation.plain(), shuffle=False, drop_last=False
     )
     train_data = Loader(images, None, options.batch_size, augmentation, options.seed)
-    fit = Fit(net, train_data, test_data, settings, devices, loss, cli.progress, mirror)
+    fit = Fit(net, train_data, test_data, settings, devices, loss, cli.progress, mirror, workers)
     cli.train_to_end(options, fit, architecture, lambda: get_model("dsonas", architecture))
 
 

@@ -15,7 +15,6 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from dsonas_mx import cli
-from dsonas_mx.device import contexts
 from dsonas_mx.fit import Fit, FitOptions
 from dsonas_mx.latency import NetworkLatency
 from dsonas_mx.loss import smoothed, with_auxiliary
@@ -66,7 +65,7 @@ def main(options: argparse.Namespace) -> None:
         weight_decay=options.wd,
         top5=True,
     )
-    devices = contexts(options.gpus, options.cpus)
+    workers, devices = cli.connect(options)
     data = cli.imagenet(options)
     latency = NetworkLatency(network_of, devices[0])
     architecture = cli.load_imagenet_network(options, latency)
@@ -86,7 +85,7 @@ def main(options: argparse.Namespace) -> None:
     (train_data,), test_data = cli.train_loaders(options), cli.test_loader(options)
     mx.random.seed(options.seed)
     net.initialize(ctx=devices)
-    fit = Fit(net, train_data, test_data, settings, devices, loss, cli.progress, mirror)
+    fit = Fit(net, train_data, test_data, settings, devices, loss, cli.progress, mirror, workers)
     skipped = cli.Skipped(train_data, test_data)
     cli.train_to_end(options, fit, architecture, lambda: network_of(architecture), skipped.log)
 

@@ -42,7 +42,7 @@ def train_to_end(
         after_epoch(run)
 
     megabytes = fit.plan.megabytes  # refuses what does not fit before there is a run folder
-    with open_run(options) as run:
+    with open_run(options, fit.workers) as run:
         if not (run.folder / "architecture.json").exists():
             architecture.save(run.folder / "architecture.json")
         run.log(

@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 import math
 from dataclasses import replace
-from typing import Any, Callable, Dict
+from typing import Any, Callable, Dict, List, Tuple
 
+import mxnet as mx
 from mxnet.gluon import HybridBlock
 
 from .. import baseline
@@ -19,6 +20,8 @@ from ..mobile_architecture import AnyArchitecture
 from ..mobile_cost import count_network
 from ..scaling import Measure, Target, fit_width, multiply_adds, parameters
 from ..space import SCOPES, SearchSpace, parse_blocks
+from ..workers import KINDS, Workers
+from ..workers import connect as workers_of
 from .parser import number
 
 
@@ -110,10 +113,21 @@ def fitted(
 
 
 def add_devices(parser: argparse.ArgumentParser) -> None:
-    """`--gpus` and `--cpus`."""
+    """`--gpus`, `--cpus` and `--kv-store`."""
     group = parser.add_argument_group("devices")
     group.add_argument("--gpus", default="", help="numbers of GPUs, as 0,1; empty for the CPU")
     group.add_argument("--cpus", type=int, default=1, help="devices to divide the CPU into")
+    group.add_argument(
+        "--kv-store",
+        choices=KINDS,
+        default="device",
+        help="dist_sync: with all processes that tools/launch.py starts, each with such devices",
+    )
+
+
+def connect(options: argparse.Namespace) -> Tuple[Workers, List[mx.Context]]:
+    """The workers of `--kv-store`, and the devices of this one."""
+    return workers_of(options.kv_store), contexts(options.gpus, options.cpus)
 
 
 def add_memory(parser: argparse.ArgumentParser, mirror: str) -> None:

@@ -12,6 +12,7 @@ from typing import Any, Callable, Iterable, Mapping, NoReturn, Optional
 import mxnet as mx
 from tqdm import tqdm
 
+from .. import workers
 from ..session import Interrupted
 
 
@@ -24,6 +25,15 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Exit with status 2 and one line, without the usage."""
         self.exit(2, f"{self.prog}: {message}\n")
+
+    def exit(self, status: int = 0, message: Optional[str] = None) -> NoReturn:
+        """End the process; one of several workers at once, if it failed."""
+        rank = workers.rank()
+        if message:
+            sys.stderr.write(f"worker {rank}: {message}" if rank else message)
+        if status and workers.is_connected():
+            workers.leave(status)
+        sys.exit(status)
 
 
 def run(
@@ -77,5 +87,6 @@ def number(text: str) -> int:
 
 
 def progress(steps: Iterable[Any], length: int, what: str) -> Iterable[Any]:
-    """A bar on a terminal, nothing elsewhere."""
-    return tqdm(steps, what, length, leave=False, disable=None, dynamic_ncols=True)
+    """A bar with the time that is left on a terminal, nothing elsewhere; one for all workers."""
+    hidden = True if workers.rank() else None
+    return tqdm(steps, what, length, leave=False, disable=hidden, dynamic_ncols=True)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 import math
-from typing import Any, Callable
+from tempfile import TemporaryDirectory
+from typing import Any, Callable, Optional
 
 from ..loop import Loop
 from ..run import Run
 from ..session import Session
+from ..workers import Workers
 from .data import origin
 
 
@@ -38,12 +40,26 @@ def add_run(parser: argparse.ArgumentParser, save_dir: str) -> None:
     )
 
 
-def open_run(options: argparse.Namespace) -> Run:
-    """The run folder of `add_run`."""
+class _Aside(Run):
+    """A run folder that is gone in the end: for workers whose files nobody needs."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        self._place = TemporaryDirectory(prefix="dsonas-worker-")
+        super().__init__(self._place.name, vars(options), quiet=True)
+
+    def __exit__(self, *error: Any) -> None:
+        super().__exit__(*error)
+        self._place.cleanup()
+
+
+def open_run(options: argparse.Namespace, workers: Optional[Workers] = None) -> Run:
+    """The run folder of `add_run`: for worker 0, which writes for all."""
     if not 0 <= options.checkpoint_minutes < math.inf:
         raise ValueError(
             f"--checkpoint-minutes must be at least 0, got {options.checkpoint_minutes}"
         )
+    if workers is not None and workers.rank:
+        return _Aside(options)
     resumes = options.resume or options.resume_from is not None
     return Run(options.save_dir, vars(options), resume=resumes)
 
@@ -78,7 +94,7 @@ def train(
     )
     if options.resume or options.resume_from is not None:
         session.resume(options.resume_from)
-    if run.finished:
+    if loop.workers.tell(run.finished):
         run.log(f"{run.folder} is finished: nothing to do")
         return False
     session.train(record)

@@ -82,7 +82,7 @@ def search_to_end(
         after_epoch(run)
 
     megabytes = search.plan.megabytes  # refuses what does not fit before there is a run folder
-    with open_run(options) as run:
+    with open_run(options, search.workers) as run:
         run.log(f"the supernet takes {megabytes:,.0f} MB on each device")
         before(run)
         if not train(options, run, search, record):

@@ -1,0 +1,47 @@
+#!/usr/bin/env python
+"""Start the processes of a training on several machines, and end all of them when one dies.
+
+launch.py -n 2 -s 1 [-H HOSTS] python train/search_cifar.py --kv-store dist_sync ...
+
+Without -H all run here. With it, a file with a host a line, workers and servers are started by ssh
+on these in turn; each needs this folder at the same path, and the data.
+"""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+from launching.follow import BEAT
+from launching.job import Job, say
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("-n", "--workers", type=int, required=True, help="processes that train")
+    parser.add_argument("-s", "--servers", type=int, default=1, help="processes that add up")
+    parser.add_argument("-H", "--hostfile", help="a host a line; without it all run here")
+    ssh = f"ssh -o BatchMode=yes -o ServerAliveInterval={BEAT:.0f}"
+    parser.add_argument("--ssh", default=ssh, help="how to reach a host")
+    parser.add_argument("command", nargs=argparse.REMAINDER, help="what each worker runs")
+    options = parser.parse_args()
+    try:
+        if min(options.workers, options.servers) < 1 or not options.command:
+            raise ValueError("-n and -s must be at least 1, and a command must follow")
+        job = Job(options)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, job.ask)
+        return job.run()
+    except (ValueError, OSError) as error:
+        say(str(error))
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

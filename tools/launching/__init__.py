@@ -1,0 +1,1 @@
+"""Processes of one training on several machines: see tools/launch.py."""
