@@ -205,7 +205,7 @@ def evaluate(
             part = slice(start, start + size)
             start += size
             if (context, size) not in executors:
-                executors[context, size] = _inference(
+                executors[context, size] = bind_inference(
                     logits, context, arrays[context], (size,) + data.data_shape[1:]
                 )
             executor = executors[context, size]
@@ -217,12 +217,13 @@ def evaluate(
     return tally.score()
 
 
-def _inference(
+def bind_inference(
     symbol: mx.sym.Symbol,
     context: mx.Context,
     arrays: Dict[str, mx.nd.NDArray],
     shape: Tuple[int, ...],
 ) -> mx.executor.Executor:
+    """A symbol of the input `data`, of that shape, bound on arrays by name, to run forward."""
     inputs = {"data": mx.nd.zeros(shape, ctx=context)}
     return symbol.bind(
         context,

@@ -108,7 +108,7 @@ class Loop:
             self.net,
             self._loss,
             sample.data_shape,
-            (sample.batch_size,),
+            sample.label_shape,
             self._contexts,
             self._mirror,
         )

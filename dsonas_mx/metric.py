@@ -29,13 +29,17 @@ class Tally:
         """Count a batch."""
         for loss, logits, label in outputs:
             right = mx.nd.argmax(logits, axis=1) == label
+            if label.ndim > 1:  # of an image, the share of its labelled pixels
+                pixels = tuple(range(1, label.ndim))
+                labelled = mx.nd.sum(label >= 0, axis=pixels)
+                right = mx.nd.sum(right, axis=pixels) / mx.nd.maximum(labelled, 1)
             context = loss.context
             sums, before = [loss.sum(), right.sum()], self._sums.get(context)
             if before:
                 sums = [old + new for old, new in zip(before, sums)]
             finite = mx.nd.contrib.isfinite(sums[0])
             self._sums[context] = [*sums, finite + before[2] if before else finite]
-            self._samples += label.size
+            self._samples += len(label)
 
     def score(self) -> Score:
         """Mean loss and accuracy of all that was counted."""
