@@ -25,3 +25,10 @@ def cosine(epoch: int, high: float, low: float, period: int, factor: int = 1) ->
         epoch -= period
         period *= factor
     return low + (high - low) * (1 + math.cos(math.pi * epoch / period)) / 2
+
+
+def poly(done: float, rate: float, power: float = 0.9) -> float:
+    """Of DeepLab: rate·(1 − done)^power, `done` from 0 to 1."""
+    if not 0 <= done <= 1:
+        raise ValueError(f"done must be from 0 to 1, got {done}")
+    return rate * (1 - done) ** power

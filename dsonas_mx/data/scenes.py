@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Optional, Sequence, Tuple
+from typing import Optional, Sequence, Tuple, Union
 
 import cv2
 import numpy as np
@@ -99,7 +99,7 @@ class SceneLoader(Loader):
     def __init__(
         self,
         scenes: Scenes,
-        indices: Optional[Sequence[int]],
+        indices: Optional[Union[np.ndarray, Sequence[int]]],
         batch_size: int,
         crop: Crop,
         seed: int = 0,
