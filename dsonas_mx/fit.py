@@ -237,7 +237,7 @@ def evaluate(
             part = slice(start, start + size)
             start += size
             if (context, size) not in executors:
-                executors[context, size] = _inference(
+                executors[context, size] = bind_inference(
                     logits, context, arrays[context], (size,) + data.data_shape[1:]
                 )
             executor = executors[context, size]
@@ -257,12 +257,13 @@ def evaluate(
     return score._replace(top5=float(workers.gather(found).sum()) / tally.samples)
 
 
-def _inference(
+def bind_inference(
     symbol: mx.sym.Symbol,
     context: mx.Context,
     arrays: Dict[str, mx.nd.NDArray],
     shape: Tuple[int, ...],
 ) -> mx.executor.Executor:
+    """A symbol of the input `data`, of that shape, bound on arrays by name, to run forward."""
     inputs = {"data": mx.nd.zeros(shape, ctx=context)}
     return symbol.bind(
         context,

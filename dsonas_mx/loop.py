@@ -121,7 +121,7 @@ class Loop:
             self.net,
             self._loss,
             (sum(sizes), *sample.data_shape[1:]),
-            (sum(sizes),),
+            (sum(sizes), *sample.label_shape[1:]),
             self._contexts,
             self._mirror,
         )

@@ -30,6 +30,24 @@ def smoothed(amount: float) -> Callable[..., Any]:
     return loss
 
 
+def pixel_cross_entropy(F: Any, logits: Any, label: Any) -> Any:
+    """−log p(label) of pixels, summed over each image, over the labelled pixels of an image.
+
+    What is ignored has a negative label, and neither loss nor gradient. The divisor is the mean
+    over the batch, so that the mean of what this returns, B, is that over all labelled pixels of
+    the batch (of one device). A batch without any has the loss 0.
+
+    Parameters
+    ----------
+    logits : B×classes×H×W
+    label : B×H×W
+    """
+    labelled = label >= 0
+    losses = -F.pick(F.log_softmax(logits, axis=1), label, axis=1) * labelled
+    pixels = F.mean(F.sum(labelled, axis=(1, 2)), keepdims=True)
+    return F.broadcast_div(F.sum(losses, axis=(1, 2)), F.maximum(pixels, 1))
+
+
 def with_auxiliary(weight: float, loss: Callable[..., Any] = cross_entropy) -> Callable[..., Any]:
     """The loss of (logits, tower's logits): that of the first + `weight` · that of the second."""
     if not 0 <= weight < math.inf:

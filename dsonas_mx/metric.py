@@ -34,10 +34,14 @@ class Tally:
 
     def add(self, outputs: Sequence[Outputs], samples: Optional[int] = None) -> None:
         """Count a batch, of so many samples with those that other workers have."""
-        own = sum(label.size for _, _, label in outputs)
+        own = sum(len(label) for _, _, label in outputs)
         self._samples += own if samples is None else samples
         for loss, logits, label in outputs:
             right = mx.nd.argmax(logits, axis=1) == label
+            if label.ndim > 1:  # of an image, the share of its labelled pixels
+                pixels = tuple(range(1, label.ndim))
+                labelled = mx.nd.sum(label >= 0, axis=pixels)
+                right = mx.nd.sum(right, axis=pixels) / mx.nd.maximum(labelled, 1)
             context = loss.context
             sums, before = [loss.sum(), right.sum()], self._sums.get(context)
             if before:

@@ -30,3 +30,10 @@ def cosine(epoch: int, high: float, low: float, period: int, factor: int = 1) ->
 def linear(epoch: int, high: float, low: float, epochs: int) -> float:
     """From `high` in the first of so many epochs on a straight line towards `low`."""
     return high + (low - high) * epoch / epochs
+
+
+def poly(done: float, rate: float, power: float = 0.9) -> float:
+    """Of DeepLab: rate·(1 − done)^power, `done` from 0 to 1."""
+    if not 0 <= done <= 1:
+        raise ValueError(f"done must be from 0 to 1, got {done}")
+    return rate * (1 - done) ** power

@@ -98,6 +98,8 @@ class Block(Layer):
         The shortcut is a conv1×1-BN-ReLU (the first block of a stage), not the identity.
     fix_gamma : {'all', 'operations', 'none'}
         Which BN scales are fixed to one.
+    dilation : int
+        Of the depthwise convolutions; the project's own operators know none but 1.
     """
 
     def __init__(
@@ -107,11 +109,13 @@ class Block(Layer):
         channels: int,
         projects: bool,
         fix_gamma: str,
+        dilation: int = 1,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self._channels = channels
         self._projects = projects
+        self._dilation = dilation
         self._fix = fix_gamma in ("all", "operations")
         self._fix_output = fix_gamma == "all"
         self._levels = live_levels(architecture, structure)
@@ -140,7 +144,7 @@ class Block(Layer):
         if not self._levels:
             return shortcut
         tracing = native_tracing(F)
-        if tracing is not None:
+        if tracing is not None and self._dilation == 1:
             return self._native(F, x, lambdas, dropping, p, tracing) + shortcut
         return self._plain(F, x, lambdas, dropping, p) + shortcut
 
@@ -152,7 +156,14 @@ class Block(Layer):
         for level in self._levels:
             for node, summed in zip(level.nodes, self._sums(F, level, maps, lambdas, dropping)):
                 maps[node.node] = apply_operation(
-                    F, summed, p, node.name, node.operation, self._channels, self._fix
+                    F,
+                    summed,
+                    p,
+                    node.name,
+                    node.operation,
+                    self._channels,
+                    self._fix,
+                    self._dilation,
                 )
         outputs = [maps[node] for node in self.outputs]
         if dropping is not None:
@@ -270,13 +281,19 @@ class Reduction(Layer):
     """Halves the map and doubles the channels: conv1×1/2 plus conv3×3/2, each conv-BN-ReLU.
 
     Inputs: B×C×H×W and, if the network is weighted, the λ of each live branch. Output:
-    B×2C×⌈H/2⌉×⌈W/2⌉.
+    B×2C×⌈H/2⌉×⌈W/2⌉; with a `stride` of 1 B×2C×H×W.
     """
 
     def __init__(
-        self, branches: Tuple[bool, bool], channels: int, fix_gamma: str, **kwargs: Any
+        self,
+        branches: Tuple[bool, bool],
+        channels: int,
+        fix_gamma: str,
+        stride: int = 2,
+        **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        self._stride = stride
         self._channels = 2 * channels
         self._fix = fix_gamma in ("all", "operations")
         self._kernels = tuple(k for k, lives in zip((1, 3), branches) if lives)
@@ -287,7 +304,7 @@ class Reduction(Layer):
 
     def hybrid_forward(self, F: Any, x: Map, lambdas: Optional[Map] = None, **p: Map) -> Map:
         branches = [
-            conv_bn_relu(F, x, p, f"{k}x{k}", self._channels, k, self._fix, stride=2)
+            conv_bn_relu(F, x, p, f"{k}x{k}", self._channels, k, self._fix, self._stride)
             for k in self._kernels
         ]
         if lambdas is not None:

@@ -17,35 +17,23 @@ import mxnet as mx
 
 from .block import Block, Reduction
 from .drop_path import DropPath
-from .operations import CLASSIFIER_INIT, Layer, Map, batch_norm_relu, conv_bn_relu
+from .operations import CLASSIFIER_INIT, Layer, Map, Parameters, batch_norm_relu, conv_bn_relu
 
 FIX_GAMMA = ("all", "operations", "none")
 AUXILIARY_STAGE = {"cifar": 2, "imagenet": 3}  # the tower stands behind this reduction
 AUXILIARY_CHANNELS = (128, 768)
 
 
-class DSONAS(Layer):
-    """The network of an architecture, for training a supernet or what was found.
-
-    Input: images, B×in_channels×H×W. Output: logits, B×num_classes; with an auxiliary tower these
-    and the tower's logits.
+class Backbone(Layer):
+    """Stem, and stages of blocks with reductions between them, weighted or derived.
 
     Parameters
     ----------
-    architecture : Architecture
-    weighted : bool
-        Give every live connection, and every branch of a reduction, a scale λ, which starts at 1.
-    fix_gamma : {'all', 'operations', 'none'}, optional
-        Which BN scales are fixed to one: all of them (the paper, for pre-training and search),
-        those of operations, reductions and shortcuts (the release), or none (training what was
-        found). The default is ``'all'`` if weighted, else ``'none'``.
-    dropout : float
-        Probability of dropping a feature before the classifier.
-    auxiliary : bool
-        Add the tower of section 4.2, behind the second (CIFAR) or third (ImageNet) reduction.
-    drop_path : float
-        Final rate of drop path (see `DropPath`), in the graphs of a `TrainGraph` alone. It grows
-        with the parameter ``'progress'``, which `Fit` sets.
+    architecture, weighted, fix_gamma
+        See `DSONAS`.
+    dilated : bool
+        The last reduction has stride 1, and the operations behind it dilation 2 instead, so that
+        the same weights see the same pixels of maps of twice the size.
 
     Attributes
     ----------
@@ -59,39 +47,21 @@ class DSONAS(Layer):
         architecture: Architecture,
         weighted: bool = False,
         fix_gamma: Optional[str] = None,
-        dropout: float = 0.0,
-        auxiliary: bool = False,
-        drop_path: float = 0.0,
+        dilated: bool = False,
     ) -> None:
         super().__init__(prefix="")  # parameters are called the same in every process
         fix_gamma = fix_gamma or ("all" if weighted else "none")
         if fix_gamma not in FIX_GAMMA:
             raise ValueError(f"fix_gamma must be {', '.join(FIX_GAMMA)}, got {fix_gamma!r}")
-        if not 0 <= dropout < 1:
-            raise ValueError(f"dropout must be in [0, 1), got {dropout}")
-        if not 0 <= drop_path < 1:
-            raise ValueError(f"drop_path must be in [0, 1), got {drop_path}")
-        if drop_path and weighted:
-            raise ValueError("drop_path is for training what was found, not for scales λ")
         space = architecture.space
         self.architecture = architecture
         self.weighted = weighted
-        self._dropout = dropout
         self._fix = fix_gamma == "all"
+        self._dilated = len(space.blocks) if dilated else None  # which stage
         self.packed: Dict[str, Tuple[int, Tuple[str, ...]]] = {}
         self._declare_stem(space)
         self._rows = self._build_rows(architecture, fix_gamma)
-        channels = space.stage_shapes[-1][0]
-        self.declare_batch_norm("final_bn", channels, self._fix)
-        self.declare("fc_weight", (space.num_classes, channels), CLASSIFIER_INIT)
-        self.declare("fc_bias", (space.num_classes,), mx.init.Zero(), wd_mult=0)
-        self._drop_path = None
-        if drop_path:
-            self._drop_path = DropPath(architecture, drop_path)
-            self.declare(PROGRESS, (1,), mx.init.Zero(), grad_req="null", differentiable=False)
-        self._tower_after = None
-        if auxiliary:
-            self._tower_after = self._build_tower(space)
+        self.declare_batch_norm("final_bn", space.stage_shapes[-1][0], self._fix)
 
     def _declare_stem(self, space: SearchSpace) -> None:
         width = space.width
@@ -113,8 +83,9 @@ class DSONAS(Layer):
                 rows.append(self._reduction(architecture, stage - 1, fix_gamma))
             structure = space.structure_of(index)
             prefix = f"stage{stage}_block{position}_"
+            dilation = 2 if stage == self._dilated else 1
             block = Block(
-                architecture, structure, channels, position == 1, fix_gamma, prefix=prefix
+                architecture, structure, channels, position == 1, fix_gamma, dilation, prefix=prefix
             )
             self.register_child(block)
             if block.outputs:
@@ -133,7 +104,8 @@ class DSONAS(Layer):
     ) -> Tuple[Reduction, str, int]:
         branches = architecture.reductions[stage - 1]
         channels = architecture.space.stage_shapes[stage - 1][0]
-        reduction = Reduction(branches, channels, fix_gamma, prefix=f"reduction{stage}_")
+        stride = 1 if stage + 1 == self._dilated else 2
+        reduction = Reduction(branches, channels, fix_gamma, stride, prefix=f"reduction{stage}_")
         self.register_child(reduction)
         live = tuple(name for name, lives in zip(("1x1", "3x3"), branches) if lives)
         return reduction, self._declare_lambdas(f"reduction{stage}_lambdas", live), stage + 1
@@ -147,15 +119,6 @@ class DSONAS(Layer):
             self.packed[name] = (0, live)
         return name
 
-    def _build_tower(self, space: SearchSpace) -> int:
-        stage = AUXILIARY_STAGE[space.stem]
-        if space.num_reductions < stage:
-            raise ValueError(
-                f"auxiliary needs a network of more than {stage} stages, got {len(space.blocks)}"
-            )
-        self._tower = Auxiliary(space, space.stage_shapes[stage], prefix="auxiliary_")
-        return stage + 1
-
     @property
     def lambda_names(self) -> Tuple[str, ...]:
         """Parameters that hold λ, in the order of the network."""
@@ -166,19 +129,91 @@ class DSONAS(Layer):
         """Parameters of λ that a search must not take to zero as a whole: those of reductions."""
         return tuple(name for name in self.lambda_names if name.startswith("reduction"))
 
-    def hybrid_forward(self, F: Any, x: Map, **p: Map) -> Map:
-        dropping: Iterator[Map] = repeat(None)
-        if self._drop_path is not None and in_training(F):
-            dropping = iter(self._drop_path.scales(F, x, p[PROGRESS]))
+    def walk(
+        self, F: Any, x: Map, p: Parameters, dropping: Optional[Iterator[Map]] = None
+    ) -> Iterator[Tuple[Layer, int, Map]]:
+        """Every block and reduction in order, with the stage it leads to or is in, and its map."""
+        dropping = dropping or repeat(None)
         for name, channels, stride in self._stem:
             x = conv_bn_relu(F, x, p, name, channels, 3, self._fix, stride)
-        tower = None
         for layer, lambdas, stage in self._rows:
             inputs = [p[lambdas]] if lambdas else []
             if isinstance(layer, Block):
                 scales = next(dropping)
                 inputs = inputs if scales is None else [None, scales]
             x = layer(x, *inputs)
+            yield layer, stage, x
+
+
+class DSONAS(Backbone):
+    """The network of an architecture, for training a supernet or what was found.
+
+    Input: images, B×in_channels×H×W. Output: logits, B×num_classes; with an auxiliary tower these
+    and the tower's logits.
+
+    Parameters
+    ----------
+    architecture : Architecture
+    weighted : bool
+        Give every live connection, and every branch of a reduction, a scale λ, which starts at 1.
+    fix_gamma : {'all', 'operations', 'none'}, optional
+        Which BN scales are fixed to one: all of them (the paper, for pre-training and search),
+        those of operations, reductions and shortcuts (the release), or none (training what was
+        found). The default is ``'all'`` if weighted, else ``'none'``.
+    dropout : float
+        Probability of dropping a feature before the classifier.
+    auxiliary : bool
+        Add the tower of section 4.2, behind the second (CIFAR) or third (ImageNet) reduction.
+    drop_path : float
+        Final rate of drop path (see `DropPath`), in the graphs of a `TrainGraph` alone. It grows
+        with the parameter ``'progress'``, which `Fit` sets.
+    """
+
+    def __init__(
+        self,
+        architecture: Architecture,
+        weighted: bool = False,
+        fix_gamma: Optional[str] = None,
+        dropout: float = 0.0,
+        auxiliary: bool = False,
+        drop_path: float = 0.0,
+    ) -> None:
+        super().__init__(architecture, weighted, fix_gamma)
+        if not 0 <= dropout < 1:
+            raise ValueError(f"dropout must be in [0, 1), got {dropout}")
+        if not 0 <= drop_path < 1:
+            raise ValueError(f"drop_path must be in [0, 1), got {drop_path}")
+        if drop_path and weighted:
+            raise ValueError("drop_path is for training what was found, not for scales λ")
+        space = architecture.space
+        self._dropout = dropout
+        channels = space.stage_shapes[-1][0]
+        self.declare("fc_weight", (space.num_classes, channels), CLASSIFIER_INIT)
+        self.declare("fc_bias", (space.num_classes,), mx.init.Zero(), wd_mult=0)
+        self._drop_path = None
+        if drop_path:
+            self._drop_path = DropPath(architecture, drop_path)
+            self.declare(PROGRESS, (1,), mx.init.Zero(), grad_req="null", differentiable=False)
+        self._tower_after = None
+        if auxiliary:
+            self._tower_after = self._build_tower(space)
+
+    def _build_tower(self, space: SearchSpace) -> int:
+        stage = AUXILIARY_STAGE[space.stem]
+        if space.num_reductions < stage:
+            raise ValueError(
+                f"auxiliary needs a network of more than {stage} stages, got {len(space.blocks)}"
+            )
+        self._tower = Auxiliary(space, space.stage_shapes[stage], prefix="auxiliary_")
+        return stage + 1
+
+    def hybrid_forward(self, F: Any, x: Map, **p: Map) -> Map:
+        dropping = None
+        if self._drop_path is not None and in_training(F):
+            dropping = iter(self._drop_path.scales(F, x, p[PROGRESS]))
+        tower = None
+        for layer, stage, output in self.walk(F, x, p, dropping):
+            x = output
             if isinstance(layer, Reduction) and stage == self._tower_after:
                 tower = self._tower(x)
         x = batch_norm_relu(F, x, p, "final_bn", self._fix)

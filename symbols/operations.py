@@ -58,7 +58,14 @@ class Layer(HybridBlock):
 
 
 def convolution(
-    F: Any, x: Map, weight: Map, channels: int, kernel: int, stride: int = 1, groups: int = 1
+    F: Any,
+    x: Map,
+    weight: Map,
+    channels: int,
+    kernel: int,
+    stride: int = 1,
+    groups: int = 1,
+    dilation: int = 1,
 ) -> Map:
     """A convolution without bias that keeps the size, up to its stride."""
     return F.Convolution(
@@ -67,7 +74,8 @@ def convolution(
         num_filter=channels,
         kernel=(kernel, kernel),
         stride=(stride, stride),
-        pad=(kernel // 2, kernel // 2),
+        pad=(dilation * (kernel // 2),) * 2,
+        dilate=(dilation, dilation),
         num_group=groups,
         no_bias=True,
     )
@@ -146,13 +154,23 @@ def operation_weights(name: str, operation: str) -> Tuple[str, ...]:
 
 
 def apply_operation(
-    F: Any, x: Map, p: Parameters, name: str, operation: str, channels: int, fix: bool
+    F: Any,
+    x: Map,
+    p: Parameters,
+    name: str,
+    operation: str,
+    channels: int,
+    fix: bool,
+    dilation: int = 1,
 ) -> Map:
-    """A separable convolution (depthwise, pointwise, nothing between) or a pool, BN, ReLU."""
+    """A separable convolution (depthwise, pointwise, nothing between) or a pool, BN, ReLU.
+
+    Dilation is of the depthwise convolution; a pool has none.
+    """
     kernel = kernel_of(operation)
     if kernel:
         depthwise, pointwise = (p[weight] for weight in operation_weights(name, operation))
-        x = convolution(F, x, depthwise, channels, kernel, groups=channels)
+        x = convolution(F, x, depthwise, channels, kernel, groups=channels, dilation=dilation)
         x = convolution(F, x, pointwise, channels, 1)
     else:
         # The mean of an average pool counts the padding.

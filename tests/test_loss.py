@@ -1,6 +1,6 @@
 """Losses against numpy, as arrays and as symbols."""
 
-from dsonas_mx.loss import cross_entropy, smoothed, with_auxiliary
+from dsonas_mx.loss import cross_entropy, pixel_cross_entropy, smoothed, with_auxiliary
 
 import mxnet as mx
 import numpy as np
@@ -75,3 +75,41 @@ def test_label_smoothing_is_that_of_softmax_output():
     assert np.allclose(logits.grad.asnumpy(), expected, atol=1e-6)
     log = mx.nd.log_softmax(logits).asnumpy()
     assert np.allclose(loss.asnumpy(), -(target * log).sum(1), atol=1e-6)
+
+
+def pixel_losses(logits, label):
+    """In numpy: each image's sum of −log p, over the labelled pixels an image."""
+    shifted = logits - logits.max(1, keepdims=True)
+    log_p = shifted - np.log(np.exp(shifted).sum(1, keepdims=True))
+    sums = np.zeros(len(logits))
+    for b, i, j in zip(*np.nonzero(label >= 0)):
+        sums[b] -= log_p[b, int(label[b, i, j]), i, j]
+    return sums / max((label >= 0).sum() / len(label), 1)
+
+
+@pytest.mark.parametrize("ignored", ["none", "some", "one image", "all"])
+def test_pixel_cross_entropy_ignores_and_weighs(ignored):
+    """Loss and gradients of both heads against numpy; the auxiliary one's are weighted."""
+    generator = np.random.RandomState(0)
+    logits, tower = generator.randn(2, 2, 3, 4, 5)
+    label = generator.randint(0, 3, (2, 4, 5)).astype(np.float64)
+    if ignored == "some":
+        label[generator.rand(2, 4, 5) < 0.3] = -1
+    elif ignored != "none":
+        label[: {"one image": 1, "all": 2}[ignored]] = -1
+    arrays = [mx.nd.array(a, dtype="float64") for a in (logits, tower)]
+    for array in arrays:
+        array.attach_grad()
+    with mx.autograd.record():
+        loss = with_auxiliary(0.4, pixel_cross_entropy)(
+            mx.nd, arrays, mx.nd.array(label, dtype="float64")
+        )
+    loss.backward()
+    expected = pixel_losses(logits, label) + 0.4 * pixel_losses(tower, label)
+    np.testing.assert_allclose(loss.asnumpy(), expected, rtol=1e-6, atol=1e-12)
+    one_hot = (label[:, None] == np.arange(3)[:, None, None]) * 1.0
+    labelled = label >= 0
+    for array, values, weight in zip(arrays, (logits, tower), (1, 0.4)):
+        p = np.exp(values) / np.exp(values).sum(1, keepdims=True)
+        gradient = weight * (p - one_hot) * labelled[:, None] / max(labelled.sum() / 2, 1)
+        np.testing.assert_allclose(array.grad.asnumpy(), gradient, rtol=1e-5, atol=1e-12)

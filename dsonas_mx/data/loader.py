@@ -160,6 +160,11 @@ class Loader:
         height, width, channels = self.images.image_shape
         return self.batch_size, channels, height, width
 
+    @property
+    def label_shape(self) -> Tuple[int, ...]:
+        """Of the labels of a whole batch."""
+        return (self.batch_size,)
+
     def epoch(self, number: int, start_batch: int = 0) -> Generator[Batch, None, None]:
         """The batches of epoch `number`, counted from 0, from the one at `start_batch` on.
 
@@ -197,9 +202,14 @@ class Loader:
 
     def _batch(self, order: np.ndarray, number: int, position: int) -> Batch:
         chosen = order[position * self.batch_size : (position + 1) * self.batch_size]
-        generator = _generator(self.seed, self.stream, _AUGMENT, number, position)
         images, labels = self.images.take(chosen, whole=self.drop_last)
-        return Batch(self.augment(images, generator), labels.astype(np.float32))
+        data = self.augment(images, generator_of(self.seed, self.stream, number, position))
+        return Batch(data, labels.astype(np.float32))
+
+
+def generator_of(seed: int, stream: int, epoch: int, place: int) -> np.random.Generator:
+    """What augments the sample, or the batch, at that place of an epoch."""
+    return _generator(seed, stream, _AUGMENT, epoch, place)
 
 
 def _generator(

@@ -1,0 +1,114 @@
+"""Options of segmentation, the data that they ask for, and what a run takes."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any, Callable, List, NamedTuple, Optional, Sequence
+
+from mxnet.gluon import HybridBlock
+
+from ..backbone import digest, read_parameters, take_over
+from ..data import voc
+from ..device import contexts
+from ..graph import TrainGraph
+from ..mirror import parse_mirror
+from ..run import Run
+from ..symbol_cost import Cost
+
+
+class StageOption(NamedTuple):
+    """A stage of --stages: names of data sets, epochs, learning rate."""
+
+    data: Sequence[str]
+    num_epochs: int
+    learning_rate: float
+
+
+def add_scenes(parser: argparse.ArgumentParser, batch_size: int) -> argparse._ArgumentGroup:
+    """`--data-dir`, `--crop`, `--workers`, `--batch-size`, `--auxiliary`, `--seed`."""
+    group = parser.add_argument_group("data")
+    group.add_argument("--data-dir", help="the folder in which the data sets are, each in its own")
+    group.add_argument("--crop", type=int, default=513, help="side of what is cut out to train on")
+    group.add_argument("--workers", type=int, default=2, help="threads that read and augment")
+    group.add_argument("--batch-size", type=int, default=batch_size, help="over all devices")
+    group.add_argument(
+        "--auxiliary", type=float, default=0.4, help="weight of the auxiliary head; 0 for none"
+    )
+    group.add_argument("--seed", type=int, default=0, help="same seed, same result, on the CPU")
+    return group
+
+
+def parse_stages(text: str) -> List[StageOption]:
+    """'coco+voc:100:0.014,voc:350:0.008' → data sets, epochs and learning rate of each stage."""
+    stages = []
+    for part in text.split(","):
+        try:
+            data, epochs, rate = part.rsplit(":", 2)
+            stage = StageOption(data.split("+"), int(epochs), float(rate))
+            good = all(stage.data) and stage.num_epochs > 0 and 0 < stage.learning_rate < 1e3
+        except ValueError:
+            good = False
+        if not good:
+            raise ValueError(
+                f"--stages must be as coco+sbd+voc:100:0.014,voc:350:0.008, got {part!r}"
+            )
+        stages.append(stage)
+    return stages
+
+
+def known_classes(options: argparse.Namespace, name: str) -> Sequence[str]:
+    """The classes of a data set; VOC's, of one that has a name but is not there."""
+    try:
+        return voc.read_classes(voc.find(options.data_dir, name))
+    except FileNotFoundError:
+        if name not in voc.FOLDERS:
+            raise
+        return voc.CLASSES
+
+
+def num_train(options: argparse.Namespace, names: Sequence[str]) -> int:
+    """How many training images there are, or, of data that is not there, should be."""
+    try:
+        return len(voc.training([voc.find(options.data_dir, name) for name in names]))
+    except FileNotFoundError:
+        return sum(voc.NUM_TRAIN.get(name, 0) for name in names)
+
+
+def data_name(options: argparse.Namespace, name: str) -> str:
+    """What a record of a run calls its data: no path."""
+    return name if name in voc.FOLDERS else voc.find(options.data_dir, name).resolve().name
+
+
+def take_backbone(run: Run, net: HybridBlock, backbone: HybridBlock, source: Optional[str]) -> None:
+    """Take over parameters from another run, and log what did not fit."""
+    if source is None:
+        return
+    try:
+        found = take_over(net, read_parameters(source), backbone)
+    except ValueError as error:
+        raise ValueError(f"{source}: {error}") from None
+    run.log(f"{source}: {found}")
+
+
+def backbone_digest(source: Optional[str]) -> Optional[str]:
+    """What a run that goes on must find again of `--pretrained` or `--backbone`."""
+    return None if source is None else digest(source)
+
+
+def print_scene_dry_run(
+    options: argparse.Namespace,
+    net: HybridBlock,
+    loss: Callable[..., Any],
+    cost: Cost,
+    published: str,
+    steps: Sequence[int],
+) -> None:
+    """What a run takes: parameters beside the paper's, multiply-adds, MB, steps an epoch."""
+    shape = (options.batch_size, 3, options.crop, options.crop)
+    devices, mirror = contexts(options.gpus, options.cpus), parse_mirror(options.mirror)
+    graph = TrainGraph(net, loss, shape, (shape[0], *shape[2:]), devices, mirror)
+    megabytes = graph.plan.megabytes  # the error of what does not fit is all that is printed
+    print(f"parameters     {cost.parameters:>16,}  (table 4: {published})")
+    print(f"multiply-adds  {cost.multiply_adds:>16,}")
+    print(f"MB a device    {megabytes:>16,.0f}")
+    print(f"steps an epoch {', '.join(f'{count:,}' for count in steps):>16}")

@@ -1,0 +1,175 @@
+"""Images and masks in the layout of Pascal VOC, read one by one.
+
+A folder has `JPEGImages/NAME.jpg`, `SegmentationClass/NAME.png` (a palette or grey PNG whose values
+are classes, 255 for what is ignored), `ImageSets/Segmentation/{train,val}.txt` with a name a line,
+and `classes.txt` with a class a line; without it the classes are VOC's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
+
+import numpy as np
+
+from ..files import PathLike
+
+CLASSES = (
+    "background aeroplane bicycle bird boat bottle bus car cat chair cow diningtable dog horse "
+    "motorbike person pottedplant sheep sofa train tvmonitor"
+).split()
+VOID = 255  # in files
+IGNORED = -1  # in labels
+
+# What a name of an option may be called in --data-dir.
+FOLDERS = {
+    "voc": ("voc", "VOC2012", "VOCdevkit/VOC2012"),
+    "sbd": ("sbd", "SBD"),
+    "coco": ("coco", "coco-voc"),
+}
+# How many training images there are, for a dry run without data.
+NUM_TRAIN = {"voc": 1_464, "sbd": 8_498, "coco": 94_000}
+
+
+class Files(NamedTuple):
+    """An image and its mask."""
+
+    name: str
+    image: Path
+    mask: Path
+
+
+@dataclass(frozen=True, eq=False)
+class Scenes:
+    """Images with masks of the same classes, which are read when they are wanted."""
+
+    files: Tuple[Files, ...]
+    classes: Tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def read(self, index: int) -> Tuple[np.ndarray, np.ndarray]:
+        """An image, uint8 H×W×3, RGB, and its labels, int16 H×W, below 0 where ignored.
+
+        Raises
+        ------
+        ValueError, OSError
+            A file is damaged or missing, sizes differ, or a class is unknown; it is named.
+        """
+        files = self.files[index]
+        image, mask = _read(files.image, "RGB"), _read(files.mask, None)
+        if image.shape[:2] != mask.shape:
+            raise ValueError(
+                f"{files.mask}: the mask has {_size(mask)} pixels, its image {_size(image)}"
+            )
+        labels = np.where(mask == VOID, IGNORED, mask.astype(np.int16)).astype(np.int16)
+        if labels.max() >= len(self.classes):
+            raise ValueError(
+                f"{files.mask}: class {labels.max()} is unknown, there are {len(self.classes)} "
+                f"(0 to {len(self.classes) - 1}, and {VOID} for what is ignored)"
+            )
+        return image, labels
+
+
+def find(data_dir: Optional[str], name: str) -> Path:
+    """The folder of a data set: below `data_dir` by one of its usual names, or any other path."""
+    root = Path(data_dir or ".")
+    candidates = [root / folder for folder in FOLDERS.get(name, (name,))]
+    for candidate in candidates:
+        if (candidate / "ImageSets" / "Segmentation").is_dir():
+            return candidate
+    raise FileNotFoundError(
+        f"{candidates[0]}: not a folder in VOC layout (ImageSets/Segmentation, JPEGImages, "
+        "SegmentationClass); give --data-dir, and see docs/segmentation.md for how to get the data"
+    )
+
+
+def read_classes(folder: PathLike) -> Tuple[str, ...]:
+    """The names of the classes of a folder."""
+    path = Path(folder) / "classes.txt"
+    if not path.is_file():
+        return tuple(CLASSES)
+    names = tuple(line.strip() for line in path.read_text(encoding="utf-8").splitlines())
+    names = tuple(name for name in names if name)
+    if not 2 <= len(names) < VOID or len(set(names)) < len(names):
+        raise ValueError(f"{path} must name from 2 to {VOID - 1} different classes, a line each")
+    return names
+
+
+def load(folder: PathLike, part: str) -> Scenes:
+    """The images of one list, as ``'train'`` or ``'val'``.
+
+    Raises
+    ------
+    ValueError, OSError
+        The list is empty, a line is no name, or a file of it is missing; it is named.
+    """
+    root = Path(folder)
+    path = root / "ImageSets" / "Segmentation" / f"{part}.txt"
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: not there; it lists the names of images, one a line")
+    names = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+    files: Dict[str, Files] = {}
+    for number, name in enumerate(names, 1):
+        if name and (Path(name).name != name or name in files):
+            raise ValueError(f"{path}: line {number} is no name of an image, or is there twice")
+        if name:
+            image = root / "JPEGImages" / f"{name}.jpg"
+            files[name] = Files(name, image, root / "SegmentationClass" / f"{name}.png")
+            for file in files[name][1:]:
+                if not file.is_file():
+                    raise FileNotFoundError(f"{file}: not there, though {path} names it")
+    if not files:
+        raise ValueError(f"{path} names no image")
+    return Scenes(tuple(files.values()), read_classes(root))
+
+
+def training(folders: Sequence[PathLike], test: Optional[Scenes] = None) -> Scenes:
+    """The training images of several folders together, each name once, without those of `test`.
+
+    An image that is in several, as those of VOC are in SBD, has the mask of the last.
+    """
+    together: Dict[str, Files] = {}
+    classes: List[Tuple[str, ...]] = []
+    for folder in folders:
+        scenes = load(folder, "train")
+        classes.append(scenes.classes)
+        if scenes.classes != classes[0]:
+            raise ValueError(f"{folder} has other classes than {folders[0]}: see their classes.txt")
+        together.update((files.name, files) for files in scenes.files)
+    for files in test.files if test is not None else ():
+        together.pop(files.name, None)
+    if not together:
+        raise ValueError(f"{folders[0]}: all its training images are test images")
+    return Scenes(tuple(together.values()), classes[0])
+
+
+def _read(path: Path, mode: Optional[str]) -> np.ndarray:
+    from PIL import Image
+
+    try:
+        with Image.open(path) as image:
+            if mode is None and image.mode not in ("P", "L", "1"):
+                raise ValueError(f"{path}: a mask must be a palette or grey PNG, not {image.mode}")
+            return np.array(image if mode is None else image.convert(mode))
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{path}: not there") from None
+    except (OSError, SyntaxError) as error:
+        raise ValueError(f"{path}: cannot be read as an image ({error}); copy it again") from None
+
+
+def _size(array: np.ndarray) -> str:
+    return f"{array.shape[1]}×{array.shape[0]}"
+
+
+def palette(count: int = 256) -> np.ndarray:
+    """VOC's colours, uint8 count×3: bit by bit from the number of the class."""
+    numbers = np.arange(count)
+    colours = np.zeros((count, 3), np.uint8)
+    for bit in range(8):
+        for channel in range(3):
+            colours[:, channel] |= ((numbers >> channel & 1) << (7 - bit)).astype(np.uint8)
+        numbers = numbers >> 3
+    return colours
