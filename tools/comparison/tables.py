@@ -36,9 +36,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         default=str(ROOT / "docs" / "results"),
         help="folder of tableN_small.json and tableN_paper.json, of run_experiment.py --docs",
     )
-    parser.add_argument(
-        "--memory", action="store_true", help="plan the supernets' memory: minutes"
-    )
+    parser.add_argument("--memory", action="store_true", help="plan the supernets' memory: minutes")
 
 
 def measure(options: argparse.Namespace) -> Dict[str, Any]:
