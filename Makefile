@@ -77,8 +77,9 @@ $(READY): $(REQUIREMENTS) pyproject.toml $(REMAKE)
 	    || echo "$(VENV): the optional C++ operator was not built; see $(VENV)/native.log"; \
 	touch $@
 
-$(READY_DEV): requirements-dev.txt $(READY)
-	@$(PY) -m pip install --quiet --disable-pip-version-check -r $<
+$(READY_DEV): requirements-dev.txt requirements-deploy.txt $(READY)
+	@$(PY) -m pip install --quiet --disable-pip-version-check \
+	    -r requirements-dev.txt -r requirements-deploy.txt
 	@touch $@
 
 # Two threads in each of two processes would only be in each other's way.

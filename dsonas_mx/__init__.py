@@ -3,8 +3,17 @@
 from . import _compat  # noqa: F401  must stay first: it makes mxnet importable
 from .apg_nag import APGNAG
 from .architecture import Architecture
+from .predictor import Guess, Predictor
 from .space import OPERATIONS, Connection, SearchSpace
 
 __version__ = "0.1.0"
 
-__all__ = ["APGNAG", "Architecture", "Connection", "OPERATIONS", "SearchSpace"]
+__all__ = [
+    "APGNAG",
+    "Architecture",
+    "Connection",
+    "Guess",
+    "OPERATIONS",
+    "Predictor",
+    "SearchSpace",
+]

@@ -21,11 +21,14 @@ from __future__ import annotations
 
 import re
 from itertools import product
+from pathlib import Path
 from typing import Any, Dict, Iterable, Iterator, List, Mapping, NamedTuple, Tuple
 
 import numpy as np
 
 from .architecture import Architecture
+from .files import PathLike, atomic
+from .params_file import write_params
 from .space import OUTPUT, SearchSpace, shown
 
 THEIR_OPERATIONS = {
@@ -155,6 +158,39 @@ def to_authors(
     for name in left:
         raise ValueError(f"{shown(name)} is no parameter of this architecture")
     return theirs
+
+
+def export_checkpoint(
+    prefix: PathLike,
+    epoch: int,
+    arrays: Arrays,
+    architecture: Architecture,
+    full_layout: str = "vector",
+) -> Path:
+    """Write our network as a checkpoint of the authors, ``PREFIX-%04d.params``.
+
+    Parameters
+    ----------
+    arrays : mapping of name to array
+        By our names: of a supernet, whose λ make it one, or of a derived network.
+    full_layout : {'vector', 'layers'}
+        How scales of the full scope are stored.
+
+    Returns
+    -------
+    Path
+
+    Raises
+    ------
+    ValueError
+        The arrays are not those of the architecture.
+    """
+    theirs = to_authors(arrays, architecture, full_layout)
+    kinds = {name: "aux" if "_moving_" in name else "arg" for name in theirs}
+    path = Path(f"{prefix}-{epoch:04d}.params")
+    with atomic(path) as temporary:
+        write_params(temporary, {f"{kinds[name]}:{name}": a for name, a in theirs.items()})
+    return path
 
 
 def read_lambdas(arrays: Arrays, space: SearchSpace) -> Tuple[np.ndarray, np.ndarray]:

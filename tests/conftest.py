@@ -160,7 +160,7 @@ def script(monkeypatch, capsys):
         spec = importlib.util.spec_from_file_location(path.stem, path)
         module = importlib.util.module_from_spec(spec)
         monkeypatch.setattr(sys, "argv", [path.name, *map(str, words)])
-        monkeypatch.setattr(sys, "path", list(sys.path))
+        monkeypatch.setattr(sys, "path", [str(path.parent), *sys.path])
         spec.loader.exec_module(module)
         capsys.readouterr()
         with pytest.raises(SystemExit) as stopped:

@@ -132,29 +132,32 @@ def trained(tmp_path, found, randomised):
 
 def test_the_tool(trained, script, batch, tmp_path):
     folder, net = trained
-    status, out, err = script("tools/export.py", folder, "--out", tmp_path / "to" / "deployed")
+    out_prefix = tmp_path / "to" / "deployed"
+    status, out, err = script("tools/export.py", folder, "--out", out_prefix)
     assert (status, err) == (0, "")
-    lines = dict(line.split(None, 1) for line in out.splitlines())
-    assert lines["symbol"] == str(tmp_path / "to" / "deployed-symbol.json")
-    assert lines["parameters"] == str(tmp_path / "to" / "deployed-0000.params")
-    difference, rest = lines["difference"].split(" ", 1)
+    lines = out.splitlines()
+    assert lines[:3] == [
+        f"{out_prefix}-symbol.json",
+        f"{out_prefix}-0000.params",
+        f"{out_prefix}.json",
+    ]
+    assert lines[3] == "on 16 random images: no data set is here"
+    form, difference, _, agreement, *_ = lines[5].split()
+    assert (form, agreement) == ("mxnet", "100.00%")
     assert 0 <= float(difference) < 1e-5
-    assert rest == "at most, of 16 images' logits"
-    loaded = import_symbol(lines["symbol"], lines["parameters"])
+    loaded = import_symbol(lines[0], lines[1])
     expected = net(mx.nd.array(batch)).asnumpy()
     np.testing.assert_allclose(loaded(mx.nd.array(batch)).asnumpy(), expected, atol=1e-5)
-    status, _, _ = script("tools/export.py", folder, "--batch-size", 2)
-    assert status == 0
-    assert (folder / "model-symbol.json").exists()
 
 
 def test_the_tool_says_when_the_network_came_back_wrong(trained, script, monkeypatch):
     folder, _ = trained
-    load = export.import_symbol
-    monkeypatch.setattr(export, "import_symbol", lambda *paths: lambda x: load(*paths)(x) + 0.25)
+    row = {"form": "mxnet", "difference": 0.25, "relative": 0.1, "agreement": 1.0}
+    rows = [{**row, "ms_1": 1.0, "ms_8": None, "error": None}]
+    monkeypatch.setattr("dsonas_mx.deploy.check", lambda *args: rows)
     status, out, _ = script("tools/export.py", folder)
     assert status == 1
-    assert "difference  0.25 at most" in out
+    assert out.splitlines()[-1].split() == ["mxnet", "0.25", "0.1", "100.00%", "1.00", "–"]
 
 
 def damage(folder, what):
@@ -200,6 +203,11 @@ def test_bad_options(trained, script):
     folder, _ = trained
     status, _, err = script("tools/export.py", folder, "--batch-size", 0)
     assert (status, err) == (2, "export.py: --batch-size must be at least 1, got 0\n")
+    status, _, err = script("tools/export.py", folder, "--batch", "some")
+    assert (status, err) == (2, "export.py: --batch must be dynamic or a number from 1, got some\n")
+    status, _, err = script("tools/export.py", folder, "--int8")
+    assert status == 2
+    assert "--int8 needs images: give --calibrate" in err
     status, _, err = script("tools/export.py", folder.parent / "none")
     assert status == 2
     assert len(err.splitlines()) == 1

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from dsonas_mx import cost
 from dsonas_mx.architecture import Architecture
-from dsonas_mx.authors import to_authors, to_ours
+from dsonas_mx.authors import export_checkpoint, to_authors, to_ours
+from dsonas_mx.data import fashion_mnist
 from dsonas_mx.space import SearchSpace
 
 import mxnet as mx
@@ -255,3 +256,72 @@ def test_runs_from_anywhere(golden, tmp_path):
     assert (done.returncode, done.stderr) == (0, "")
     origin = json.loads((tmp_path / "out" / "architecture.json").read_text())["origin"]
     assert origin == {"source": "a checkpoint of the authors' release", "epoch": 120}
+
+
+@pytest.mark.parametrize("layout", ["vector", "layers"])
+@pytest.mark.parametrize("name", ["cifar10", "imagenet"])
+@pytest.mark.parametrize("scope", ["share", "full"])
+def test_supernets_go_to_the_authors_and_back(name, scope, layout, tmp_path, script, randomised):
+    small = {"cifar10": (1, 2, 1), "imagenet": (1, 1, 2, 1)}[name]
+    space = getattr(SearchSpace, name)(scope=scope, levels=2, blocks=small, width=4)
+    architecture = Architecture.complete(space)
+    net = randomised(architecture, weighted=True, fix_gamma="operations")
+    arrays = {n: p.data().asnumpy() for n, p in net.collect_params().items()}
+    path = export_checkpoint(tmp_path / "ours", 3, arrays, architecture, layout)
+    assert path.name == "ours-0003.params"
+    words = ("--out", tmp_path / "back", "--levels", 2)
+    status, _, err = script("tools/import_checkpoint.py", tmp_path / "ours", 3, *words)
+    assert (status, err) == (0, "")
+    assert Architecture.load(tmp_path / "back" / "architecture.json").kept == architecture.kept
+    back = mx.nd.load(str(tmp_path / "back" / "model.params"))
+    assert set(back) == set(arrays)
+    for key, array in arrays.items():
+        np.testing.assert_array_equal(back[key].asnumpy(), array, err_msg=key)
+
+
+@pytest.mark.parametrize("name", ["cifar10", "imagenet"])
+def test_derived_networks_go_to_the_authors_and_back(name, tmp_path, script, randomised):
+    small = {"cifar10": (1, 2, 1), "imagenet": (1, 1, 2, 1)}[name]
+    space = getattr(SearchSpace, name)(levels=2, blocks=small, width=4)
+    found = Architecture.random(space, 1, connections=9)
+    found.with_space(width=8).save(tmp_path / "found.json")
+    net = randomised(found)
+    arrays = {n: p.data().asnumpy() for n, p in net.collect_params().items()}
+    path = export_checkpoint(tmp_path / "ours", 0, arrays, found)
+    words = (tmp_path / "ours", 0, "--out", tmp_path / "back")
+    status, _, err = script("tools/import_checkpoint.py", *words)
+    assert (status, "there are no scales" in err) == (2, True)
+    more = ("--architecture", tmp_path / "found.json")
+    status, _, err = script("tools/import_checkpoint.py", *words, *more)
+    assert (status, err) == (0, "")
+    assert Architecture.load(tmp_path / "back" / "architecture.json").space == space
+    back = mx.nd.load(str(tmp_path / "back" / "model.params"))
+    assert set(back) == set(arrays)
+    for key, array in arrays.items():
+        np.testing.assert_array_equal(back[key].asnumpy(), array, err_msg=key)
+    assert {key.split(":")[0] for key in mx.nd.load(str(path))} == {"arg", "aux"}
+
+
+def test_compare_checkpoint(tmp_path, script, randomised):
+    """The release's own λ of the supernet: its cost and, on data, its error."""
+    space = SearchSpace.cifar10(levels=2, blocks=(1, 1, 1), width=4, in_channels=1, image_size=28)
+    found = Architecture.random(space, 1, connections=9)
+    found.save(tmp_path / "found.json")
+    net = randomised(found)
+    arrays = {n: p.data().asnumpy() for n, p in net.collect_params().items()}
+    export_checkpoint(tmp_path / "ours", 0, arrays, found)
+    words = ("checkpoint", tmp_path / "ours", 0, "--architecture", tmp_path / "found.json")
+    more = ("--data-set", "fashion_mnist", "--json")
+    status, out, err = script("tools/compare.py", *words, *more)
+    assert (status, err) == (0, "")
+    result = json.loads(out)
+    assert result["parameters"] == cost.count(found).parameters
+    assert result["connections"] == 9 and not result["supernet"]
+    images = fashion_mnist.load(train=False)
+    data = (images.images.transpose(0, 3, 1, 2) / 255 - fashion_mnist.MEAN[0]) / fashion_mnist.STD[
+        0
+    ]
+    guesses = net(mx.nd.array(data)).asnumpy().argmax(1)
+    assert result["test_error"] == pytest.approx((guesses != images.labels).mean(), abs=2e-3)
+    status, out, _ = script("tools/compare.py", *words)
+    assert "not measured" in out

@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Compare with the paper: its numbers and ours side by side."""
+"""Compare with the paper: its tables beside ours, a checkpoint of the authors, latencies."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from dsonas_mx import cli
 
-from comparison import latency
+from comparison import checkpoint, latency, tables
 
-COMPARISONS = {"latency": latency}
+COMPARISONS = {"tables": tables, "checkpoint": checkpoint, "latency": latency}
 
 
 def arguments() -> cli.Parser:
@@ -23,14 +23,14 @@ def arguments() -> cli.Parser:
     for name, module in COMPARISONS.items():
         one = names.add_parser(name, help=module.__doc__, description=module.__doc__)
         module.arguments(one)
-        one.add_argument("--json", action="store_true", help="one line of JSON")
+        one.add_argument("--json", action="store_true", help="one line of JSON, the last printed")
     return parser
 
 
 def main(options: argparse.Namespace) -> None:
     module = COMPARISONS[options.name]
     result = module.measure(options)
-    print(json.dumps(result) if options.json else module.table(result))
+    print(json.dumps(result, ensure_ascii=False) if options.json else module.text(result, options))
 
 
 if __name__ == "__main__":

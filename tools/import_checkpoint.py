@@ -1,8 +1,10 @@
 #!/usr/bin/env python
-"""Import a checkpoint of the authors' search: what its scales have found, and its weights.
+"""Import a checkpoint of the authors, for CIFAR or ImageNet: a supernet's, or a derived network's.
 
 Writes DIR/architecture.json and, if the file has weights, DIR/model.params: the parameters of
 get_model('dsonas', architecture, weighted=True, fix_gamma='operations'), as the release trains it.
+A derived network has no scales that tell what it is: give --architecture; DIR/model.params are then
+the parameters of get_model('dsonas', architecture).
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-from typing import Dict, List, Optional, Union
+from typing import Any, Dict, List, Optional, Tuple, Union
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -28,27 +30,47 @@ import numpy as np
 
 from symbols import get_model
 
+FIXED = "operations"  # which BN scales the release fixes in its supernets
+
 
 def arguments() -> cli.Parser:
     parser = cli.Parser(description=__doc__)
     parser.add_argument("prefix", metavar="PREFIX", help="the file is PREFIX-%%04d.params")
     parser.add_argument("epoch", metavar="EPOCH", type=int)
     parser.add_argument("--out", metavar="DIR", required=True)
+    add_space(parser)
+    return parser
+
+
+def add_space(parser: argparse.ArgumentParser) -> None:
+    """What a file of the authors does not tell."""
+    parser.add_argument(
+        "--architecture", metavar="FILE", help="of a derived network, whose file has no scales"
+    )
     group = parser.add_argument_group("what the file cannot tell, if not the data set's default")
     group.add_argument("--levels", type=int)
     group.add_argument("--operations", help="such as sep3,sep5,max,avg")
     group.add_argument("--blocks", help="blocks a stage: a number, or one a stage (2,2,13,6)")
     group.add_argument("--width", type=int, help="channels of the first stage")
-    return parser
 
 
-def main(options: argparse.Namespace) -> None:
+def path_of(options: argparse.Namespace) -> str:
+    """The file of the options."""
     if options.epoch < 0:
         raise ValueError(f"EPOCH must be at least 0, got {options.epoch}")
-    path = f"{options.prefix}-{options.epoch:04d}.params"
+    return f"{options.prefix}-{options.epoch:04d}.params"
+
+
+def read(
+    options: argparse.Namespace,
+) -> Tuple[Architecture, Optional[Dict[str, np.ndarray]], bool]:
+    """The architecture, our parameters if there are weights, and whether they are a supernet's."""
+    path = path_of(options)
     arrays = read_params(path)
     try:
         theirs = without_kinds(arrays)
+        if options.architecture is not None:
+            return read_derived(theirs, options)
         space = read_space(
             theirs,
             levels=options.levels,
@@ -63,7 +85,33 @@ def main(options: argparse.Namespace) -> None:
             parameters = read_parameters(theirs, architecture)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
+    return architecture, parameters, True
 
+
+def read_derived(
+    theirs: Dict[str, np.ndarray], options: argparse.Namespace
+) -> Tuple[Architecture, Dict[str, np.ndarray], bool]:
+    """A network without scales, of the architecture and at the size of the options."""
+    if any(name.startswith("lambda_") for name in theirs):
+        raise ValueError("the file has scales, so it is a supernet's: leave out --architecture")
+    architecture = Architecture.load(options.architecture)
+    weight = theirs.get("stage1_unit1_id_conv_weight")
+    changes: Dict[str, Any] = {} if weight is None else {"width": weight.shape[0]}
+    if options.blocks is not None:
+        counts = parse_blocks(options.blocks)
+        stages = len(architecture.space.blocks)
+        changes["blocks"] = (counts,) * stages if isinstance(counts, int) else counts
+    if "fc1_weight" in theirs:
+        changes["num_classes"] = theirs["fc1_weight"].shape[0]
+    architecture = architecture.with_space(**changes)
+    tower = "auxiliary_", "aux_"  # a training's, which a derived network is used without
+    main = {name: array for name, array in theirs.items() if not name.startswith(tower)}
+    return architecture, read_parameters(main, architecture, weighted=False), False
+
+
+def main(options: argparse.Namespace) -> None:
+    architecture, parameters, _ = read(options)
+    path = path_of(options)
     folder = Path(options.out)
     model = folder / "model.params"
     if parameters is None and model.exists():
@@ -93,11 +141,12 @@ def without_kinds(arrays: Dict[str, np.ndarray]) -> Dict[str, np.ndarray]:
 
 
 def read_parameters(
-    theirs: Dict[str, np.ndarray], architecture: Architecture
+    theirs: Dict[str, np.ndarray], architecture: Architecture, weighted: bool = True
 ) -> Dict[str, np.ndarray]:
     """Our parameters of the network that is left, all of them and finite."""
     ours = to_ours(theirs, architecture)
-    net = get_model("dsonas", architecture, weighted=True, fix_gamma="operations")
+    fixed = FIXED if weighted else "none"
+    net = get_model("dsonas", architecture, weighted=weighted, fix_gamma=fixed)
     check_parameters(ours, {name: p.shape for name, p in net.collect_params().items()})
     for name, array in ours.items():
         if not np.isfinite(array).all():

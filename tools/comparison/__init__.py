@@ -1,1 +1,1 @@
-"""The comparisons of tools/compare.py, one a module."""
+"""The comparisons of `tools/compare.py`, one a module: `arguments`, `measure` and `text`."""

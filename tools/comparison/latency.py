@@ -57,7 +57,7 @@ def measure(options: argparse.Namespace) -> Dict[str, Any]:
     return {"networks": rows, "batch_size": options.batch_size, **describe(device)}
 
 
-def table(result: Dict[str, Any]) -> str:
+def text(result: Dict[str, Any], options: argparse.Namespace) -> str:
     """The paper's columns and ours side by side, in Markdown."""
     where = f"{result['kind'].upper()}, batch {result['batch_size']}"
     lines = [

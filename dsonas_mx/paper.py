@@ -1,0 +1,54 @@
+"""The numbers of tables 1 to 9 of the paper."""
+
+from __future__ import annotations
+
+import json
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Dict
+
+TABLES = tuple(str(number) for number in range(1, 10))
+
+
+@lru_cache(maxsize=None)
+def read_paper() -> Dict[str, Any]:
+    """``paper.json``: for each table its title, columns with their units, rows and notes.
+
+    Errors, accuracies and mIoU are in percent. Parameters and multiply-adds are counts. A value
+    with a deviation is ``{"mean": …, "std": …}``; one that the paper does not give is None.
+    """
+    path = Path(__file__).with_name("paper.json")
+    return json.loads(path.read_text(encoding="utf-8"))["tables"]
+
+
+# Rows of the paper's tables, and the rows of experiments/tableN.json that do the same.
+_PRETRAINING = {0: "none", 60: "half", 120: "usual", 150: "longer"}
+EXPERIMENTS: Dict[str, Dict[str, str]] = {
+    "1": {
+        "DSO-NAS-share+cutout": "searched, share",
+        "DSO-NAS-full+cutout": "searched, full",
+        "random-share+cutout": "random, share",
+        "random-full+cutout": "random, full",
+        "full network+cutout": "full network",
+    },
+    "6": {
+        f"{epochs} epochs, {scope}": f"{name}, {scope}"
+        for epochs, name in _PRETRAINING.items()
+        for scope in ("full", "share")
+    },
+    "7": {
+        f"{ratio}, {scope}": f"{ratio}, {scope}"
+        for ratio in ("no split", "1:1", "3:1", "4:1")
+        for scope in ("full", "share")
+    },
+    "8": {f"M = {levels}": f"M = {levels}" for levels in (2, 3, 4, 5)},
+    "9": {f"N = {operations}": f"N = {operations}" for operations in (2, 3, 4, 5)},
+}
+
+# What the paper (in GB) and the authors' graphs say of their supernets; those were bound with
+# MXNet 1.9.1 on a CPU, 64 samples on CIFAR-10 and 32 on ImageNet, by their plan of recomputation.
+SUPERNETS: Dict[str, Dict[str, Any]] = {
+    "CIFAR-10, share": {"paper_mb": 2300, "release_parameters": 10_031_130, "release_mb": 1338},
+    "CIFAR-10, full": {"paper_mb": 2300, "release_parameters": 10_033_982, "release_mb": None},
+    "ImageNet, share": {"paper_mb": 3200, "release_parameters": 12_459_688, "release_mb": 1053},
+}

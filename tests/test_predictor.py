@@ -1,0 +1,125 @@
+"""Predictor and tools/predict.py: what a deployed network says of images."""
+
+from dataclasses import replace
+
+from dsonas_mx import Predictor
+from dsonas_mx.card import Card
+from dsonas_mx.deploy import deploy
+
+import cv2
+import mxnet as mx
+import numpy as np
+import pytest
+from mxnet.gluon import HybridBlock
+
+
+class Brightness(HybridBlock):
+    """Logits: minus, and plus, ten times the mean of the image."""
+
+    def __init__(self, task):
+        super().__init__(prefix="")
+        self.task = task
+
+    def hybrid_forward(self, F, x):
+        if self.task == "classification":
+            x = F.Pooling(x, global_pool=True, kernel=(1, 1), pool_type="avg")
+        x = F.mean(x, axis=1, keepdims=True)
+        x = F.concat(-10 * x, 10 * x, dim=1)
+        return F.flatten(x) if self.task == "classification" else x
+
+
+@pytest.fixture
+def deployed(tmp_path):
+    def write(task="classification", forms=("mxnet",), channels=3, **changes):
+        card = Card("", task, ("dark", "bright"), (channels, 8, 8), *[(0.5,) * channels] * 2)
+        deploy(Brightness(task), tmp_path / "net", replace(card, **changes), forms)
+        return tmp_path / "net.json"
+
+    return write
+
+
+@pytest.fixture
+def images(tmp_path):
+    paths = []
+    for name, value in (("night", 20), ("day", 230)):
+        paths.append(tmp_path / f"{name}.png")
+        cv2.imwrite(str(paths[-1]), np.full((20, 14, 3), value, np.uint8))
+    return paths
+
+
+@pytest.mark.parametrize("form", ["mxnet", "onnx"])
+@pytest.mark.parametrize("uint8_input", [False, True])
+def test_classify(deployed, images, form, uint8_input):
+    if form == "onnx":
+        pytest.importorskip("onnx")
+        pytest.importorskip("onnxruntime")
+    card = deployed(forms=[form], uint8_input=uint8_input, batch=3 if form == "onnx" else None)
+    predictor = Predictor(card)
+    night, day = predictor.classify(images)
+    assert [guess.name for guess in night] == ["dark", "bright"]
+    assert [guess.name for guess in day] == ["bright", "dark"]
+    logit = 10 * (230 / 255 - 0.5) / 0.5
+    assert day[0].probability == pytest.approx(1 / (1 + np.exp(-2 * logit)), abs=1e-6)
+    assert [[g.name for g in row] for row in predictor.classify(images, top=1)] == [
+        ["dark"],
+        ["bright"],
+    ]
+
+
+def test_arrays_of_any_kind(deployed, images):
+    predictor = Predictor(deployed())
+    grey = np.full((8, 8), 230, np.uint8)
+    colour = np.full((5, 9, 3), 230, np.uint8)
+    expected = predictor.outputs([images[1]])
+    np.testing.assert_allclose(predictor.outputs([grey, colour]), expected.repeat(2, 0), rtol=1e-5)
+    single = Predictor(deployed(channels=1))
+    np.testing.assert_allclose(
+        single.outputs([colour, images[1]]), expected.repeat(2, 0), rtol=1e-5
+    )
+    for wrong in (grey.astype(np.float32), np.zeros((2, 8, 8, 3), np.uint8)):
+        with pytest.raises(ValueError, match="an image must be uint8"):
+            predictor.outputs([wrong])
+    with pytest.raises(ValueError, match="at least one image"):
+        predictor.outputs([])
+
+
+def test_segment_at_the_size_of_the_image(deployed):
+    image = np.full((16, 24, 3), 20, np.uint8)
+    image[:, 12:] = 230
+    predictor = Predictor(deployed("segmentation"))
+    (labels,) = predictor.segment([image])
+    assert labels.shape == (16, 24)
+    assert (labels[:, :11] == 0).all() and (labels[:, 13:] == 1).all()
+    with pytest.raises(ValueError, match="this network is for segmentation, not for class"):
+        predictor.classify([image])
+
+
+def test_the_tool(deployed, images, script, tmp_path):
+    status, out, err = script("tools/predict.py", deployed(), *images, "--top", 1)
+    assert (status, err) == (0, "")
+    assert out.splitlines() == [f"{images[0]}: dark 100.0%", f"{images[1]}: bright 100.0%"]
+    card = deployed("segmentation")
+    status, out, _ = script("tools/predict.py", card, images[0], "--out", tmp_path / "maps")
+    assert (status, out) == (0, f"{images[0]}: dark 100.0%\n")
+    labels = cv2.imread(str(tmp_path / "maps" / "night.png"), cv2.IMREAD_UNCHANGED)
+    assert labels.shape == (20, 14) and not labels.any()
+
+
+def test_the_tool_refuses(deployed, images, script, tmp_path):
+    text = tmp_path / "text.png"
+    text.write_text("no image")
+    for words, message in (
+        ((deployed(), text), "text.png: not an image that can be read"),
+        ((deployed(), images[0], "--form", "onnx"), "form must be mxnet, got 'onnx'"),
+        ((deployed(), images[0], "--out", "x"), "--out is for maps of classes"),
+        ((images[0], images[0]), "night.png"),
+    ):
+        status, out, err = script("tools/predict.py", *words)
+        assert (status, out, len(err.splitlines())) == (2, "", 1)
+        assert message in err
+
+
+def test_nothing_but_the_card_is_needed(deployed, images):
+    """The project's operators are not in a deployed network."""
+    symbol = mx.sym.load(str(deployed()).replace(".json", "-symbol.json"))
+    assert symbol.list_arguments() == ["data"]

@@ -1,0 +1,259 @@
+"""Tables 1 to 9 of the paper: its values, what is exactly known here, and what was run."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import html
+import io
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Dict, List, Optional, Tuple
+
+from dsonas_mx.architecture import Architecture
+from dsonas_mx.cost import count, count_lambdas
+from dsonas_mx.paper import EXPERIMENTS, SUPERNETS, TABLES, read_paper
+from dsonas_mx.scaling import Target, fit_width, parameters
+from dsonas_mx.space import OPERATIONS, SearchSpace
+
+import mxnet as mx
+
+from symbols.baselines import PUBLISHED, cost_of
+
+Blocks = List[Tuple[str, List[str], List[List[str]]]]  # title, notes, rows
+FORMATS = ("markdown", "csv", "html")
+BASELINES = dict(zip(("ResNet(pre-activation) [63]", "DenseNet [64]"), PUBLISHED))
+LISTED = ("sep3", "avg", "max", "sep5", "sep7")  # table 9 has the first N
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--tables", default=",".join(TABLES), help="which, as 1,6")
+    parser.add_argument("--format", choices=FORMATS, default="markdown")
+    parser.add_argument(
+        "--results",
+        default=str(ROOT / "docs" / "results"),
+        help="folder of tableN_small.json and tableN_paper.json, of run_experiment.py --docs",
+    )
+    parser.add_argument("--memory", action="store_true", help="plan the supernets' memory: minutes")
+
+
+def measure(options: argparse.Namespace) -> Dict[str, Any]:
+    """Every table, its rows with cells of text."""
+    chosen = options.tables.split(",")
+    for number in chosen:
+        if number not in TABLES:
+            raise ValueError(f"--tables must be of 1 to 9, got {number}")
+    return {
+        "supernets": [supernet(name, options.memory) for name in SUPERNETS],
+        "tables": [one_table(number, Path(options.results)) for number in chosen],
+    }
+
+
+def supernet(name: str, memory: bool) -> Dict[str, Any]:
+    """A supernet of the paper: what it, the release, and this project say."""
+    data, scope = name.split(", ")
+    imagenet = data == "ImageNet"
+    space = replace(SearchSpace.imagenet() if imagenet else SearchSpace.cifar10(), scope=scope)
+    planned = planned_mb(space, 32 if imagenet else 64) if memory else None
+    return {"name": name, **SUPERNETS[name], **exact(space), "mb": planned}
+
+
+def exact(space: SearchSpace) -> Dict[str, int]:
+    """Parameters, multiply-adds and connections of a supernet, λ included."""
+    cost = count(Architecture.complete(space))
+    return {
+        "parameters": cost.parameters + count_lambdas(space),
+        "multiply_adds": cost.multiply_adds,
+        "connections": space.num_connections,
+    }
+
+
+def planned_mb(space: SearchSpace, batch_size: int) -> float:
+    """MB of a search step on each device, by the plan of recomputation."""
+    from dsonas_mx.graph import TrainGraph
+    from dsonas_mx.loss import cross_entropy
+
+    from symbols import get_model
+
+    net = get_model("dsonas", space=space, weighted=True)
+    shape = (batch_size, space.in_channels, space.image_size, space.image_size)
+    return TrainGraph(net, cross_entropy, shape, shape[:1], [mx.cpu()], "auto").plan.megabytes
+
+
+def one_table(number: str, results: Path) -> Dict[str, Any]:
+    table = read_paper()[number]
+    rows = EXPERIMENTS.get(number, {})
+    runs = {scale: load_results(results, number, scale) for scale in ("paper", "small")}
+    compared = []
+    for row in table["rows"]:
+        name = row["name"]
+        ours = name.startswith(("DSO", "random", "full")) or name in rows
+        cells: Dict[str, Any] = {
+            "name": name,
+            "paper": {column["key"]: row[column["key"]] for column in table["columns"]},
+            "exact": exact_of(number, name),
+            "paper_scale": found(runs["paper"], rows.get(name)),
+            "small": found(runs["small"], rows.get(name)),
+            "command": command(number, rows.get(name)) if ours else None,
+        }
+        compared.append(cells)
+    return {**table, "number": number, "rows": compared}
+
+
+def exact_of(number: str, name: str) -> Optional[str]:
+    """What can be said of a row without a run."""
+    if name in BASELINES:
+        cost = cost_of(BASELINES[name])
+        return f"{cost.parameters:,} parameters, {cost.multiply_adds:,} multiply-adds"
+    space = space_of(number, name)
+    if space is None:
+        return None
+    if name.startswith("full network"):
+        net = fit_width(Architecture.complete(space), Target("parameters", 3e6, parameters))
+        cost = count(net)
+        return (
+            f"{cost.parameters:,} parameters, {cost.multiply_adds:,} multiply-adds, width "
+            f"{net.space.width}, {net.num_connections:,} connections"
+        )
+    size = exact(space)
+    return (
+        f"supernet: {size['parameters']:,} parameters, {size['multiply_adds']:,} multiply-adds, "
+        f"{size['connections']:,} connections"
+    )
+
+
+def space_of(number: str, name: str) -> Optional[SearchSpace]:
+    """The search space of one of our rows."""
+    scope = "full" if "full" in name and "network" not in name else "share"
+    if number in ("1", "6", "7") and (name.startswith(("DSO", "full")) or number != "1"):
+        return replace(SearchSpace.cifar10(), scope=scope)
+    if number in ("2", "5") and name.startswith("DSO") and "†" not in name:
+        return replace(SearchSpace.imagenet(), scope=scope)
+    if number == "8":
+        return SearchSpace.cifar10(levels=int(name[-1]))
+    if number == "9":
+        kept = LISTED[: int(name[-1])]
+        return SearchSpace.cifar10(operations=tuple(o for o in OPERATIONS if o in kept))
+    return None
+
+
+def load_results(folder: Path, number: str, scale: str) -> Dict[str, Any]:
+    path = folder / f"table{number}_{scale}.json"
+    return json.loads(path.read_text(encoding="utf-8"))["rows"] if path.is_file() else {}
+
+
+def found(rows: Dict[str, Any], name: Optional[str]) -> Optional[str]:
+    """What the runs of a row gave."""
+    row = rows.get(name or "")
+    if not row or not row["n"]:
+        return None
+    parts = [f"error {mean(row['test_error'], 100, 2)} %", f"n = {row['n']}"]
+    parts += [
+        f"{mean(row[key], 1, 0)} {key.replace('_', ' ')}"
+        for key in ("parameters", "connections")
+        if row.get(key)
+    ]
+    hours = (row.get("hours") or {}).get("search")
+    if hours:
+        parts.append(f"search {mean(hours, 1, 2)} hours")
+    return ", ".join(parts)
+
+
+def mean(summary: Dict[str, Any], factor: float, digits: int) -> str:
+    """``mean ± std``."""
+    shown = f"{factor * summary['mean']:,.{digits}f}"
+    std = summary.get("std")
+    return shown if std is None else f"{shown} ± {factor * std:,.{digits}f}"
+
+
+def command(number: str, row: Optional[str]) -> Optional[str]:
+    """What would run it at the paper's scale."""
+    if row is not None:
+        return (
+            f"python tools/run_experiment.py experiments/table{number}.json --scale paper "
+            f"--rows '{row}' --data-dir data/cifar10 --gpus 0,1"
+        )
+    script = {"2": "imagenet", "3": "imagenet", "4": "voc", "5": "imagenet"}[number]
+    known = (ROOT / "train" / f"search_{script}.py").is_file()
+    return f"python train/search_{script}.py" if known else None
+
+
+# Text
+
+
+def text(result: Dict[str, Any], options: argparse.Namespace) -> str:
+    blocks: Blocks = [("Supernets", [], supernet_rows(result["supernets"]))]
+    for table in result["tables"]:
+        title = f"Table {table['number']}. {table['title']} ({table['data_set']})"
+        blocks.append((title, table["notes"], table_rows(table)))
+    return {"markdown": markdown, "csv": as_csv, "html": as_html}[options.format](blocks)
+
+
+def supernet_rows(supernets: List[Dict[str, Any]]) -> List[List[str]]:
+    head = "supernet|parameters|release's|multiply-adds|connections|MB|paper's|release's".split("|")
+    keys = "parameters release_parameters multiply_adds connections mb paper_mb release_mb".split()
+    return [head] + [[row["name"], *(plain(row[key]) for key in keys)] for row in supernets]
+
+
+def table_rows(table: Dict[str, Any]) -> List[List[str]]:
+    columns = table["columns"]
+    titles = [f"{c['title']}, {c['unit']}" if c["unit"] else c["title"] for c in columns]
+    rows = [["paper's row", *titles, "exact here", "paper's scale here", "small scale here"]]
+    for row in table["rows"]:
+        not_run = f"not run: {row['command']}" if row["command"] else "–"
+        small = row["small"] or ("not run" if row["command"] else "–")
+        cells = [plain(row["paper"][column["key"]]) for column in columns]
+        last = [row["exact"] or "–", row["paper_scale"] or not_run, small]
+        rows.append([row["name"], *cells, *last])
+    return rows
+
+
+def plain(value: Any) -> str:
+    """A value of the paper, for people."""
+    if value is None:
+        return "–"
+    if isinstance(value, dict):
+        digits = 2 if value["mean"] < 1000 else 0
+        return f"{value['mean']:,.{digits}f} ± {value['std']:,.{digits}f}"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, (int, float)):
+        return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:g}"
+    return str(value)
+
+
+def markdown(blocks: Blocks) -> str:
+    lines: List[str] = []
+    for title, notes, rows in blocks:
+        lines += [f"## {title}", "", *(f"{note}  " for note in notes), *([""] if notes else [])]
+        for index, row in enumerate(rows):
+            lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |")
+            if not index:
+                lines.append("|" + "-|" * len(row))
+        lines.append("")
+    return "\n".join(lines).rstrip()
+
+
+def as_csv(blocks: Blocks) -> str:
+    output = io.StringIO()
+    writer = csv.writer(output, lineterminator="\n")
+    for title, _, rows in blocks:
+        for row in rows:
+            writer.writerow([title, *row])
+    return output.getvalue().rstrip("\n")
+
+
+def as_html(blocks: Blocks) -> str:
+    parts = []
+    for title, notes, rows in blocks:
+        parts.append(f"<h2>{html.escape(title)}</h2>")
+        parts += [f"<p>{html.escape(note)}</p>" for note in notes]
+        parts.append('<div class="wide"><table>')
+        for index, row in enumerate(rows):
+            kind = "td" if index else "th"
+            cells = "".join(f"<{kind}>{html.escape(cell)}</{kind}>" for cell in row)
+            parts.append(f"<tr>{cells}</tr>")
+        parts.append("</table></div>")
+    return "\n".join(parts)
