@@ -123,6 +123,8 @@ class Fit(Loop):
         Wraps the steps of an epoch, to show a bar.
     mirror : {'auto', 'deep', 'off'} or float
         What is computed again in backward, see `TrainGraph`.
+    dtype : {'float32', 'float16'}
+        Of the maps, see `TrainGraph`.
     """
 
     def __init__(
@@ -135,8 +137,9 @@ class Fit(Loop):
         loss: Callable[..., Any] = cross_entropy,
         progress: Optional[Progress] = None,
         mirror: Mirror = "off",
+        dtype: str = "float32",
     ) -> None:
-        super().__init__(train_data, contexts, loss, progress, mirror)
+        super().__init__(train_data, contexts, loss, progress, mirror, dtype)
         self.net = net
         self.options = options
         self._data = (train_data, test_data)

@@ -43,6 +43,8 @@ class Loop:
         Wraps the steps of an epoch, to show a bar.
     mirror : {'auto', 'deep', 'off'} or float
         What is computed again in backward, see `TrainGraph`.
+    dtype : {'float32', 'float16'}
+        Of the maps, see `TrainGraph`.
 
     Attributes
     ----------
@@ -67,6 +69,7 @@ class Loop:
         loss: Callable[..., Any],
         progress: Optional[Progress],
         mirror: Mirror,
+        dtype: str = "float32",
     ) -> None:
         self.epoch = 0
         self.position = 0
@@ -78,6 +81,7 @@ class Loop:
         self._loss = loss
         self._progress: Progress = progress or (lambda steps, length, what: steps)
         self._mirror = mirror
+        self._dtype = dtype
         self._tallies: Dict[str, Tally] = {}
         self._seen: List[mx.nd.NDArray] = []
 
@@ -111,6 +115,7 @@ class Loop:
             (sample.batch_size,),
             self._contexts,
             self._mirror,
+            self._dtype,
         )
         # Without moving statistics: a Trainer would start by making those of all devices equal.
         learned = [p for p in self.net.collect_params().values() if p.grad_req != "null"]

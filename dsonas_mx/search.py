@@ -152,6 +152,8 @@ class Search(Loop):
         γ of the options by default.
     target : FLOPsTarget or OneOperation, optional
         Where the search has to end; it then does not end because nothing changes any more.
+    dtype : {'float32', 'float16'}
+        Of the maps, see `TrainGraph`.
     """
 
     def __init__(
@@ -167,6 +169,7 @@ class Search(Loop):
         mirror: Mirror = "off",
         budget: Optional[Constant] = None,
         target: Optional[Union[FLOPsTarget, OneOperation]] = None,
+        dtype: str = "float32",
     ) -> None:
         budget = budget or Constant(options.gamma)
         if budget.gamma != options.gamma:
@@ -176,7 +179,7 @@ class Search(Loop):
             self._target.check(architecture)
         if (lambda_data is None) != (options.split is None):
             raise ValueError("lambda_data must be given if, and only if, there is a split")
-        super().__init__(weight_data, contexts, loss, progress, mirror)
+        super().__init__(weight_data, contexts, loss, progress, mirror, dtype)
         self.options = options
         self.architecture: Any = architecture
         self._unchanged = 0

@@ -40,6 +40,7 @@ def arguments() -> cli.Parser:
     parser = cli.Parser(description=__doc__)
     cli.add_imagenet(parser, batch_size=1024)
     cli.add_devices(parser)
+    cli.add_dtype(parser)
     network = cli.add_network(parser)
     network.add_argument(
         "--auxiliary", type=float, default=0.4, help="weight of the tower; 0, and mobile: none"
@@ -65,6 +66,7 @@ def main(options: argparse.Namespace) -> None:
         weight_decay=options.wd,
         top5=True,
     )
+    cli.check_dtype(options)
     devices = contexts(options.gpus, options.cpus)
     data = cli.imagenet(options)
     architecture = cli.load_imagenet_network(options)
@@ -84,7 +86,9 @@ def main(options: argparse.Namespace) -> None:
     (train_data,), test_data = cli.train_loaders(options), cli.test_loader(options)
     mx.random.seed(options.seed)
     net.initialize(ctx=devices)
-    fit = Fit(net, train_data, test_data, settings, devices, loss, cli.progress, mirror)
+    fit = Fit(
+        net, train_data, test_data, settings, devices, loss, cli.progress, mirror, options.dtype
+    )
     skipped = cli.Skipped(train_data, test_data)
     cli.train_to_end(options, fit, architecture, lambda: network_of(architecture), skipped.log)
 

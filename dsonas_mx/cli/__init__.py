@@ -22,8 +22,10 @@ from .imagenet import (
 )
 from .network import (
     add_devices,
+    add_dtype,
     add_memory,
     add_network,
+    check_dtype,
     count_parameters,
     fitted,
     load_network,
@@ -39,6 +41,7 @@ __all__ = [
     "add_budget",
     "add_data",
     "add_devices",
+    "add_dtype",
     "add_imagenet",
     "add_memory",
     "add_network",
@@ -46,6 +49,7 @@ __all__ = [
     "add_search",
     "augmentation",
     "budget",
+    "check_dtype",
     "count_parameters",
     "data_set",
     "first_line",
