@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import Optional, Sequence, Tuple
+from functools import lru_cache
+from typing import Any, Optional, Sequence, Tuple
 
-import cv2
 import numpy as np
 
 from .records import workers
@@ -22,8 +22,6 @@ EIGENVALUES = np.array((0.2175, 0.0188, 0.0045))
 EIGENVECTORS = np.array(
     ((-0.5675, 0.7192, 0.4009), (-0.5808, -0.0045, -0.8140), (-0.5836, -0.6948, 0.4203))
 )
-
-cv2.setNumThreads(1)  # an image is one thread's; a loader has its own
 
 _TRIES = 10  # of a random crop, before it is the centre's
 _MARGIN = 256 / 224  # the short side in a test, over the crop's
@@ -114,6 +112,7 @@ def unit(image: np.ndarray) -> np.ndarray:
 
 def resized(image: np.ndarray, height: int, width: int) -> np.ndarray:
     """Bicubic."""
+    cv2 = _cv2()
     return cv2.resize(np.ascontiguousarray(image), (width, height), interpolation=cv2.INTER_CUBIC)
 
 
@@ -136,7 +135,7 @@ def jittered(data: np.ndarray, amount: float, generator: np.random.Generator) ->
         if what == 0:
             data = alpha * data
             continue
-        grey = cv2.cvtColor(data, cv2.COLOR_RGB2GRAY)[..., np.newaxis]
+        grey = _cv2().cvtColor(data, _cv2().COLOR_RGB2GRAY)[..., np.newaxis]
         data = alpha * data + (1 - alpha) * (grey.mean() if what == 1 else grey)
     return data
 
@@ -149,6 +148,15 @@ def lighting(shifts: np.ndarray) -> np.ndarray:
 def normalised(data: np.ndarray) -> np.ndarray:
     """H×W×3 of 0..1 to 3×H×W of mean 0 and deviation 1 over ImageNet."""
     planes = np.empty((3, *data.shape[:2]), np.float32)
-    for plane, values, mean, std in zip(planes, cv2.split(data), MEAN, STD):
+    for plane, values, mean, std in zip(planes, _cv2().split(data), MEAN, STD):
         np.multiply(values - np.float32(mean), np.float32(1 / std), out=plane)
     return planes
+
+
+@lru_cache(maxsize=None)
+def _cv2() -> Any:
+    """OpenCV, where its system libraries are, with one thread an image: a loader has its own."""
+    import cv2
+
+    cv2.setNumThreads(1)
+    return cv2
