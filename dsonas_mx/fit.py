@@ -127,6 +127,8 @@ class Fit(Loop):
         What is computed again in backward, see `TrainGraph`.
     workers : Workers, optional
         See `Loop`.
+    dtype : {'float32', 'float16'}
+        Of the maps, see `TrainGraph`.
     """
 
     def __init__(
@@ -140,8 +142,9 @@ class Fit(Loop):
         progress: Optional[Progress] = None,
         mirror: Mirror = "off",
         workers: Optional[Workers] = None,
+        dtype: str = "float32",
     ) -> None:
-        super().__init__(train_data, contexts, loss, progress, mirror, workers)
+        super().__init__(train_data, contexts, loss, progress, mirror, workers, dtype)
         self.net = net
         self.options = options
         self._data = (train_data, test_data)

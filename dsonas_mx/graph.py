@@ -25,11 +25,13 @@ from typing import (
 
 import mxnet as mx
 import numpy as np
+from mxnet.contrib import amp
 from mxnet.gluon import HybridBlock, Parameter
 
 from . import mirror as mirroring
 from . import native
 
+DTYPES = ("float32", "float16")
 GRADIENTS = ("all", "weights", "lambdas")
 RANDOM_OPERATORS = ("Dropout", "_random_", "_sample_", "_shuffle")
 
@@ -119,6 +121,9 @@ class TrainGraph:
         Which activations to compute again in backward: as few as keep the memory near the smallest
         possible, or make it the smallest, none, or as few as keep it within so many MB a device.
         See `dsonas_mx.mirror`.
+    dtype : {'float32', 'float16'}
+        Of the maps, and of the weights as convolutions use them: the parameters, BN and the loss
+        stay float32. A loss is summed over its batch, which keeps gradients in float16's range.
 
     Raises
     ------
@@ -134,7 +139,11 @@ class TrainGraph:
         label_shape: Sequence[int],
         contexts: Sequence[mx.Context],
         mirror: mirroring.Mirror = "off",
+        dtype: str = "float32",
     ) -> None:
+        if dtype not in DTYPES:
+            raise ValueError(f"dtype must be {' or '.join(DTYPES)}, got {dtype!r}")
+        self._dtype = dtype
         self._net = net
         self._loss = loss
         self._contexts = list(contexts)
@@ -157,6 +166,8 @@ class TrainGraph:
         # Nodes are numbered from 0 in every trace, or those of a plan would not be found again.
         with mx.name.NameManager(), _tracing_as(tracing):
             outputs = self._net(mx.sym.Variable("data"))
+            if self._dtype == "float16":
+                outputs = _in_float16(outputs)
             loss = mx.sym.MakeLoss(self._loss(mx.sym, outputs, mx.sym.Variable("label")))
             logits = outputs[0] if isinstance(outputs, (list, tuple)) else outputs
             others = tracing.side_effects if tracing else []
@@ -165,7 +176,7 @@ class TrainGraph:
     @property
     def is_native(self) -> bool:
         """Whether the project's own operators are used."""
-        return self._on_cpu and native.load()
+        return self._on_cpu and self._dtype == "float32" and native.load()
 
     @property
     def is_random(self) -> bool:
@@ -326,6 +337,16 @@ class TrainGraph:
             aux_states=states,
             shared_exec=others[0] if others else None,
         )
+
+
+def _in_float16(outputs: Any) -> Any:
+    """Outputs, as float32, of a network whose convolutions work in float16."""
+    several = isinstance(outputs, (list, tuple))
+    symbol = mx.sym.Group(outputs) if several else outputs
+    # Casts parameters where they are used; their gradients come back through the same casts.
+    symbol = amp.convert_symbol(symbol, target_dtype="float16")
+    casts = [mx.sym.cast(output, dtype="float32") for output in symbol]
+    return casts if several else casts[0]
 
 
 def shares(batch_size: int, devices: int) -> Tuple[int, ...]:

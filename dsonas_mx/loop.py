@@ -46,6 +46,8 @@ class Loop:
         What is computed again in backward, see `TrainGraph`.
     workers : Workers, optional
         All processes of this training, which take its steps together; alone by default.
+    dtype : {'float32', 'float16'}
+        Of the maps, see `TrainGraph`.
 
     Attributes
     ----------
@@ -71,6 +73,7 @@ class Loop:
         progress: Optional[Progress],
         mirror: Mirror,
         workers: Optional[Workers] = None,
+        dtype: str = "float32",
     ) -> None:
         self.workers = workers or Workers()
         self.epoch = 0
@@ -83,6 +86,7 @@ class Loop:
         self._loss = loss
         self._progress: Progress = progress or (lambda steps, length, what: steps)
         self._mirror = mirror
+        self._dtype = dtype
         self._tallies: Dict[str, Tally] = {}
         self._seen: List[mx.nd.NDArray] = []
 
@@ -124,6 +128,7 @@ class Loop:
             (sum(sizes), *sample.label_shape[1:]),
             self._contexts,
             self._mirror,
+            self._dtype,
         )
         # Without moving statistics: a Trainer would start by making those of all devices equal.
         learned = [p for p in self.net.collect_params().values() if p.grad_req != "null"]

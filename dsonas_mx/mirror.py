@@ -74,7 +74,7 @@ def apply(symbol: mx.sym.Symbol, recomputed: FrozenSet[str], on_gpu: bool = Fals
     twice. Two moves towards the same statistics with momentum √m are one with momentum m, so
     that is what such a node gets on a GPU. The CPU moves them in backward, once.
     """
-    graph = json.loads(symbol.tojson())
+    graph = json.loads(symbol.tojson(remove_amp_cast=False))
     for node in graph["nodes"]:
         if node["op"] != "null" and node["name"] in recomputed:
             attributes = node.setdefault("attrs", {})

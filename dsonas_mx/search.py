@@ -155,6 +155,8 @@ class Search(Loop):
         Where the search has to end; it then does not end because nothing changes any more.
     workers : Workers, optional
         See `Loop`.
+    dtype : {'float32', 'float16'}
+        Of the maps, see `TrainGraph`.
     """
 
     def __init__(
@@ -171,6 +173,7 @@ class Search(Loop):
         budget: Optional[Constant] = None,
         target: Optional[Union[FLOPsTarget, OneOperation]] = None,
         workers: Optional[Workers] = None,
+        dtype: str = "float32",
     ) -> None:
         budget = budget or Constant(options.gamma)
         if budget.gamma != options.gamma:
@@ -180,7 +183,7 @@ class Search(Loop):
             self._target.check(architecture)
         if (lambda_data is None) != (options.split is None):
             raise ValueError("lambda_data must be given if, and only if, there is a split")
-        super().__init__(weight_data, contexts, loss, progress, mirror, workers)
+        super().__init__(weight_data, contexts, loss, progress, mirror, workers, dtype)
         self.options = options
         self.architecture: Any = architecture
         self._unchanged = 0

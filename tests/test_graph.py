@@ -1,6 +1,7 @@
 """TrainGraph against Gluon's autograd, the oracle, on one device and on two."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,8 @@ import mxnet as mx
 import numpy as np
 import pytest
 from mxnet import autograd, gluon
+
+from symbols import get_model
 
 UNTOUCHED = 7.0
 
@@ -294,3 +297,22 @@ def test_refuses(tiny_space, randomised):
         graph.step("lambdas", *a_batch(4))
     with pytest.raises(ValueError, match="gradients must be all or weights or lambdas, got 'both'"):
         graph.step("both", *a_batch(4))
+
+
+def test_float16_is_that_of_the_maps(tiny_space):
+    """Convolutions and BN work in float16; parameters, their gradients and the loss stay float32.
+
+    There are no kernels for it on the CPU: the graph is bound, and not run.
+    """
+    net = get_model("dsonas", Architecture.complete(tiny_space()), weighted=True)
+    net.initialize()
+    shape = (2, 1, 8, 8)
+    graph = TrainGraph(net, cross_entropy, shape, (2,), [mx.cpu()], "deep", "float16")
+    symbol = graph.symbol()
+    internals, types_in = symbol.get_internals(), {"data": "float32", "label": "float32"}
+    types = dict(zip(internals.list_outputs(), internals.infer_type(**types_in)[1]))
+    maps = [t for name, t in types.items() if re.search(r"(convolution|batchnorm).*_output$", name)]
+    assert len(maps) > 10 and set(maps) == {np.float16}
+    assert set(symbol.infer_type(**types_in)[0]) == {np.float32}
+    assert symbol.infer_type(**types_in)[1][:2] == [np.float32] * 2
+    assert "amp_cast" in graph._marked(symbol, graph.plan.recomputed).tojson(remove_amp_cast=False)

@@ -11,9 +11,10 @@ from typing import Optional, Sequence
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from dsonas_mx.architecture import Architecture
 from dsonas_mx.cli import Parser
-from dsonas_mx.cost import Cost, count
+from dsonas_mx.cost import Cost
+from dsonas_mx.mobile_architecture import MobileArchitecture, load_architecture
+from dsonas_mx.mobile_cost import count_network
 from dsonas_mx.space import SearchSpace, parse_blocks
 
 from symbols.baselines import PUBLISHED, cost_of
@@ -52,12 +53,16 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         show_model(options.model, cost_of(options.model), options.json)
         return 0
     try:
-        architecture = Architecture.load(options.architecture)
-        if options.transfer:
+        architecture = load_architecture(options.architecture)
+        if isinstance(architecture, MobileArchitecture):
+            for name in ("transfer", "blocks"):
+                if name in given:
+                    raise ValueError(f"--{name} is not for the mobile setting")
+        elif options.transfer:
             architecture = architecture.transferred_to(NETWORKS[options.transfer]())
         if options.blocks is not None:
             changes["blocks"] = parse_blocks(options.blocks, len(architecture.space.blocks))
-        cost = count(architecture.with_space(**changes))
+        cost = count_network(architecture.with_space(**changes))
     except (OSError, ValueError) as error:
         parser.error(str(error))
 

@@ -55,6 +55,7 @@ def arguments() -> cli.Parser:
     parser = cli.Parser(description=__doc__)
     cli.add_imagenet(parser, batch_size=256)
     cli.add_devices(parser)
+    cli.add_dtype(parser)
     space = parser.add_argument_group("search space")
     space.add_argument("--space", choices=("normal", *SKELETONS), default="normal")
     space.add_argument("--scope", choices=("share", "full"), default="share")
@@ -62,9 +63,7 @@ def arguments() -> cli.Parser:
     space.add_argument("--operations", default="sep3,sep5,max,avg", help="of a level; also sep7")
     space.add_argument("--blocks", help="blocks a stage; if none is given 2,2,13,6 or a skeleton's")
     space.add_argument("--width", type=int, default=28, help="channels of the first stage")
-    space.add_argument(
-        "--width-multiplier", type=float, default=1.0, help="of the widths of a mobile space"
-    )
+    space.add_argument("--width-multiplier", type=float, default=1.0, help="of a mobile space")
     cli.add_search(parser, epochs=(30, 30), split="4:1", wd=4e-5, gamma=0.01, shrink_every=1)
     cli.add_budget(parser)
     cli.add_memory(parser, mirror="auto")
@@ -72,9 +71,10 @@ def arguments() -> cli.Parser:
     return parser
 
 
-def normal(
-    options: argparse.Namespace, device: mx.Context
-) -> Tuple[dso.Architecture, Constant, Any]:
+Searched = Tuple[AnyArchitecture, Constant, Any]
+
+
+def normal(options: argparse.Namespace, device: mx.Context) -> Searched:
     """The supernet, budget and target of the normal setting."""
     space = dso.SearchSpace.imagenet(
         scope=options.scope,
@@ -91,18 +91,11 @@ def normal(
     return dso.Architecture.complete(space, cli.origin(options)), budget, target
 
 
-def mobile(
-    options: argparse.Namespace, device: mx.Context
-) -> Tuple[MobileArchitecture, Constant, OneOperation]:
+def mobile(options: argparse.Namespace, device: mx.Context) -> Searched:
     """The supernet, budget and target of the mobile setting."""
     blocks = options.blocks and parse_blocks(options.blocks, len(STRIDES))
-    space = MobileSpace.skeleton(
-        options.space,
-        options.width_multiplier,
-        blocks,
-        num_classes=options.num_classes,
-        image_size=options.image_size,
-    )
+    images = {"num_classes": options.num_classes, "image_size": options.image_size}
+    space = MobileSpace.skeleton(options.space, options.width_multiplier, blocks, **images)
     batch_size = 8 if device.device_type == "gpu" else 1  # as in table 3
     budget = cli.mobile_budget(options, OperationLatency(Operation, device, batch_size))
     return MobileArchitecture.complete(space, cli.origin(options)), budget, OneOperation()
@@ -110,6 +103,7 @@ def mobile(
 
 def main(options: argparse.Namespace) -> None:
     settings = cli.search_settings(options)
+    cli.check_dtype(options)
     workers, devices = cli.connect(options)
     mirror = parse_mirror(options.mirror)
     data = cli.imagenet(options)
@@ -140,6 +134,7 @@ def main(options: argparse.Namespace) -> None:
         budget,
         target,
         workers,
+        options.dtype,
     )
     cli.search_to_end(
         options,

@@ -40,6 +40,7 @@ def arguments() -> cli.Parser:
     parser = cli.Parser(description=__doc__)
     cli.add_imagenet(parser, batch_size=1024)
     cli.add_devices(parser)
+    cli.add_dtype(parser)
     network = cli.add_network(parser)
     network.add_argument(
         "--auxiliary", type=float, default=0.4, help="weight of the tower; 0, and mobile: none"
@@ -65,6 +66,7 @@ def main(options: argparse.Namespace) -> None:
         weight_decay=options.wd,
         top5=True,
     )
+    cli.check_dtype(options)
     workers, devices = cli.connect(options)
     data = cli.imagenet(options)
     latency = NetworkLatency(network_of, devices[0])
@@ -85,7 +87,18 @@ def main(options: argparse.Namespace) -> None:
     (train_data,), test_data = cli.train_loaders(options), cli.test_loader(options)
     mx.random.seed(options.seed)
     net.initialize(ctx=devices)
-    fit = Fit(net, train_data, test_data, settings, devices, loss, cli.progress, mirror, workers)
+    fit = Fit(
+        net,
+        train_data,
+        test_data,
+        settings,
+        devices,
+        loss,
+        cli.progress,
+        mirror,
+        workers,
+        options.dtype,
+    )
     skipped = cli.Skipped(train_data, test_data)
     cli.train_to_end(options, fit, architecture, lambda: network_of(architecture), skipped.log)
 

@@ -22,8 +22,10 @@ from .imagenet import (
 )
 from .network import (
     add_devices,
+    add_dtype,
     add_memory,
     add_network,
+    check_dtype,
     connect,
     count_parameters,
     fitted,
@@ -50,6 +52,7 @@ __all__ = [
     "add_budget",
     "add_data",
     "add_devices",
+    "add_dtype",
     "add_imagenet",
     "add_memory",
     "add_network",
@@ -59,6 +62,7 @@ __all__ = [
     "augmentation",
     "backbone_digest",
     "budget",
+    "check_dtype",
     "connect",
     "count_parameters",
     "data_name",

@@ -14,7 +14,7 @@ from .. import baseline
 from ..architecture import Architecture
 from ..data import DataSet
 from ..device import contexts
-from ..graph import PROGRESS, TrainGraph
+from ..graph import DTYPES, PROGRESS, TrainGraph
 from ..mirror import parse_mirror
 from ..mobile_architecture import AnyArchitecture
 from ..mobile_cost import count_network
@@ -131,6 +131,22 @@ def connect(options: argparse.Namespace) -> Tuple[Workers, List[mx.Context]]:
     return workers_of(options.kv_store), contexts(options.gpus, options.cpus)
 
 
+def add_dtype(parser: argparse.ArgumentParser) -> None:
+    """`--dtype`."""
+    parser.add_argument(
+        "--dtype",
+        choices=DTYPES,
+        default="float32",
+        help="of maps and convolutions; float16 is for GPUs, parameters stay float32",
+    )
+
+
+def check_dtype(options: argparse.Namespace) -> None:
+    """Refuse float16 where MXNet has no kernels for it."""
+    if options.dtype == "float16" and not options.gpus.strip() and not options.dry_run:
+        raise ValueError("--dtype float16 is for GPUs: give --gpus, or leave it out")
+
+
 def add_memory(parser: argparse.ArgumentParser, mirror: str) -> None:
     """`--mirror`, with its default, and `--dry-run`."""
     group = parser.add_argument_group("memory")
@@ -158,7 +174,8 @@ def print_dry_run(
     space = architecture.space
     shape = (options.batch_size, space.in_channels, space.image_size, space.image_size)
     devices, mirror = contexts(options.gpus, options.cpus), parse_mirror(options.mirror)
-    graph = TrainGraph(net, loss, shape, shape[:1], devices, mirror)
+    dtype = getattr(options, "dtype", "float32")
+    graph = TrainGraph(net, loss, shape, shape[:1], devices, mirror, dtype)
     megabytes = graph.plan.megabytes  # the error of what does not fit is all that is printed
     print(f"parameters     {count_parameters(net):>14,}")
     print(f"connections    {architecture.num_connections:>14,}")

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import Optional, Sequence, Tuple
+from functools import lru_cache
+from typing import Any, Optional, Sequence, Tuple
 
-import cv2
 import numpy as np
 
 from .records import workers
@@ -22,7 +22,6 @@ EIGENVALUES = np.array((0.2175, 0.0188, 0.0045))
 EIGENVECTORS = np.array(
     ((-0.5675, 0.7192, 0.4009), (-0.5808, -0.0045, -0.8140), (-0.5836, -0.6948, 0.4203))
 )
-GREY = np.array((0.299, 0.587, 0.114), np.float32)
 
 _TRIES = 10  # of a random crop, before it is the centre's
 _MARGIN = 256 / 224  # the short side in a test, over the crop's
@@ -76,12 +75,12 @@ class ImageNetAugmentation:
         return np.stack(list(done))
 
     def _centre(self, image: np.ndarray) -> np.ndarray:
-        return normalised(centre(image, self.size).astype(np.float32) / 255)
+        return normalised(unit(centre(image, self.size)))
 
     def _random(self, image: np.ndarray, seed: int) -> np.ndarray:
         generator = np.random.Generator(np.random.Philox(key=seed))
         crop = self._crop(image, generator)
-        data = crop.astype(np.float32) / 255
+        data = unit(crop)
         if self.colour:
             data = jittered(data, self.colour, generator)
         if self.lighting:
@@ -106,8 +105,14 @@ class ImageNetAugmentation:
         return centre(image, self.size, margin=1)
 
 
+def unit(image: np.ndarray) -> np.ndarray:
+    """0 to 255 as 0 to 1."""
+    return image * np.float32(1 / 255)
+
+
 def resized(image: np.ndarray, height: int, width: int) -> np.ndarray:
     """Bicubic."""
+    cv2 = _cv2()
     return cv2.resize(np.ascontiguousarray(image), (width, height), interpolation=cv2.INTER_CUBIC)
 
 
@@ -130,7 +135,7 @@ def jittered(data: np.ndarray, amount: float, generator: np.random.Generator) ->
         if what == 0:
             data = alpha * data
             continue
-        grey = (data @ GREY)[..., np.newaxis]
+        grey = _cv2().cvtColor(data, _cv2().COLOR_RGB2GRAY)[..., np.newaxis]
         data = alpha * data + (1 - alpha) * (grey.mean() if what == 1 else grey)
     return data
 
@@ -142,5 +147,16 @@ def lighting(shifts: np.ndarray) -> np.ndarray:
 
 def normalised(data: np.ndarray) -> np.ndarray:
     """H×W×3 of 0..1 to 3×H×W of mean 0 and deviation 1 over ImageNet."""
-    mean, std = np.array(MEAN, np.float32), np.array(STD, np.float32)
-    return np.ascontiguousarray(((data - mean) / std).transpose(2, 0, 1), np.float32)
+    planes = np.empty((3, *data.shape[:2]), np.float32)
+    for plane, values, mean, std in zip(planes, _cv2().split(data), MEAN, STD):
+        np.multiply(values - np.float32(mean), np.float32(1 / std), out=plane)
+    return planes
+
+
+@lru_cache(maxsize=None)
+def _cv2() -> Any:
+    """OpenCV, where its system libraries are, with one thread an image: a loader has its own."""
+    import cv2
+
+    cv2.setNumThreads(1)
+    return cv2
