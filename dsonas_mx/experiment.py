@@ -1,9 +1,11 @@
 """Experiments as files: rows of a table, each a search and a training, over several seeds.
 
 A file is JSON: ``name``, ``description``, ``data_set`` (whose scripts it runs), ``seeds``,
-``reference`` (the row that others are compared with), options ``search`` and ``train`` of all rows,
+``reference`` (the row that others are compared with), ``measure`` (what the table is about, one of
+`MEASURES`), options ``search`` and ``train`` of all rows,
 ``rows`` by name, and ``scales`` by name. A row has options ``search`` and ``train`` of its own; one
-without ``search`` takes what the search of the row ``of`` found, or nothing. A scale overrides
+without ``search`` takes what the search of the row ``of`` found, or the ``architecture`` of a file
+(beside the experiment's), or nothing. A scale overrides
 ``seeds``, ``search``, ``train``, and in ``rows`` the options of single rows. Options are those of
 the scripts, without the dashes; true is a flag that is set, false one that is not.
 """
@@ -21,7 +23,19 @@ from .space import shown
 STAGES = ("search", "train")
 RESULT = {"search": "architecture.json", "train": "result.json"}  # what a finished run has
 
-_FIELDS = ("name", "description", "data_set", "seeds", "reference", *STAGES, "rows", "scales")
+MEASURES = {"test_error": "test error", "mean_iou": "mIoU"}  # fractions in result.json; for people
+
+_FIELDS = (
+    "name",
+    "description",
+    "data_set",
+    "seeds",
+    "reference",
+    "measure",
+    *STAGES,
+    "rows",
+    "scales",
+)
 _REQUIRED = ("name", "data_set", "seeds", "rows", "scales")
 _OWN = ("seed", "data-dir", "save-dir", "architecture", "like", "gpus", "dry-run")
 
@@ -30,11 +44,15 @@ Options = Dict[str, Any]
 
 @dataclass(frozen=True)
 class Row:
-    """A row of the table: whose search it uses (its own, another row's, none's), its options."""
+    """A row of the table: whose search it uses (its own, another row's, none's), its options.
+
+    Instead of a search it may have the file of an architecture.
+    """
 
     name: str
     of: Optional[str]
     options: Mapping[str, Options]
+    architecture: Optional[str] = None
 
 
 @dataclass(frozen=True)
@@ -52,6 +70,8 @@ class Task:
         The run folder; beside it lie its log and its record.
     search : Task, optional
         What found the architecture.
+    architecture : str, optional
+        The file that it is in, if no task finds it.
     """
 
     stage: str
@@ -60,6 +80,7 @@ class Task:
     options: Options = field(hash=False)
     folder: Path
     search: Optional[Task] = None
+    architecture: Optional[str] = None
 
     @property
     def name(self) -> str:
@@ -69,9 +90,11 @@ class Task:
     def words(self) -> List[str]:
         """The options of its command line, without data and devices."""
         options = dict(self.options)
+        found: Any = self.architecture
         if self.search is not None:
-            baseline = options.get("random") or options.get("full-network")
             found = self.search.folder / RESULT["search"]
+        if found is not None:
+            baseline = options.get("random") or options.get("full-network")
             options["like" if baseline else "architecture"] = str(found)
         return words({**options, "save-dir": str(self.folder)})
 
@@ -87,6 +110,7 @@ class Experiment:
     seeds: Tuple[int, ...]
     reference: Optional[str]
     rows: Tuple[Row, ...]
+    measure: str = "test_error"
 
     def tasks(self, out: PathLike, seeds: Optional[Sequence[int]] = None) -> List[Task]:
         """All runs, seed by seed; each comes after the search that it needs."""
@@ -100,7 +124,7 @@ class Experiment:
                     folder = Path(out) / slug(row.name) / f"seed{seed}" / stage
                     options = {**row.options[stage], "seed": seed}
                     search = searches.get(row.of or "")
-                    task = Task(stage, row.name, seed, options, folder, search)
+                    task = Task(stage, row.name, seed, options, folder, search, row.architecture)
                     tasks.append(task)
                     if stage == "search":
                         searches[row.name] = task
@@ -144,13 +168,13 @@ def load(path: PathLike, scale: str) -> Experiment:
     """
     content = Path(path).read_bytes()
     try:
-        return from_json(parse_json(content), scale)
+        return from_json(parse_json(content), scale, Path(path).parent)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
 
 
-def from_json(data: Any, scale: str) -> Experiment:
-    """The experiment of a parsed file, at one of its scales."""
+def from_json(data: Any, scale: str, folder: PathLike = ".") -> Experiment:
+    """The experiment of a parsed file in a folder, at one of its scales."""
     _check_fields("the experiment", data, _FIELDS, _REQUIRED)
     scales, rows = data["scales"], data["rows"]
     for name in ("name", "data_set"):
@@ -173,13 +197,17 @@ def from_json(data: Any, scale: str) -> Experiment:
         for stage in STAGES
     }
     parsed = [
-        _row(name, row, common, changes.get(name, {}), tuple(rows)) for name, row in rows.items()
+        _row(name, row, common, changes.get(name, {}), tuple(rows), Path(folder))
+        for name, row in rows.items()
     ]
     _check_rows(parsed)
     seeds = _seeds(data["seeds"])
     reference = data.get("reference")
     if reference is not None and reference not in rows:
         raise ValueError(f"reference must be one of the rows, got {shown(reference)}")
+    measure = data.get("measure", "test_error")
+    if measure not in MEASURES:
+        raise ValueError(f"measure must be {' or '.join(MEASURES)}, got {shown(measure)}")
     return Experiment(
         data["name"],
         scale,
@@ -188,6 +216,7 @@ def from_json(data: Any, scale: str) -> Experiment:
         _seeds(here["seeds"]) if "seeds" in here else seeds,
         reference,
         tuple(parsed),
+        measure,
     )
 
 
@@ -197,9 +226,10 @@ def _row(
     common: Mapping[str, Options],
     changes: Any,
     names: Sequence[str],
+    folder: Path,
 ) -> Row:
     where = f"row {name!r}"
-    _check_fields(where, row, (*STAGES, "of"))
+    _check_fields(where, row, (*STAGES, "of", "architecture"))
     _check_fields(f"{where} of the scale", changes, STAGES)
     options = {
         stage: {**common[stage], **_options(stage, row, where), **_options(stage, changes, where)}
@@ -210,7 +240,15 @@ def _row(
     of = name if "search" in row else row.get("of")
     if of is not None and of not in names:
         raise ValueError(f"{where} is of {shown(of)}, which is no row")
-    return Row(name, of, options)
+    file = row.get("architecture")
+    if file is not None:
+        if of is not None or not isinstance(file, str) or not (folder / file).is_file():
+            raise ValueError(
+                f"{where}: architecture must be a file, and there be neither search nor 'of', "
+                f"got {shown(file)}"
+            )
+        file = str(folder / file)
+    return Row(name, of, options, file)
 
 
 def _check_rows(rows: Sequence[Row]) -> None:

@@ -7,11 +7,11 @@ import math
 import statistics
 from typing import Any, Dict, List, Mapping, Optional, Sequence
 
-from .experiment import Experiment, Task
+from .experiment import MEASURES, Experiment, Task
 from .mobile_architecture import MobileArchitecture, load_architecture
 from .runner import is_done, record_of
 
-MEASURES = ("test_error", "parameters", "multiply_adds", "connections", "width")
+SIZES = ("parameters", "multiply_adds", "connections", "width")
 
 
 def collect(experiment: Experiment, tasks: Sequence[Task]) -> Dict[str, Any]:
@@ -29,9 +29,14 @@ def collect(experiment: Experiment, tasks: Sequence[Task]) -> Dict[str, Any]:
         "name": experiment.name,
         "scale": experiment.scale,
         "description": experiment.description,
-        "rows": {name: _row(name, found, tasks) for name, found in runs.items()},
+        "measure": experiment.measure,
+        "rows": {
+            name: _row(name, found, tasks, experiment.measure) for name, found in runs.items()
+        },
         "reference": experiment.reference,
-        "comparisons": {name: _compare(first or {}, runs[name]) for name in others},
+        "comparisons": {
+            name: _compare(first or {}, runs[name], experiment.measure) for name in others
+        },
         "commits": _unique(environments, "commit"),
         "machines": _unique(environments, "machine"),
         "hours": sum(record_of(task)["hours"] for task in done),
@@ -46,17 +51,20 @@ def _runs(row: str, tasks: Sequence[Task]) -> Dict[int, Dict[str, float]]:
     for task in tasks:
         if task.row == row and task.stage == "train" and is_done(task):
             result = json.loads((task.folder / "result.json").read_text(encoding="utf-8"))
-            found = load_architecture(task.folder / "architecture.json")
-            if isinstance(found, MobileArchitecture):
-                width = found.space.widths[0]
-            else:
-                width = found.space.width
-            runs[task.seed] = {**result, "width": width}
+            runs[task.seed] = result
+            path = task.folder / "architecture.json"
+            if path.is_file():  # a baseline has none
+                found = load_architecture(path)
+                if isinstance(found, MobileArchitecture):
+                    width = found.space.widths[0]
+                else:
+                    width = found.space.width
+                runs[task.seed] = {**result, "width": width}
     return runs
 
 
 def _row(
-    name: str, runs: Mapping[int, Mapping[str, float]], tasks: Sequence[Task]
+    name: str, runs: Mapping[int, Mapping[str, float]], tasks: Sequence[Task], measure: str
 ) -> Dict[str, Any]:
     own = [task for task in tasks if task.row == name]
     hours = {
@@ -66,7 +74,10 @@ def _row(
     return {
         "n": len(runs),
         "seeds": list(runs),
-        **{measure: summary([run[measure] for run in runs.values()]) for measure in MEASURES},
+        **{
+            name: summary([run[name] for run in runs.values() if name in run])
+            for name in (measure, *SIZES)
+        },
         "hours": hours,
         "options": {task.stage: {**task.options, "seed": None} for task in own},
         "missing": sorted({task.seed for task in own if not is_done(task)}),
@@ -83,19 +94,26 @@ def summary(values: Sequence[float]) -> Optional[Dict[str, Any]]:
 
 
 def _compare(
-    reference: Mapping[int, Mapping[str, float]], other: Mapping[int, Mapping[str, float]]
+    reference: Mapping[int, Mapping[str, float]],
+    other: Mapping[int, Mapping[str, float]],
+    measure: str,
 ) -> Dict[str, Any]:
-    """How much larger error and size of the other row are, seed by seed."""
+    """How much larger measure and size of the other row are, seed by seed."""
     seeds = [seed for seed in reference if seed in other]
-    errors = [other[s]["test_error"] - reference[s]["test_error"] for s in seeds]
+    differences = [other[s][measure] - reference[s][measure] for s in seeds]
     sizes = [other[s]["parameters"] / reference[s]["parameters"] - 1 for s in seeds]
     return {
         "n": len(seeds),
         "seeds": seeds,
-        "error_difference": summary(errors),
+        difference_of(measure): summary(differences),
         "parameters_difference": summary(sizes),
-        **paired_test(errors),
+        **paired_test(differences),
     }
+
+
+def difference_of(measure: str) -> str:
+    """What a comparison calls it: ``error_difference`` of ``test_error``."""
+    return f"{measure.split('_')[-1]}_difference"
 
 
 def paired_test(differences: Sequence[float]) -> Dict[str, Optional[float]]:
@@ -120,17 +138,19 @@ def _unique(environments: Sequence[Mapping[str, Any]], name: str) -> List[str]:
 
 def table(results: Mapping[str, Any]) -> str:
     """The results in Markdown."""
+    measure = results.get("measure", "test_error")
+    shown = MEASURES[measure]
     lines = [
         f"**{results['name']}**, scale {results['scale']}: {results['description']}",
         "",
-        "| | test error % | n | parameters | width | connections | search min | training min |",
+        f"| | {shown} % | n | parameters | width | connections | search min | training min |",
         "|-|-|-|-|-|-|-|-|",
     ]
     for name, row in results["rows"].items():
         hours = [row["hours"].get(stage) for stage in ("search", "train")]
         cells = [
             name,
-            _shown(row["test_error"], 100, 2),
+            _shown(row[measure], 100, 2),
             str(row["n"]),
             _shown(row["parameters"], 1, 0),
             _shown(row["width"], 1, 1),
@@ -141,13 +161,14 @@ def table(results: Mapping[str, Any]) -> str:
     if results["comparisons"]:
         lines += [
             "",
-            f"| against {results['reference']} | error, points | parameters % | n | t | p |",
+            f"| against {results['reference']} | {shown.split()[-1]}, points | parameters % "
+            "| n | t | p |",
             "|-|-|-|-|-|-|",
         ]
     for name, found in results["comparisons"].items():
         cells = [
             name,
-            _shown(found["error_difference"], 100, 2, "+"),
+            _shown(found[difference_of(measure)], 100, 2, "+"),
             _shown(found["parameters_difference"], 100, 1, "+"),
             str(found["n"]),
             *("–" if found[key] is None else f"{found[key]:.3g}" for key in ("t", "p")),

@@ -16,7 +16,7 @@ from mxnet.gluon import HybridBlock, nn
 
 from .dsonas import Backbone
 from .mobilenet import MobileNet
-from .operations import CONVOLUTION_INIT, Layer, Map, batch_norm_relu
+from .operations import CLASSIFIER_INIT, CONVOLUTION_INIT, Layer, Map, batch_norm_relu
 
 RATES = (6, 12, 18)  # of ASPP at stride 16; GluonCV's network, at stride 8, has twice these
 ASPP_CHANNELS = 256  # GluonCV's
@@ -140,7 +140,9 @@ class DeepLabV3(Layer):
             heads.append(self.auxiliary)
         for head in heads:
             for name, parameter in head.collect_params().items():
-                if name.endswith("_weight"):
+                if name.endswith("conv1_weight") and parameter.shape[0] == num_classes:
+                    parameter.init = CLASSIFIER_INIT
+                elif name.endswith("_weight"):
                     parameter.init = CONVOLUTION_INIT
                 else:
                     parameter.wd_mult = 0

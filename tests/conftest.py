@@ -169,3 +169,41 @@ def script(monkeypatch, capsys):
         return int(stopped.value.code or 0), output.out, output.err
 
     return run
+
+
+@pytest.fixture(scope="session")
+def make_scenes():
+    """`make_scenes(folder, train, val, seed)`: synthetic scenes in VOC layout.
+
+    Three classes by colour, blocks of 16 pixels, a frame of ignored pixels, images of two sizes.
+    """
+    from PIL import Image
+
+    def make(folder, train=8, val=3, seed=0):
+        generator = np.random.RandomState(seed)
+        for name in ("JPEGImages", "SegmentationClass", "ImageSets/Segmentation"):
+            (folder / name).mkdir(parents=True)
+        (folder / "classes.txt").write_text("ground\nleaf\nberry\n")
+        colours = np.array([[120, 90, 60], [30, 200, 40], [220, 20, 60]])
+        for part, count in (("train", train), ("val", val)):
+            names = [f"{part}{number}" for number in range(count)]
+            (folder / f"ImageSets/Segmentation/{part}.txt").write_text("\n".join(names) + "\n")
+            for number, name in enumerate(names):
+                blocks = generator.randint(0, 3, (3, 2 + number % 2))
+                mask = blocks.repeat(16, 0).repeat(16, 1).astype(np.uint8)
+                image = colours[mask] + generator.randint(-20, 20, (*mask.shape, 3))
+                mask[0] = mask[:, 0] = 255
+                pixels = image.clip(0, 255).astype(np.uint8)
+                Image.fromarray(pixels).save(folder / f"JPEGImages/{name}.jpg", quality=95)
+                masked = Image.fromarray(mask, "P")
+                masked.putpalette(list(range(256)) * 3)
+                masked.save(folder / f"SegmentationClass/{name}.png")
+        return folder
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def scenes_folder(tmp_path_factory, make_scenes):
+    """A folder of `make_scenes`; not to be changed."""
+    return make_scenes(tmp_path_factory.mktemp("scenes") / "garden")

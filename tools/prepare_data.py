@@ -1,9 +1,13 @@
 #!/usr/bin/env python
-"""Convert CIFAR to MXNet's RecordIO, and divide its training images for a search.
+"""Convert CIFAR to MXNet's RecordIO, COCO or SBD to the layout of VOC.
 
 Writes train.rec and val.rec, and train1.rec (for weights) and train2.rec (for λ), each with .idx
 and .lst as im2rec has them. Images are PNGs: nothing is lost. Numbers are positions in train.rec,
 so train1.lst and train2.lst say which of its images the two parts are.
+
+coco-voc writes masks of VOC's 20 classes for the images of SOURCE/train2017 and val2017, from
+SOURCE/annotations/instances_*.json; images with fewer than 1,000 pixels of them are left out. sbd
+writes those of SBD's folder dataset. Both link to the images.
 """
 
 from __future__ import annotations
@@ -16,7 +20,7 @@ from typing import Iterable, List
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from dsonas_mx import cli
-from dsonas_mx.data import Images, load
+from dsonas_mx.data import Images, coco, load
 from dsonas_mx.data.loader import split
 from dsonas_mx.data.recordio import Entry, write
 
@@ -32,11 +36,12 @@ def arguments() -> cli.Parser:
         epilog="Nothing is downloaded. CIFAR is at https://www.cs.toronto.edu/~kriz/cifar.html: "
         "cifar-10-python.tar.gz, cifar-100-python.tar.gz, or the binary versions.",
     )
-    parser.add_argument("data_set", choices=("cifar10", "cifar100"))
+    parser.add_argument("data_set", choices=("cifar10", "cifar100", "coco-voc", "sbd"))
     parser.add_argument("source", help="the folder in which an archive was unpacked, or of records")
     parser.add_argument("--out", required=True, metavar="DIR", help="where to write")
     parser.add_argument("--split", default="1:1", help="weights:λ; or none, for no such files")
     parser.add_argument("--seed", type=int, default=0, help="of the split, as that of a search")
+    parser.add_argument("--copy", action="store_true", help="copy the images of COCO or SBD")
     return parser
 
 
@@ -57,7 +62,28 @@ def write_part(folder: Path, name: str, entries: Iterable[Entry]) -> None:
     print(f"{name}: {len(chosen):,} images, {counts.min():,} to {counts.max():,} a class")
 
 
+def write_scenes(options: argparse.Namespace) -> None:
+    """COCO or SBD in VOC layout."""
+    source, out = Path(options.source), Path(options.out)
+    if (out / "ImageSets").exists():
+        raise ValueError(f"{out / 'ImageSets'} is there already: give another --out")
+    counts = {}
+    if options.data_set == "sbd":
+        counts = coco.convert_sbd(source, out, options.copy)
+    else:
+        for part in ("train", "val"):
+            annotations = source / "annotations" / f"instances_{part}2017.json"
+            counts[part] = coco.convert(
+                annotations, source / f"{part}2017", out, part, options.copy
+            )
+    for part, count in counts.items():
+        print(f"{part}: {count:,} images")
+
+
 def main(options: argparse.Namespace) -> None:
+    if options.data_set in ("coco-voc", "sbd"):
+        write_scenes(options)
+        return
     parts = cli.parse_split(options.split)
     names = ["train", "val"] + (["train1", "train2"] if parts else [])
     out = Path(options.out)
