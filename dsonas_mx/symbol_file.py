@@ -11,7 +11,7 @@ import ctypes
 import json
 import os
 from pathlib import Path
-from typing import Any, Dict, Set
+from typing import Any, Dict, Set, Tuple
 
 import mxnet as mx
 from mxnet.base import _LIB, MXNetError, check_call, py_str
@@ -24,7 +24,16 @@ _MOST_BYTES = 2**26
 _MOST_NODES = 100_000
 _FIELDS = {"nodes", "arg_nodes", "node_row_ptr", "heads", "attrs"}
 _OF_NODE = {"op", "name", "attrs", "inputs"}
-_REFUSED = ("Custom", "_Native", "_NDArray", "_CachedOp", "_FusedOp", "_sg_", "_foreach", "_cond")
+_REFUSED: Tuple[str, ...] = (
+    "Custom",
+    "_Native",
+    "_NDArray",
+    "_CachedOp",
+    "_FusedOp",
+    "_sg_",
+    "_foreach",
+    "_cond",
+)
 _REFUSED += ("_while_loop", "_TensorRT", "_tvm", "_cvi", "Caffe", "Torch", "_random_", "_sample_")
 
 

@@ -148,7 +148,7 @@ def main(options: argparse.Namespace) -> None:
         run.append("lambdas.csv", {"epoch": epoch.epoch, **epoch.scales})
         if options.budget == "latency":  # those of other budgets can be computed from λ
             run.append("gammas.csv", {"epoch": epoch.epoch, **search.gammas()})
-        run.log(f"{epoch} of {space.num_connections}")
+        run.log(f"{epoch} of {space.num_connections}", **epoch.row())
 
     megabytes = search.plan.megabytes  # refuses what does not fit before there is a run folder
     with cli.open_run(options, workers) as run:

@@ -114,7 +114,7 @@ def main(options: argparse.Namespace) -> None:
 
     def record(epoch: FitEpoch) -> None:
         run.append("metrics.csv", epoch.row())
-        run.log(str(epoch))
+        run.log(str(epoch), **epoch.row())
 
     megabytes = fit.plan.megabytes  # refuses what does not fit before there is a run folder
     with cli.open_run(options, workers) as run:

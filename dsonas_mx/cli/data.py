@@ -45,7 +45,8 @@ def origin(options: argparse.Namespace) -> Dict[str, Any]:
     """What decides a result: the data set and the options, without files, folders and devices."""
     elsewhere = set(
         "data_set data_dir split_files architecture like latency_table save_dir gpus cpus kv_store "
-        "demo mirror dry_run resume resume_from checkpoint_minutes on_nan".split()
+        "demo mirror dry_run resume resume_from checkpoint_minutes on_nan "
+        "tensorboard log_format".split()
     )
     kept = {name: value for name, value in vars(options).items() if name not in elsewhere}
     return {"data": data_set(options), **kept}
