@@ -13,6 +13,8 @@ import numpy as np
 from mxnet.gluon import HybridBlock, SymbolBlock
 
 from .files import PathLike
+from .params_file import read_params
+from .symbol_file import read_symbol
 
 
 class Exported(NamedTuple):
@@ -85,7 +87,15 @@ def export(net: HybridBlock, prefix: PathLike, batch: np.ndarray) -> Exported:
 
 
 def import_symbol(symbol: PathLike, parameters: PathLike) -> SymbolBlock:
-    """The exported network, as any MXNet program loads it."""
+    """The exported network, as any MXNet program loads it, once both files have been checked.
+
+    Raises
+    ------
+    ValueError, OSError
+        A file cannot be read, or is damaged; the message names it.
+    """
+    read_symbol(symbol)
+    read_params(parameters)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of parameters that an inference does not use
         return SymbolBlock.imports(str(symbol), ["data"], str(parameters), ctx=mx.cpu())

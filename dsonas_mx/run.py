@@ -24,7 +24,7 @@ from .files import PathLike, atomic, remove_temporary, write_json
 from .params_file import write_params
 
 CHECKPOINTS = "checkpoint"
-_FINISHED = "finished"
+FINISHED = "finished"
 
 
 def save_parameters(path: PathLike, net: HybridBlock) -> None:
@@ -94,6 +94,8 @@ class Run:
         Print no log.
     resume : bool
         Go on with what is there, if anything is.
+    log_format : {'text', 'json'}
+        How lines are printed; json has an object a line.
 
     Raises
     ------
@@ -107,7 +109,9 @@ class Run:
         options: Mapping[str, Any],
         quiet: bool = False,
         resume: bool = False,
+        log_format: str = "text",
     ) -> None:
+        self._as_json = log_format == "json"
         self.folder = Path(folder)
         self.folder.mkdir(parents=True, exist_ok=True)
         self._quiet = quiet
@@ -154,17 +158,18 @@ class Run:
     @property
     def finished(self) -> bool:
         """Whether it came to its end, now or earlier."""
-        return (self.checkpoints / _FINISHED).exists()
+        return (self.checkpoints / FINISHED).exists()
 
     def reopen(self) -> None:
         """Forget that it came to its end."""
         if self.finished:
-            (self.checkpoints / _FINISHED).unlink()
+            (self.checkpoints / FINISHED).unlink()
 
-    def log(self, line: str) -> None:
-        """Print a line, and add it to ``log.txt`` with the time."""
+    def log(self, line: str, **fields: Any) -> None:
+        """Print a line, as JSON with the fields that it tells of; add it to ``log.txt``."""
         if not self._quiet:
-            print(line, flush=True)
+            stamped = {"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "message": line, **fields}
+            print(json.dumps(stamped) if self._as_json else line, flush=True)
         self._note(line)
 
     def _note(self, line: str) -> None:
@@ -177,7 +182,7 @@ class Run:
     def __exit__(self, kind: Any, error: Optional[BaseException], trace: Any) -> None:
         try:
             if error is None:
-                (self.checkpoints / _FINISHED).touch()
+                (self.checkpoints / FINISHED).touch()
             else:
                 with suppress(OSError):  # a full disk is not to hide what ended the run
                     self._note(f"ended early: {str(error) or type(error).__name__}")

@@ -1,6 +1,10 @@
 """What all command lines share: one line an error, options that win over --demo, data."""
 
 import argparse
+import io
+import re
+import sys
+import time
 
 from dsonas_mx import cli
 from dsonas_mx.data import cifar, fashion_mnist
@@ -184,6 +188,20 @@ def test_the_origin_names_neither_folders_nor_devices():
         "split": "4:1",
     }
     assert cli.origin(options())["data"] == "cifar10"
+
+
+def test_progress_shows_what_is_left_on_a_terminal(monkeypatch):
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    steps = iter(cli.progress(range(4), 4, "search 3"))
+    for _ in range(3):
+        next(steps)
+        time.sleep(0.15)
+    shown = sys.stderr.getvalue().split("\r")[-1]
+    assert re.match(r"search 3: +50%.*2/4 \[00:00<00:00", shown), shown
 
 
 def test_progress_passes_everything_on(capsys):

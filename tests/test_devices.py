@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 from dsonas_mx import Architecture
+from dsonas_mx.fit import evaluate
 from dsonas_mx.graph import TrainGraph, is_lambda, shares
 from dsonas_mx.loss import cross_entropy
 from dsonas_mx.search import Search, SearchOptions, turns
@@ -146,3 +147,20 @@ def test_each_device_gets_its_part_in_order(tiny_space, randomised, size):
         np.testing.assert_array_equal(seen, labels)
         assert [len(output.loss.asnumpy()) for output in outputs] == list(shares(size, 3))
     graph.wait()
+
+
+@pytest.mark.parametrize("count", [5, 6, 7, 8])
+def test_the_last_short_batch_is_divided_as_well(tiny_space, randomised, loader, count):
+    """Batches of 4 on three devices: the last one has a sample for one, two or three of them."""
+    contexts = [mx.cpu(number) for number in range(3)]
+    net = randomised(Architecture.complete(tiny_space()), contexts)
+    for name, parameter in net.collect_params().items():
+        if "running" in name:
+            for array in parameter.list_data()[1:]:
+                array[:] = parameter.list_data()[0]
+    data = loader(count, 4, shuffle=False, drop_last=False)
+    together, alone = (evaluate(net, data, devices) for devices in (contexts, contexts[:1]))
+    assert together.loss == pytest.approx(alone.loss, rel=1e-5)
+    assert together.accuracy == alone.accuracy
+    part = loader(count, 4, shuffle=False)  # without it
+    assert evaluate(net, part, contexts).loss != pytest.approx(alone.loss, rel=1e-5) or count == 8

@@ -1,7 +1,8 @@
 #!/usr/bin/env python
 """Draw a run folder: the block's graph, λ over the epochs, learning curves.
 
-`plot.py pareto RUN...` draws the error of trained networks against what they cost.
+With --follow it does so again and again, as the run goes on. `plot.py pareto RUN...` draws the
+error of trained networks against what they cost.
 """
 
 from __future__ import annotations
@@ -14,14 +15,21 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from dsonas_mx.cli import Parser, run
 from dsonas_mx.plots import draw_run, draw_runs
+from dsonas_mx.plots.follow import follow
 
 
 def main(options: argparse.Namespace) -> None:
+    if options.follow and len(options.run) > 1:
+        raise ValueError("--follow is for one run")
     if options.run[0] == "pareto" and len(options.run) > 1:
         print(draw_runs(options.run[1:], options.out or "."))
         return
     if len(options.run) > 1:
         raise ValueError("one run at a time, or pareto and the runs to compare")
+    if options.follow:
+        for path in follow(options.run[0], options.out):
+            print(path, flush=True)
+        return
     for path in draw_run(options.run[0], options.out):
         print(path)
 
@@ -36,4 +44,5 @@ if __name__ == "__main__":
         "of trained networks",
     )
     parser.add_argument("--out", metavar="DIR", help="where pictures go: RUN; of many, here")
+    parser.add_argument("--follow", action="store_true", help="draw anew until the run has ended")
     run(main, parser)

@@ -135,7 +135,7 @@ def main(options: argparse.Namespace) -> None:
     def record(epoch: SearchEpoch) -> None:
         run.append("metrics.csv", epoch.row())
         run.append("lambdas.csv", {"epoch": epoch.epoch, **epoch.scales})
-        run.log(f"{epoch} of {space.num_connections}")
+        run.log(f"{epoch} of {space.num_connections}", **epoch.row())
 
     megabytes = search.plan.megabytes  # refuses what does not fit before there is a run folder
     source = cli.backbone_digest(options.pretrained)

@@ -192,7 +192,7 @@ def main(options: argparse.Namespace) -> None:
 
     def record(epoch: SegmentationEpoch) -> None:
         run.append("metrics.csv", epoch.row())
-        run.log(str(epoch))
+        run.log(str(epoch), **epoch.row())
 
     megabytes = fit.plan.megabytes  # refuses what does not fit before there is a run folder
     identity = {

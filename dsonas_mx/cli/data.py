@@ -46,7 +46,7 @@ def origin(options: argparse.Namespace) -> Dict[str, Any]:
     elsewhere = set(
         "data_set data_dir split_files architecture like latency_table save_dir gpus cpus kv_store "
         "demo pretrained backbone workers eval pictures mirror dry_run resume resume_from "
-        "checkpoint_minutes on_nan data_train data_val threads".split()
+        "checkpoint_minutes on_nan data_train data_val threads tensorboard log_format".split()
     )
     kept = {name: value for name, value in vars(options).items() if name not in elsewhere}
     return {"data": data_set(options), **kept}

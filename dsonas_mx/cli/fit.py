@@ -38,7 +38,7 @@ def train_to_end(
 
     def record(epoch: FitEpoch) -> None:
         run.append("metrics.csv", epoch.row())
-        run.log(str(epoch))
+        run.log(str(epoch), **epoch.row())
         after_epoch(run)
 
     megabytes = fit.plan.megabytes  # refuses what does not fit before there is a run folder

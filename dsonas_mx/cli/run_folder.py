@@ -7,6 +7,7 @@ import math
 from tempfile import TemporaryDirectory
 from typing import Any, Callable, Optional
 
+from .. import tensorboard
 from ..loop import Loop
 from ..run import Run
 from ..session import Session
@@ -38,6 +39,7 @@ def add_run(parser: argparse.ArgumentParser, save_dir: str) -> None:
         help="a loss that is not finite ends the run, or takes it back to the end of the last "
         "epoch, with half the learning rate, five times at most",
     )
+    add_watching(group)
 
 
 class _Aside(Run):
@@ -52,6 +54,21 @@ class _Aside(Run):
         self._place.cleanup()
 
 
+def add_watching(group: argparse._ArgumentGroup) -> None:
+    """`--tensorboard` and `--log-format`."""
+    group.add_argument(
+        "--tensorboard",
+        action="store_true",
+        help="write scalars, λ and the block for TensorBoard; needs tensorboardX",
+    )
+    group.add_argument(
+        "--log-format",
+        choices=("text", "json"),
+        default="text",
+        help="of what is printed: json for an object a line, of an epoch with its numbers",
+    )
+
+
 def open_run(options: argparse.Namespace, workers: Optional[Workers] = None) -> Run:
     """The run folder of `add_run`: for worker 0, which writes for all."""
     if not 0 <= options.checkpoint_minutes < math.inf:
@@ -61,7 +78,9 @@ def open_run(options: argparse.Namespace, workers: Optional[Workers] = None) -> 
     if workers is not None and workers.rank:
         return _Aside(options)
     resumes = options.resume or options.resume_from is not None
-    return Run(options.save_dir, vars(options), resume=resumes)
+    if options.tensorboard:
+        tensorboard.check()  # before there is a run folder
+    return Run(options.save_dir, vars(options), resume=resumes, log_format=options.log_format)
 
 
 def train(
@@ -97,5 +116,19 @@ def train(
     if loop.workers.tell(run.finished):
         run.log(f"{run.folder} is finished: nothing to do")
         return False
-    session.train(record)
+    board = None
+    if options.tensorboard and not loop.workers.rank:
+        board = tensorboard.Board(run.folder, loop.epoch)
+
+    def record_all(epoch: Any) -> None:
+        record(epoch)
+        if board is not None:
+            found = getattr(loop, "architecture", None)  # of a search
+            board.add(epoch.row(), getattr(epoch, "scales", None), found)
+
+    try:
+        session.train(record_all)
+    finally:
+        if board is not None:
+            board.close()
     return True

@@ -78,7 +78,7 @@ def search_to_end(
         run.append("lambdas.csv", {"epoch": epoch.epoch, **epoch.scales})
         if options.budget == "latency":  # those of other budgets can be computed from λ
             run.append("gammas.csv", {"epoch": epoch.epoch, **search.gammas()})
-        run.log(f"{epoch} of {connections}")
+        run.log(f"{epoch} of {connections}", **epoch.row())
         after_epoch(run)
 
     megabytes = search.plan.megabytes  # refuses what does not fit before there is a run folder

@@ -18,6 +18,7 @@ from typing import Dict, List, Optional
 from .follow import BEAT, GRACE, SILENCE
 
 ARRIVAL = 60.0  # seconds in which every process has to come up
+LEAVE = 60.0  # seconds for the last checkpoint, once a worker has ended as it was asked to
 
 
 class Process:
@@ -145,11 +146,11 @@ class Job:
             broken.sort(key=lambda process: process.role != "worker")
             if broken and failed is None:
                 failed = broken[0]
+                ending = now + (GRACE if self.asked is None else LEAVE)
                 if self.asked is None:
                     wrong = "the job ends" if failed.status == 2 else "go on with --resume"
                     say(f"{failed.text} {failed.ending()}: {wrong}")
                     self.tell(f"signal {signal.SIGTERM:d}")
-                    ending = now + GRACE
             if ending is None and all(worker.status is not None for worker in self.workers):
                 ending = now + GRACE
             if ending is not None and now > ending:
@@ -196,6 +197,8 @@ class Job:
         for process in self.processes:
             if words[:3] == ["hello", self.token, process.name]:
                 process.line, process.heard = line, time.monotonic()
+                if self.asked is not None:
+                    process.send(f"signal {self.asked:d}")
                 self.selector.register(line, selectors.EVENT_READ, process)
                 return
         line.close()
