@@ -105,6 +105,9 @@ class APGNAG(mx.optimizer.Optimizer):
             )
         if not 0 <= momentum < 1:
             raise ValueError(f"momentum must be in [0, 1), got {momentum}")
+        for name in ("lr", "clip_gradient"):
+            if not 0 <= (getattr(self, name) or 0) < float("inf"):
+                raise ValueError(f"{name} must be at least 0, got {getattr(self, name)}")
         if self.wd:
             raise ValueError(f"apgnag has no weight decay, got wd {self.wd}: use gamma")
         self.momentum = momentum
@@ -115,17 +118,21 @@ class APGNAG(mx.optimizer.Optimizer):
     @property
     def gamma(self) -> Union[Gamma, Mapping[str, Gamma]]:
         """γ as it was given, read-only: assign a new one to change it."""
-        return self._gamma
+        return MappingProxyType(self._gamma) if isinstance(self._gamma, dict) else self._gamma
 
     @gamma.setter
     def gamma(self, gamma: Union[Gamma, Mapping[str, Gamma]]) -> None:
         # Read-only copies: a change in place would go unchecked, and past what was uploaded.
         self._gamma: Any
         if isinstance(gamma, Mapping):
-            self._gamma = MappingProxyType({name: _checked(g) for name, g in gamma.items()})
+            self._gamma = {name: _checked(g) for name, g in gamma.items()}
         else:
             self._gamma = _checked(gamma)
         self._gamma_of: Dict[Any, Any] = {}  # by parameter and device, uploaded once
+
+    def __getstate__(self) -> Dict[str, Any]:
+        """What `Trainer.save_states` pickles: not what lies on devices."""
+        return {**super().__getstate__(), "_gamma_of": {}}
 
     def create_state(self, index: int, weight: mx.nd.NDArray) -> mx.nd.NDArray:
         """v_0 = 0, of λ's shape."""

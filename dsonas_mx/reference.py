@@ -29,6 +29,7 @@ from .space import shown
 
 Build = Callable[[Architecture, str], HybridBlock]
 
+KINDS = ("arg", "aux", "out", "aux_after", "grad")  # of arrays, before the colon of their names
 GROUPS = ("outputs", "statistics", "gradients", "λ gradients")
 
 
@@ -114,7 +115,10 @@ def _sort(arrays: Mapping[str, np.ndarray]) -> Reference:
     for name in ("meta", "arg:data", "arg:softmax_label", "out:train", "out:eval"):
         if name not in arrays:
             raise ValueError(f"no array {name!r}: not a file of reference arrays")
-    meta = json.loads(str(arrays["meta"]))
+    try:
+        meta = json.loads(str(arrays["meta"]))
+    except json.JSONDecodeError as error:
+        raise ValueError(f"meta is not JSON: {error}") from None
     if not isinstance(meta, dict):
         raise ValueError(f"meta must be a JSON object, got {shown(meta)}")
     data, label = arrays["arg:data"], arrays["arg:softmax_label"]
@@ -124,6 +128,8 @@ def _sort(arrays: Mapping[str, np.ndarray]) -> Reference:
     expected: Dict[str, np.ndarray] = {}
     for name, array in arrays.items():
         kind, _, rest = name.partition(":")
+        if kind in KINDS and array.dtype.kind not in "fiu":
+            raise ValueError(f"{name} is not an array of numbers")
         if kind in ("arg", "aux") and rest not in INPUTS:
             parameters[rest] = array
         elif kind in ("out", "aux_after", "grad"):
@@ -148,6 +154,11 @@ def read_architecture(reference: Reference) -> Architecture:
         num_classes=meta.get("num_classes"),
         image_size=reference.data.shape[2],
     )
+    if space.in_channels != reference.data.shape[1]:
+        raise ValueError(
+            f"arg:data has {reference.data.shape[1]} channels, but the network takes "
+            f"{space.in_channels}"
+        )
     if named is None and operations not in (None, len(space.operations)):
         raise ValueError(
             f"meta says {shown(operations)} operations, but the arrays are of "

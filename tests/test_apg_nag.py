@@ -136,11 +136,12 @@ def test_two_devices_agree_with_one():
     assert not np.allclose(alone, 1)
 
 
-def test_state_saves_and_loads(tmp_path):
+@pytest.mark.parametrize("gamma", [0.1, np.full(4, 0.1), {"lambdas": np.full(4, 0.1)}])
+def test_state_saves_and_loads(tmp_path, gamma):
     def trainer_of(value):
         parameter = gluon.Parameter("lambdas", shape=(4,))
         parameter.initialize(mx.init.Constant(value))
-        optimizer = mx.optimizer.create("apgnag", gamma=0.1, learning_rate=0.1, momentum=0.9)
+        optimizer = mx.optimizer.create("apgnag", gamma=gamma, learning_rate=0.1, momentum=0.9)
         return parameter, gluon.Trainer({"lambdas": parameter}, optimizer, kvstore=None)
 
     def step(parameter, trainer):
@@ -168,6 +169,8 @@ def test_state_saves_and_loads(tmp_path):
         ({"momentum": 1.0}, r"momentum must be in \[0, 1\), got 1.0"),
         ({"momentum_schedule": "fast"}, "momentum_schedule must be one of constant, apg"),
         ({"wd": 1e-4}, "no weight decay"),
+        ({"learning_rate": -1.0}, "lr must be at least 0, got -1.0"),
+        ({"clip_gradient": -1.0}, "clip_gradient must be at least 0, got -1.0"),
     ],
 )
 def test_refuses(options, message):

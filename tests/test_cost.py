@@ -249,7 +249,6 @@ def test_tool_uses_the_space_in_the_file(tool, file, capsys):
         "parameters": expected.parameters,
         "multiply_adds": expected.multiply_adds,
         "connections": 25,
-        "memory_access": expected.memory_access,
     }
     assert tool.main([file]) == 0
     out = capsys.readouterr().out
@@ -325,9 +324,4 @@ def test_tool_runs_from_anywhere(file, tmp_path):
         [sys.executable, str(SCRIPT), file, "--json"], cwd=str(tmp_path), stdout=subprocess.PIPE
     )
     assert done.returncode == 0
-    assert list(json.loads(done.stdout)) == [
-        "parameters",
-        "multiply_adds",
-        "connections",
-        "memory_access",
-    ]
+    assert list(json.loads(done.stdout)) == ["parameters", "multiply_adds", "connections"]

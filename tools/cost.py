@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import asdict
 from pathlib import Path
 from typing import Optional, Sequence
 
@@ -67,7 +66,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         parser.error(str(error))
 
     if options.json:
-        print(json.dumps(asdict(cost)))
+        print(line_of(cost))
     else:
         of = architecture.space.num_connections
         print(f"parameters     {cost.parameters:>14,}")
@@ -77,10 +76,16 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     return 0
 
 
+def line_of(cost: Cost) -> str:
+    """One line of JSON."""
+    names = ("parameters", "multiply_adds", "connections")
+    return json.dumps({name: getattr(cost, name) for name in names})
+
+
 def show_model(name: str, cost: Cost, as_json: bool) -> None:
     """A network of table 1 beside what its paper says."""
     if as_json:
-        print(json.dumps(asdict(cost)))
+        print(line_of(cost))
         return
     published = PUBLISHED[name].parameters / 1e6
     print(f"parameters     {cost.parameters:>14,}, published as {published:.1f}M")
