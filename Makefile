@@ -122,5 +122,5 @@ faults: $(READY_DEV) ## let everything go wrong, and write docs/reliability.md
 	OMP_NUM_THREADS=1 $(PY) tools/reliability.py
 
 clean: ## remove .venv, .venvs, caches and builds; runs/ stays
-	rm -rf .venv .venvs build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv .venvs build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

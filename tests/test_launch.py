@@ -125,7 +125,7 @@ def test_a_worker_that_dies_ends_the_job(start, whole, tmp_path):
     os.kill(pid_of_worker(1, folder), signal.SIGKILL)
     _, err = end(process, 128 + signal.SIGKILL)
     assert time.monotonic() - began < 30
-    assert err[-1] == "launch.py: worker 1 was ended by SIGKILL: go on with --resume"
+    assert "launch.py: worker 1 was ended by SIGKILL: go on with --resume" in err
     with pytest.raises(AssertionError, match="no such worker"):
         pid_of_worker(0, folder)
     out, _ = end(start(folder, SEARCH, "--resume"))
