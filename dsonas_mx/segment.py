@@ -136,12 +136,16 @@ class SegmentationFit(Loop):
             epoch -= stage.num_epochs
         raise ValueError("the training is over")
 
-    def _step(self, kind: str, batch: Batch) -> None:
+    def _rate(self, position: int) -> float:
+        """The learning rate of a step of the present epoch."""
         number, epoch = self._place()
         stage = self._stages[number]
         length = len(stage.data)
-        done = (epoch * length + self.position) / (stage.num_epochs * length)
-        self._set_rate(poly(done, stage.learning_rate))
+        done = (epoch * length + position) / (stage.num_epochs * length)
+        return poly(done, stage.learning_rate)
+
+    def _step(self, kind: str, batch: Batch) -> None:
+        self._set_rate(self._rate(self.position))
         super()._step(kind, batch)
 
     def step_epoch(self) -> SegmentationEpoch:
@@ -155,7 +159,7 @@ class SegmentationFit(Loop):
         number, _ = self._place()
         data = self._stages[number].data
         train = self._run_steps(("all",) * len(data), {"all": data}, "train")["all"]
-        rate = self._trainers["all"].learning_rate
+        rate = self._set_rate(self._rate(len(data) - 1))  # the last step may have been long ago
         last = self.epoch + 1 == self.num_epochs
         tested = self.test() if last or (self.epoch + 1) % self._test_every == 0 else None
         self._next_epoch()
