@@ -43,7 +43,7 @@ def measure(options: argparse.Namespace) -> Dict[str, Any]:
     found = architectures.load(options.architecture).with_space(
         blocks=(options.blocks,) * 3, num_classes=10, in_channels=3, image_size=32
     )
-    found = fit_width(found, Target("parameters", options.target_params, parameters), 8)
+    found = fit_width(found, Target("parameters", options.target_params, parameters), 4)
     net = get_model("dsonas", found)
     net.initialize()
     card = Card("", "classification", map(str, range(10)), (3, 32, 32), (0.5,) * 3, (0.25,) * 3)  # type: ignore[arg-type]
