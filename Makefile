@@ -40,7 +40,7 @@ USABLE := -c 'import sys, ensurepip, venv; sys.exit(not (3, 8) <= sys.version_in
 NO_PYTHON := no Python 3.8 to 3.13 with venv found among: $(or $(PYTHON),$(PYTHONS)); \
 	install one (Debian: apt install python3 python3-venv) or give PYTHON=/path/to/python
 
-.PHONY: help setup test test-all test-pythons lint search bench soak faults clean remake
+.PHONY: help setup test test-all test-pythons lint docs search bench soak faults clean remake
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -108,6 +108,10 @@ lint: $(READY_DEV) ## ruff and mypy
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy $(wildcard dsonas_mx symbols train tools)
+
+docs: $(READY) ## build the documentation, warnings are errors, into build/docs
+	@$(PY) -m pip install --quiet --disable-pip-version-check -r requirements-docs.txt
+	$(PY) -m mkdocs build --quiet --strict
 
 search: $(READY) ## search, train, export and draw on Fashion-MNIST: 5 minutes, into runs/demo
 	$(PY) tools/demo.py

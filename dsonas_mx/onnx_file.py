@@ -58,6 +58,17 @@ def write_onnx(
         except (AttributeError, NotImplementedError, KeyError, RuntimeError) as error:
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise ValueError(f"MXNet cannot write this network as ONNX: {reason}") from None
+    _make_constant(onnx, str(path))
+
+
+def _make_constant(onnx: Any, path: str) -> None:
+    """Parameters are not inputs as well, which would keep them from being folded."""
+    model = onnx.load(path)
+    constants = {initializer.name for initializer in model.graph.initializer}
+    inputs = [value for value in model.graph.input if value.name not in constants]
+    del model.graph.input[:]
+    model.graph.input.extend(inputs)
+    onnx.save(model, path)
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from dsonas_mx.space import SearchSpace
 import mxnet as mx
 from mxnet.gluon import HybridBlock
 
+from . import architectures
 from .baselines import densenet_bc, resnet_preact
 from .dsonas import DSONAS
 from .mobile import Mobile
@@ -41,6 +42,17 @@ MODELS: Dict[str, Callable[..., HybridBlock]] = {
     "densenet_bc_190_40": partial(densenet_bc, 190, 40),
 }
 
+_CHANGES = ("width", "blocks", "num_classes", "in_channels", "image_size")
+
+
+def _found(name: str, **options: Any) -> DSONAS:
+    """An architecture of `symbols.architectures`, in its network or one of another size."""
+    changes = {key: options.pop(key) for key in _CHANGES if options.get(key) is not None}
+    return DSONAS(architectures.load(name).with_space(**changes), **options)
+
+
+MODELS.update((name, partial(_found, name)) for name in architectures.names())
+
 
 def get_model(
     name: str, architecture: Optional[AnyArchitecture] = None, **options: Any
@@ -52,6 +64,8 @@ def get_model(
     name : str
         ``'dsonas'``: `space=` or an architecture, `width=`, and the options of `DSONAS`.
         ``'mobile'``: an architecture of the mobile setting, and the options of `Mobile`.
+        ``'dsonas_share_cifar10'`` and all of `symbols.architectures.names()`: `width=`, `blocks=`,
+        `num_classes=`, `in_channels=`, `image_size=`, and the options of `DSONAS`.
         ``'resnet_preact_1001'``, ``'densenet_bc_190_40'``: `num_classes=`, no architecture.
     architecture : Architecture, optional
         What was found; the complete architecture of `space` by default.
@@ -79,7 +93,8 @@ def get_symbol(
     name: str, architecture: Optional[AnyArchitecture] = None, **options: Any
 ) -> mx.sym.Symbol:
     """The symbol of `get_model` of the same arguments, with the input ``'data'``."""
-    outputs = get_model(name, architecture, **options)(mx.sym.Variable("data"))
+    with mx.name.NameManager():  # the same names, whatever was built before
+        outputs = get_model(name, architecture, **options)(mx.sym.Variable("data"))
     return mx.sym.Group(outputs) if isinstance(outputs, (list, tuple)) else outputs
 
 

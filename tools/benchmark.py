@@ -17,9 +17,16 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from dsonas_mx import cli
 from dsonas_mx.files import atomic
 
-from bench import data, memory, profile, shrink, step
+from bench import data, deploy, memory, profile, shrink, step
 
-BENCHMARKS = {"step": step, "memory": memory, "shrink": shrink, "profile": profile, "data": data}
+BENCHMARKS = {
+    "step": step,
+    "memory": memory,
+    "shrink": shrink,
+    "profile": profile,
+    "data": data,
+    "deploy": deploy,
+}
 
 
 def arguments() -> cli.Parser:
