@@ -235,11 +235,13 @@ class TrainGraph:
             kinds = ("weights", "lambdas") if self._wanted("lambdas") else ("all",)
             symbols = {kind: self.symbol(kind) for kind in kinds}
 
-            def measure(recomputed: FrozenSet[str]) -> float:
-                return max(
-                    mirroring.megabytes(self._try(self._marked(symbol, recomputed), kind))
-                    for kind, symbol in symbols.items()
-                )
+            def measure(recomputed: FrozenSet[str], limit: float) -> float:
+                most = 0.0
+                for kind, symbol in symbols.items():
+                    if most <= limit:  # or it is too much already
+                        executor = self._try(self._marked(symbol, recomputed), kind)
+                        most = max(most, mirroring.megabytes(executor))
+                return most
 
             data = {"data": (self._sizes[0],) + self._shapes[0]}
             data["label"] = (self._sizes[0],) + self._shapes[1]

@@ -18,6 +18,7 @@ from typing import Any, Callable, Dict, FrozenSet, List, Mapping, NamedTuple, Se
 import mxnet as mx
 
 Mirror = Union[str, float]  # 'auto', 'deep', 'off', or MB
+Measure = Callable[[FrozenSet[str], float], float]
 
 ATTRIBUTE = "__force_mirroring__"
 
@@ -128,7 +129,7 @@ def segments(
 def find_plan(
     symbol: mx.sym.Symbol,
     shapes: Mapping[str, Sequence[int]],
-    measure: Callable[[FrozenSet[str]], float],
+    measure: Measure,
     mirror: Mirror = "auto",
 ) -> Plan:
     """The fastest plan that is near the fewest MB, or has them, or is within a number of MB.
@@ -140,7 +141,8 @@ def find_plan(
     shapes : mapping
         Of the inputs of the forward pass.
     measure : callable
-        MB of a set of recomputed nodes, by binding.
+        `measure(recomputed, limit)` → MB of a set of recomputed nodes, by binding. What takes more
+        than `limit` is not wanted: any number above it will do.
     mirror : {'auto', 'deep', 'off'} or float
         ``'deep'`` takes the fewest MB that are possible, ``'auto'`` may take `NEAR` times as many,
         a number is the MB that may be taken. In each case the fewest segments, from the input on,
@@ -153,13 +155,17 @@ def find_plan(
     """
     mirror = parse_mirror(str(mirror))
     nothing: FrozenSet[str] = frozenset()
-    plain = Plan(nothing, measure(nothing))
+    plain = Plan(nothing, measure(nothing, math.inf))
     if mirror == "off" or (not isinstance(mirror, str) and plain.megabytes <= mirror):
         return plain
     total = sum(node.size for node in _forward(symbol, shapes))
-    divisions = {segments(symbol, shapes, total * fraction) for fraction in FRACTIONS}
-    tried = ((measure(_recomputed(d)), len(_recomputed(d)), d) for d in divisions)
-    least, _, division = min(tried)
+    least = math.inf
+    tried = []
+    for division in {segments(symbol, shapes, total * part): None for part in FRACTIONS}:
+        names = _recomputed(division)
+        tried.append((measure(names, least), len(names), division))
+        least = min(tried)[0]
+    _, _, division = min(tried)
     limit = mirror if not isinstance(mirror, str) else least * (NEAR if mirror == "auto" else 1)
     if least > limit:
         raise ValueError(
@@ -173,7 +179,7 @@ def find_plan(
     while most - fewest > 1:
         middle = (fewest + most) // 2
         some = _recomputed(division[:middle])
-        size = measure(some)
+        size = measure(some, limit)
         if size <= limit:
             plan, most = Plan(some, size), middle
         else:

@@ -14,15 +14,18 @@ from .operations import (
     Layer,
     Map,
     Parameters,
+    added,
     affine_parameters,
-    apply_operation,
+    batch_norm,
     batch_norm_relu,
     conv_bn_relu,
     convolution,
     declare_operation,
+    filtered,
     moving_averages,
     operation_weights,
     scaled_sums,
+    spread,
 )
 
 
@@ -146,68 +149,91 @@ class Block(Layer):
         tracing = native_tracing(F)
         if tracing is not None and self._dilation == 1:
             return self._native(F, x, lambdas, dropping, p, tracing) + shortcut
-        return self._plain(F, x, lambdas, dropping, p) + shortcut
+        if lambdas is None:
+            return self._found(F, x, dropping, p) + shortcut
+        return self._weighted(F, x, lambdas, p) + shortcut
 
-    def _plain(
-        self, F: Any, x: Map, lambdas: Optional[Map], dropping: Optional[Map], p: Parameters
-    ) -> Map:
-        """With MXNet's own operators: runs on every device, exports, and fuses."""
+    def _found(self, F: Any, x: Map, dropping: Optional[Map], p: Parameters) -> Map:
+        """Without λ, with MXNet's own operators: exports, and fuses."""
         maps: Dict[str, Map] = {INPUT: x}
         for level in self._levels:
-            for node, summed in zip(level.nodes, self._sums(F, level, maps, lambdas, dropping)):
-                maps[node.node] = apply_operation(
-                    F,
-                    summed,
-                    p,
-                    node.name,
-                    node.operation,
-                    self._channels,
-                    self._fix,
-                    self._dilation,
+            for node, summed in zip(level.nodes, self._sums(F, level, maps, dropping)):
+                summed = filtered(
+                    F, summed, p, node.name, node.operation, self._channels, self._dilation
                 )
+                maps[node.node] = batch_norm_relu(F, summed, p, f"{node.name}_bn", self._fix)
         outputs = [maps[node] for node in self.outputs]
         if dropping is not None:
             outputs = _dropped(F, outputs, dropping, self._levels[0].output_lambdas.start)
         stacked = F.concat(*outputs, dim=1) if len(outputs) > 1 else outputs[0]
-        weight = p["output_weight"]
-        if lambdas is not None:  # folded into the weight: λ W h = (λ W) h
-            scales = _part(F, lambdas, slice(self._levels[0].output_lambdas.start, None))
-            scales = F.repeat(scales, repeats=self._channels)
-            weight = F.broadcast_mul(weight, F.reshape(scales, (1, -1, 1, 1)))
-        x = convolution(F, stacked, weight, self._channels, 1)
+        x = convolution(F, stacked, p["output_weight"], self._channels, 1)
         return batch_norm_relu(F, x, p, "output_bn", self._fix_output)
 
     def _sums(
-        self,
-        F: Any,
-        level: LiveLevel,
-        maps: Dict[str, Map],
-        lambdas: Optional[Map],
-        dropping: Optional[Map],
+        self, F: Any, level: LiveLevel, maps: Dict[str, Map], dropping: Optional[Map]
     ) -> Sequence[Map]:
         """The input of each operation of a level."""
-        if not level.is_scaled:
-            return [maps[INPUT]] * len(level.nodes)
         sums: List[Map] = []
         if dropping is not None:
             for node in level.nodes:
                 summands = [maps[source] for source in node.sources]
                 if len(summands) > 1:
                     summands = _dropped(F, summands, dropping, node.lambdas.start)
-                sums.append(F.add_n(*summands))
+                sums.append(added(F, summands))
             return sums
-        # Operations with the same sources, as all in the supernet, are summed together.
+        # Operations with the same sources are summed together.
         for sources, members in groupby(level.nodes, key=lambda node: node.sources):
-            group = list(members)
-            summands = [maps[source] for source in sources]
-            if lambdas is not None:
-                scales = slice(group[0].lambdas.start, group[-1].lambdas.stop)
-                sums += scaled_sums(
-                    F, summands, _part(F, lambdas, scales), len(group), self._channels
-                )
-            else:
-                sums += [F.add_n(*summands) if len(summands) > 1 else summands[0]] * len(group)
+            sums += [added(F, [maps[source] for source in sources])] * len(list(members))
         return sums
+
+    def _weighted(self, F: Any, x: Map, lambdas: Map, p: Parameters) -> Map:
+        """With λ and MXNet's own operators, which run on every device.
+
+        The maps of a level are one array, so that no sum has to gather its summands again: what
+        backward needs of a level are its sums, what its BNs normalise, and this array.
+        """
+        channels = self._channels
+        # A Reshape changes MKLDNN's layout of a map in place, but a max pool that ran before it
+        # has its maxima in the old layout, and sends its gradient elsewhere. So change it first.
+        x = F.reshape(x, (0, 0, 0, 0))
+        stacks, sizes, sources = [x], [1], [INPUT]
+        for level in self._levels:
+            inputs: Sequence[Map] = [x] * len(level.nodes)
+            if level.is_scaled:
+                count = len(level.nodes)
+                present = [source in node.sources for node in level.nodes for source in sources]
+                scales = spread(F, _part(F, lambdas, level.lambdas), present)
+                scales = F.reshape(scales, (count, len(sources)))
+                inputs = scaled_sums(F, stacks, sizes, scales, count, channels)
+            normed = []
+            for node, summed in zip(level.nodes, inputs):
+                summed = filtered(F, summed, p, node.name, node.operation, channels, self._dilation)
+                normed.append(batch_norm(F, summed, p, f"{node.name}_bn", self._fix))
+            stack = F.concat(*normed, dim=1) if len(normed) > 1 else normed[0]
+            stacks.append(F.Activation(stack, act_type="relu"))
+            sizes.append(len(level.nodes))
+            sources += [node.node for node in level.nodes]
+        x = added(F, self._collected(F, stacks[1:], lambdas, p))
+        return batch_norm_relu(F, x, p, "output_bn", self._fix_output)
+
+    def _collected(
+        self, F: Any, stacks: Sequence[Map], lambdas: Map, p: Parameters
+    ) -> Sequence[Map]:
+        """What each level gives to the output."""
+        channels = self._channels
+        scales = _part(F, lambdas, slice(self._levels[0].output_lambdas.start, None))
+        scales = F.reshape(F.repeat(scales, repeats=channels), (1, -1, 1, 1))
+        weight = F.broadcast_mul(p["output_weight"], scales)  # λ W h = (λ W) h
+        collected, start = [], 0
+        for level, stack in zip(self._levels, stacks):
+            if level.outputs:
+                stop = start + len(level.outputs) * channels
+                part = F.slice_axis(weight, axis=1, begin=start, end=stop)
+                start = stop
+                present = [node.node in level.outputs for node in level.nodes]
+                part = spread(F, part, present, axis=1, zero=(channels, channels, 1, 1))
+                collected.append(convolution(F, stack, part, channels, 1))
+        return collected
 
     def _native(
         self,
@@ -273,7 +299,7 @@ class Block(Layer):
                 numbers[node.node] = len(numbers)
             stacks.append(stack)
             counts.append(len(level.nodes))
-        x = F.add_n(*collected) if len(collected) > 1 else collected[0]
+        x = added(F, collected)
         return batch_norm_relu(F, x, p, "output_bn", self._fix_output)
 
 
@@ -308,8 +334,10 @@ class Reduction(Layer):
             for k in self._kernels
         ]
         if lambdas is not None:
-            return scaled_sums(F, branches, lambdas, 1, self._channels)[0]
-        return branches[0] if len(branches) == 1 else branches[0] + branches[1]
+            stack = F.concat(*branches, dim=1) if len(branches) > 1 else branches[0]
+            scales = F.reshape(lambdas, (1, -1))
+            return scaled_sums(F, [stack], [len(branches)], scales, 1, self._channels)[0]
+        return added(F, branches)
 
 
 def _part(F: Any, lambdas: Map, part: slice) -> Map:

@@ -125,7 +125,9 @@ class Mobile(Layer):
             # Kept when the rest is computed again in backward, so that the gradient of λ does not
             # need all operations at once.
             maps = [F.identity(one) for one in maps]
-            maps = [scaled_sums(F, maps, p[f"{name}_lambdas"], 1, shape.outputs)[0]]
+            scales = F.reshape(p[f"{name}_lambdas"], (1, -1))
+            stack = F.concat(*maps, dim=1) if len(maps) > 1 else maps[0]
+            maps = list(scaled_sums(F, [stack], [len(maps)], scales, 1, shape.outputs))
         terms = [*maps, x] if shape.has_identity else maps
         return F.add_n(*terms) if len(terms) > 1 else terms[0]
 

@@ -6,6 +6,7 @@ name and uses them as `p[name]`, so that the same equations serve arrays and sym
 
 from __future__ import annotations
 
+from itertools import groupby
 from typing import Any, Dict, List, Sequence, Tuple
 
 from dsonas_mx.graph import native_tracing
@@ -153,17 +154,16 @@ def operation_weights(name: str, operation: str) -> Tuple[str, ...]:
     return tuple(f"{name}_{part}_weight" for part in parts)
 
 
-def apply_operation(
+def filtered(
     F: Any,
     x: Map,
     p: Parameters,
     name: str,
     operation: str,
     channels: int,
-    fix: bool,
     dilation: int = 1,
 ) -> Map:
-    """A separable convolution (depthwise, pointwise, nothing between) or a pool, BN, ReLU.
+    """An operation before its BN: depthwise, pointwise (nothing between), or a pool.
 
     Dilation is of the depthwise convolution; a pool has none.
     """
@@ -171,32 +171,65 @@ def apply_operation(
     if kernel:
         depthwise, pointwise = (p[weight] for weight in operation_weights(name, operation))
         x = convolution(F, x, depthwise, channels, kernel, groups=channels, dilation=dilation)
-        x = convolution(F, x, pointwise, channels, 1)
-    else:
-        # The mean of an average pool counts the padding.
-        x = F.Pooling(x, kernel=(3, 3), stride=(1, 1), pad=(1, 1), pool_type=operation)
-    return batch_norm_relu(F, x, p, f"{name}_bn", fix)
+        return convolution(F, x, pointwise, channels, 1)
+    # The mean of an average pool counts the padding.
+    return F.Pooling(x, kernel=(3, 3), stride=(1, 1), pad=(1, 1), pool_type=operation)
 
 
-def scaled_sums(
-    F: Any, maps: Sequence[Map], lambdas: Map, count: int, channels: int
-) -> Sequence[Map]:
-    """`count` sums of the same maps, each with its own scales (Eq. 8), in one operator.
-
-    The maps are stacked to B×S×CH×W, and a 1×1 convolution of S inputs and `count` outputs, whose
-    weight is λ, mixes them. Its backward is one node, which lets a recomputed graph free a map as
-    soon as it was used; a matrix product's would be two.
+def spread(
+    F: Any, packed: Map, present: Sequence[bool], axis: int = 0, zero: Tuple[int, ...] = (1,)
+) -> Map:
+    """The parts of a packed array, with zeros where one is missing.
 
     Parameters
     ----------
-    maps : S maps of B×C×H×W
-    lambdas : count·S scales, the sources of the first sum first
+    packed : the parts that are present, one behind the other along `axis`
+    present : of all parts
+    zero : shape of a part
     """
-    stacked = F.concat(*maps, dim=1) if len(maps) > 1 else maps[0]
-    stacked = F.reshape(F.reshape(stacked, (0, -4, len(maps), -1, 0, 0)), (0, 0, -3, 0))
-    weight = F.reshape(lambdas, (count, len(maps), 1, 1))
-    mixed = F.Convolution(stacked, weight, num_filter=count, kernel=(1, 1), no_bias=True)
-    mixed = F.reshape(mixed, (0, 0, -4, channels, -1, 0))
+    if all(present):
+        return packed
+    runs, start = [], 0
+    for is_present, run in groupby(present):
+        size = len(list(run)) * zero[axis]
+        if is_present:
+            runs.append(F.slice_axis(packed, axis=axis, begin=start, end=start + size))
+            start += size
+        else:
+            shape = (*zero[:axis], size, *zero[axis + 1 :])
+            runs.append(F.zeros(shape, **({"ctx": packed.context} if F is mx.nd else {})))
+    return F.concat(*runs, dim=axis)
+
+
+def scaled_sums(
+    F: Any, stacks: Sequence[Map], sizes: Sequence[int], scales: Map, count: int, channels: int
+) -> Sequence[Map]:
+    """`count` sums of the same maps, each with its own scales (Eq. 8).
+
+    A stack of S maps is taken as B×S×CH×W, and a 1×1 convolution of S inputs and `count` outputs,
+    whose weight is λ, mixes them. Its backward is one node, which lets a recomputed graph free a
+    stack as soon as it was used; a matrix product's would be two.
+
+    Parameters
+    ----------
+    stacks : B×SC×H×W each
+    sizes : S of each
+    scales : count×ΣS
+    """
+    mixed = []
+    start = 0
+    for stack, size in zip(stacks, sizes):
+        weight = F.slice_axis(scales, axis=1, begin=start, end=start + size)
+        start += size
+        maps = F.reshape(F.reshape(stack, (0, -4, size, -1, 0, 0)), (0, 0, -3, 0))
+        weight = F.reshape(weight, (count, size, 1, 1))
+        mixed.append(F.Convolution(maps, weight, num_filter=count, kernel=(1, 1), no_bias=True))
+    total = F.reshape(added(F, mixed), (0, 0, -4, channels, -1, 0))
     if count == 1:
-        return (F.reshape(mixed, (0, -3, 0, 0)),)
-    return tuple(F.split(mixed, num_outputs=count, axis=1, squeeze_axis=True))
+        return (F.reshape(total, (0, -3, 0, 0)),)
+    return tuple(F.split(total, num_outputs=count, axis=1, squeeze_axis=True))
+
+
+def added(F: Any, maps: Sequence[Map]) -> Map:
+    """The sum of all `maps`."""
+    return F.add_n(*maps) if len(maps) > 1 else maps[0]

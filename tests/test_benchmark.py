@@ -9,6 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 from dsonas_mx import SearchSpace
+from dsonas_mx.cost import count
 
 import mxnet as mx
 import pytest
@@ -90,7 +91,7 @@ def test_shrink_measures_smaller_supernets(bench, script, monkeypatch):
     supernet = bench.shrink.supernet
 
     def recorded(*arguments, architecture):
-        built.append(architecture.num_connections)
+        built.append(architecture)
         return supernet(*arguments, architecture=architecture)
 
     monkeypatch.setattr(bench.shrink, "supernet", recorded)
@@ -98,12 +99,18 @@ def test_shrink_measures_smaller_supernets(bench, script, monkeypatch):
     assert (status, error) == (0, "")
     result = json.loads(out.splitlines()[-1])
     assert {name: result.pop(name) for name in OPTIONS} == OPTIONS
-    assert set(result) == {"seconds", "ratio"}
+    assert set(result) == {"seconds", "ratio", "operations", "multiply_adds"}
     assert list(result["seconds"]) == list(result["ratio"]) == ["100", "75", "50", "25", "10"]
     for share, seconds in result["seconds"].items():
         assert result["ratio"][share] == seconds / result["seconds"]["100"] > 0
     total = len(bench.shrink.SearchSpace.cifar10().connections)
-    assert built == [round(total * share / 100) for share in (100, 75, 50, 25, 10)]
+    counts = [round(total * share / 100) for share in (100, 75, 50, 25, 10)]
+    assert [architecture.num_connections for architecture in built] == counts
+    for architecture, (share, left) in zip(built, result["operations"].items()):
+        assert left == len(architecture.live_nodes(0)) / 8  # two levels of four
+        ours, complete = (count(one).multiply_adds for one in (architecture, built[0]))
+        assert result["multiply_adds"][share] == ours / complete
+    assert result["operations"]["10"] < result["operations"]["100"] == 1
 
 
 def test_memory_measures_three_plans(bench, script, monkeypatch):
@@ -187,7 +194,11 @@ def test_the_table_of_a_document_is_renewed(script, tmp_path, monkeypatch):
     results = {
         step: {"ratio": 0.1, "ours_nodes": 153, "plain_nodes": 1048, "max_difference": 3e-5},
         memory: {**sizes, **overheads},
-        shrink: {"ratio": {"100": 1.0, "10": 0.2}},
+        shrink: {
+            "ratio": {"100": 1.0, "10": 0.2},
+            "operations": {"100": 1.0, "10": 0.31},
+            "multiply_adds": {"100": 1.0, "10": 0.29},
+        },
     }
     asked = []
     for module, result in results.items():
@@ -212,7 +223,16 @@ def test_the_table_of_a_document_is_renewed(script, tmp_path, monkeypatch):
     text = document.read_text(encoding="utf-8")
     assert text.startswith("before\n<!-- performance -->\n| ")
     assert text.endswith(" |\n<!-- /performance -->\nbehind\n")
-    for figure in ("0.100", "153 instead of 1048", "3.0e-05", "900 MB", "deep 700 MB", "4000 MB"):
+    for figure in (
+        "0.100",
+        "153 instead of 1048",
+        "3.0e-05",
+        "900 MB",
+        "deep 700 MB",
+        "4000 MB",
+        "10 %: 0.31",
+        "10 %: 0.29",
+    ):
         assert figure in text
     assert "old" not in text
     assert list(tmp_path.iterdir()) == [document]

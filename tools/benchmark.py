@@ -87,7 +87,6 @@ def main(options: argparse.Namespace) -> None:
 def table(results: Dict[str, Any]) -> str:
     """The figures of all benchmarks in Markdown."""
     step_, cifar, imagenet, shrunk = results.values()
-    shares = ", ".join(f"{share} %: {ratio:.2f}" for share, ratio in shrunk["ratio"].items())
     rows = [
         ("weight step + λ step, over the original's graph", f"{step_['ratio']:.3f}"),
         ("operators of the graph", f"{step_['ours_nodes']} instead of {step_['plain_nodes']}"),
@@ -103,7 +102,13 @@ def table(results: Dict[str, Any]) -> str:
         )
     overheads = f"{cifar['time_overhead']:.2f}×; deep {cifar['deep_overhead']:.2f}×"
     rows.append(("time of a step with recomputation", overheads))
-    rows.append(("time of a step by connections left", shares))
+    for name, key in (
+        ("time of a step", "ratio"),
+        ("operations", "operations"),
+        ("multiply-adds", "multiply_adds"),
+    ):
+        shares = ", ".join(f"{share} %: {value:.2f}" for share, value in shrunk[key].items())
+        rows.append((f"{name} by connections left", shares))
     lines = ["| `python tools/benchmark.py all`, on 2 CPU cores | |", "|-|-|"]
     return "\n".join(lines + [f"| {name} | {value} |" for name, value in rows])
 
