@@ -189,7 +189,7 @@ def test_mxnet_that_has_computed_gradients_without_the_cap_is_refused() -> None:
     result = run(code, **{_compat.GRADIENT_SUM_CAP: None})
     assert result.returncode == 1
     last = result.stderr.splitlines()[-1]
-    assert last.startswith("-c: mxnet has already computed gradients without")
+    assert last.startswith("ImportError: mxnet has already computed gradients without")
     assert run(code, **{_compat.GRADIENT_SUM_CAP: "100"}).returncode == 0
 
 
@@ -271,18 +271,3 @@ def test_an_image_packed_into_a_record_comes_back() -> None:
     found, unpacked = mx.recordio.unpack_img(record)
     assert found.label == 7.0
     np.testing.assert_array_equal(unpacked, image)
-
-
-@pytest.mark.parametrize("script", ["train/search_cifar.py", "tools/cost.py"])
-def test_scripts_without_packages_end_in_one_line(script: str) -> None:
-    command = [sys.executable, "-S", script, "--help"]  # -S: nothing that is installed
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 1
-    assert done.stdout == ""
-    assert len(done.stderr.splitlines()) == 1
-    assert "needs numpy, which is not installed: make setup" in done.stderr
-
-
-def test_other_errors_keep_their_traceback() -> None:
-    done = run("from dsonas_mx import _compat; _compat.tell_in_one_line(ImportError('x')); 1 / 0")
-    assert "Traceback" in done.stderr and "ZeroDivisionError" in done.stderr

@@ -128,7 +128,7 @@ def test_mobile_search_train_export_draw(script, folder, tmp_path):
     assert (status, err) == (0, "")
     status, out, err = script("tools/export.py", train, "--out", tmp_path / "deployed")
     assert (status, err) == (0, "")
-    assert float(re.search(r"difference +(\S+)", out)[1]) < 1e-4
+    assert float(re.search(r"^difference +(\S+)", out, re.M)[1]) < 1e-4
     names = {path.name for path in draw_run(search)}
     assert names == {"blocks.png", "lambdas.png", "curves.png"}
 

@@ -128,7 +128,7 @@ def test_names_are_those_of_the_classifier(space):
 def test_gradients_in_the_graph_are_autograds(space, mirror, operators):
     """Weights and λ, through dilated blocks and both heads; dropout is left out."""
     net = deeplab(Architecture.complete(space), weighted=True, auxiliary=True)
-    mx.random.seed(0)
+    mx.random.seed(1)  # with 0 a ReLU of the head is so near its kink that rounding decides
     net.initialize()
     for block in (net.aspp, net.head, net.auxiliary):
         block.apply(lambda b: setattr(b, "_rate", 0) if hasattr(b, "_rate") else None)
