@@ -157,7 +157,9 @@ def test_the_tool_says_when_the_network_came_back_wrong(trained, script, monkeyp
     monkeypatch.setattr("dsonas_mx.deploy.check", lambda *args: rows)
     status, out, _ = script("tools/export.py", folder)
     assert status == 1
-    assert out.splitlines()[-1].split() == ["mxnet", "0.25", "0.1", "100.00%", "1.00", "–"]
+    *_, row, last = out.splitlines()
+    assert row.split() == ["mxnet", "0.25", "0.1", "100.00%", "1.00", "–"]
+    assert last == "difference  0.25 at most, of 16 images' outputs"
 
 
 def damage(folder, what):
