@@ -46,7 +46,8 @@ def measure(options: argparse.Namespace) -> Dict[str, Any]:
     found = fit_width(found, Target("parameters", options.target_params, parameters), 4)
     net = get_model("dsonas", found)
     net.initialize()
-    card = Card("", "classification", map(str, range(10)), (3, 32, 32), (0.5,) * 3, (0.25,) * 3)  # type: ignore[arg-type]
+    classes = tuple(map(str, range(10)))
+    card = Card("", "classification", classes, (3, 32, 32), (0.5,) * 3, (0.25,) * 3)
     generator = np.random.default_rng(0)
     pixels = generator.integers(0, 256, (16, *card.shape), dtype=np.uint8)
     result: Dict[str, Any] = {"parameters": count(found).parameters, "width": found.space.width}
