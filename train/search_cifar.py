@@ -35,7 +35,7 @@ DEMO = {
     "width": 8,
     "batch_size": 64,
     "pretrain_epochs": 3,
-    "num_epochs": 15,
+    "num_epochs": 12,
     "shrink_every": 2,
     "patience": 4,
     "gamma": 0.01,

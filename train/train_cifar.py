@@ -29,8 +29,8 @@ from symbols import get_model
 DEMO = {
     "data_set": "fashion_mnist",
     "batch_size": 64,
-    "num_epochs": 8,
-    "period": 8,
+    "num_epochs": 6,
+    "period": 6,
     "dropout": 0.0,
     "drop_path": 0.0,
     "cutout": 0,
