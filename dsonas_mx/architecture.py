@@ -6,7 +6,6 @@ reaches the block's output over such connections. A block with nothing left is i
 
 from __future__ import annotations
 
-import math
 import os
 import random
 from dataclasses import dataclass, field, replace
@@ -14,8 +13,9 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
-from .files import parse_json, write_json
-from .space import INPUT, OUTPUT, SearchSpace, check_int, shown
+from .checks import check_format, check_int, check_json, check_list, check_object, shown
+from .files import read_json, write_json
+from .space import INPUT, OUTPUT, SearchSpace
 
 FORMAT = "dsonas-architecture"
 VERSION = 1
@@ -27,7 +27,6 @@ Branches = Tuple[bool, bool]  # of a reduction: its 1×1 and its 3×3 convolutio
 # What a space can change without changing what its connections mean.
 _CHANGEABLE = ("stem", "blocks", "width", "num_classes", "in_channels", "image_size")
 _MOST_DRAWS = 10_000
-_DEEPEST_ORIGIN = 8
 
 
 @dataclass(frozen=True)
@@ -73,11 +72,10 @@ class Architecture:
         for position, branches in enumerate(reductions):
             if not any(branches):
                 raise ValueError(f"reductions[{position}] must keep at least one branch")
-        if not isinstance(self.origin, Mapping):
-            raise ValueError(f"origin must be an object, got {shown(self.origin)}")
+        check_object("origin", self.origin)
         object.__setattr__(self, "kept", kept)
         object.__setattr__(self, "reductions", reductions)
-        object.__setattr__(self, "origin", _check_json("origin", self.origin))
+        object.__setattr__(self, "origin", check_json("origin", self.origin))
 
     # Where architectures come from
 
@@ -242,7 +240,7 @@ class Architecture:
                 for mask in self.kept
             ],
             "reductions": [list(branches) for branches in self.reductions],
-            "origin": _check_json("origin", self.origin),  # a copy
+            "origin": check_json("origin", self.origin),  # a copy
         }
 
     @classmethod
@@ -254,30 +252,18 @@ class Architecture:
         ValueError
             A field is unknown, missing or wrong; the message names it.
         """
-        if not isinstance(data, Mapping):
-            raise ValueError(f"an architecture must be an object, got {shown(data)}")
-        if data.get("format") != FORMAT:
-            raise ValueError(f"format must be {FORMAT!r}, got {shown(data.get('format'))}")
-        version = data.get("version")
-        if type(version) is not int or version != VERSION:
-            raise ValueError(f"version must be {VERSION}, got {shown(version)}")
-        for name in data:
-            if name not in FIELDS:
-                raise ValueError(f"unknown field {shown(name)}")
-        for name in FIELDS:
-            if name not in data:
-                raise ValueError(f"no field {name!r}")
+        check_format("an architecture", data, FORMAT, VERSION, FIELDS)
         space = SearchSpace.from_json(data["space"])
-        structures = _check_list("structures", data["structures"], space.num_structures)
+        structures = check_list("structures", data["structures"], space.num_structures)
         known = {connection.name: i for i, connection in enumerate(space.connections)}
         kept = tuple(
             _mask(known, f"structures[{position}]", names)
             for position, names in enumerate(structures)
         )
-        reductions = _check_list("reductions", data["reductions"], space.num_reductions)
+        reductions = check_list("reductions", data["reductions"], space.num_reductions)
         for position, branches in enumerate(reductions):
             # The constructor takes 0 and 1 too; a file must not.
-            for branch in _check_list(f"reductions[{position}]", branches, 2):
+            for branch in check_list(f"reductions[{position}]", branches, 2):
                 if not isinstance(branch, bool):
                     raise ValueError(
                         f"reductions[{position}] must be two of true and false, got {shown(branch)}"
@@ -299,12 +285,7 @@ class Architecture:
         OSError
             It cannot be read.
         """
-        with open(path, "rb") as file:
-            content = file.read()
-        try:
-            return cls.from_json(parse_json(content))
-        except ValueError as error:
-            raise ValueError(f"{os.fspath(path)}: {error}") from None
+        return read_json(path, cls.from_json)
 
 
 def prune(space: SearchSpace, mask: Sequence[Any]) -> Mask:
@@ -378,21 +359,13 @@ def _draw_count(space: SearchSpace, generator: random.Random, count: int) -> Mas
 def _mask(known: Mapping[str, int], where: str, names: Any) -> Mask:
     """The mask of a structure that a file lists by name."""
     mask = [False] * len(known)
-    for name in _check_list(where, names):
+    for name in check_list(where, names):
         if not isinstance(name, str) or name not in known:
             raise ValueError(f"{where} has an unknown connection {shown(name)}")
         if mask[known[name]]:
             raise ValueError(f"{where} has {name} more than once")
         mask[known[name]] = True
     return tuple(mask)
-
-
-def _check_list(where: str, value: Any, length: Optional[int] = None) -> List[Any]:
-    if not isinstance(value, (list, tuple)):
-        raise ValueError(f"{where} must be a list, got {shown(value)}")
-    if length is not None and len(value) != length:
-        raise ValueError(f"{where} must have {length} entries, got {len(value)}")
-    return list(value)
 
 
 def _matrix(where: str, value: Any, rows: int, columns: int) -> np.ndarray:
@@ -421,31 +394,8 @@ def _check_counts(space: SearchSpace, connections: Union[int, Sequence[int]]) ->
     if not isinstance(connections, (list, tuple)):
         connections = [check_int("connections", connections, 0)] * space.num_structures
     most = len(space.connections)
-    counts = _check_list("connections", connections, space.num_structures)
+    counts = check_list("connections", connections, space.num_structures)
     return [check_int("connections", count, 0, most) for count in counts]
-
-
-def _check_json(where: str, value: Any, depth: int = 0) -> Any:
-    """A copy of `value` as JSON gives it back, or a ValueError that says where it cannot."""
-    if depth > _DEEPEST_ORIGIN:
-        raise ValueError(f"{where} is nested too deeply")
-    if value is None or isinstance(value, (bool, int, str)):
-        return value
-    if isinstance(value, float):
-        if not math.isfinite(value):
-            raise ValueError(f"{where} must be finite, got {value}")
-        return value
-    if isinstance(value, (list, tuple)):
-        return [_check_json(f"{where}[{i}]", entry, depth + 1) for i, entry in enumerate(value)]
-    if isinstance(value, Mapping):
-        for name in value:
-            if not isinstance(name, str):
-                raise ValueError(f"{where} must have text for names, got {shown(name)}")
-        return {
-            name: _check_json(f"{where}[{shown(name)}]", entry, depth + 1)
-            for name, entry in value.items()
-        }
-    raise ValueError(f"{where} cannot be written as JSON: {shown(value)}")
 
 
 def _listed(numbers: Sequence[int]) -> str:

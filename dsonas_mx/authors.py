@@ -27,9 +27,10 @@ from typing import Any, Dict, Iterable, Iterator, List, Mapping, NamedTuple, Tup
 import numpy as np
 
 from .architecture import Architecture
+from .checks import shown
 from .files import PathLike, atomic
 from .params_file import write_params
-from .space import OUTPUT, SearchSpace, shown
+from .space import OUTPUT, SearchSpace
 
 THEIR_OPERATIONS = {
     "sep3": "conv3x3",

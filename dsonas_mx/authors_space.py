@@ -9,7 +9,8 @@ from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Set, Tuple, 
 import numpy as np
 
 from .authors import THEIR_OPERATIONS, Arrays
-from .space import MOST_BLOCKS, MOST_LEVELS, MOST_STAGES, OPERATIONS, SearchSpace, shown
+from .checks import shown
+from .space import MOST_BLOCKS, MOST_LEVELS, MOST_STAGES, OPERATIONS, SearchSpace
 
 _UNIT = re.compile(r"(lambda_|lambda_after_)?stage(\d{1,4})_unit(\d{1,4})(?:_(.+))?")
 _BRANCH = re.compile(r"conv[13]x[13]_")

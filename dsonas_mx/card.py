@@ -9,8 +9,8 @@ from typing import Any, Dict, Mapping, Optional, Tuple
 
 import numpy as np
 
+from .checks import shown
 from .files import PathLike, parse_json, write_json
-from .space import shown
 
 FORMAT, VERSION = "dsonas-deployed", 1
 TASKS = ("classification", "segmentation")

@@ -17,8 +17,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
-from .files import PathLike, parse_json
-from .space import shown
+from .checks import check_fields, check_object, shown
+from .files import PathLike, read_json
 
 STAGES = ("search", "train")
 RESULT = {"search": "architecture.json", "train": "result.json"}  # what a finished run has
@@ -166,32 +166,28 @@ def load(path: PathLike, scale: str) -> Experiment:
     OSError
         It cannot be read.
     """
-    content = Path(path).read_bytes()
-    try:
-        return from_json(parse_json(content), scale, Path(path).parent)
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from None
+    return read_json(path, lambda data: from_json(data, scale, Path(path).parent))
 
 
 def from_json(data: Any, scale: str, folder: PathLike = ".") -> Experiment:
     """The experiment of a parsed file in a folder, at one of its scales."""
-    _check_fields("the experiment", data, _FIELDS, _REQUIRED)
+    check_fields("the experiment", data, _REQUIRED, _FIELDS)
     scales, rows = data["scales"], data["rows"]
     for name in ("name", "data_set"):
         if not isinstance(data[name], str) or data[name] != slug(data[name]):
             raise ValueError(
                 f"{name} must be of small letters, digits, _ and -, got {shown(data[name])}"
             )
-    _check_fields("scales", scales)
+    check_object("scales", scales)
     if scale not in scales:
         raise ValueError(f"there is no scale {shown(scale)}, only {', '.join(scales)}")
     here = scales[scale]
-    _check_fields(f"scale {scale!r}", here, ("seeds", *STAGES, "rows"))
-    _check_fields("rows", rows)
+    check_fields(f"scale {scale!r}", here, (), ("seeds", *STAGES, "rows"))
+    check_object("rows", rows)
     if not rows:
         raise ValueError("rows must name at least one row")
     changes = here.get("rows", {})
-    _check_fields(f"rows of scale {scale!r}", changes, tuple(rows))
+    check_fields(f"rows of scale {scale!r}", changes, (), tuple(rows))
     common = {
         stage: {**_options(stage, data, "all"), **_options(stage, here, f"scale {scale!r}")}
         for stage in STAGES
@@ -229,8 +225,8 @@ def _row(
     folder: Path,
 ) -> Row:
     where = f"row {name!r}"
-    _check_fields(where, row, (*STAGES, "of", "architecture"))
-    _check_fields(f"{where} of the scale", changes, STAGES)
+    check_fields(where, row, (), (*STAGES, "of", "architecture"))
+    check_fields(f"{where} of the scale", changes, (), STAGES)
     options = {
         stage: {**common[stage], **_options(stage, row, where), **_options(stage, changes, where)}
         for stage in STAGES
@@ -268,7 +264,7 @@ def _check_rows(rows: Sequence[Row]) -> None:
 
 def _options(stage: str, data: Mapping[str, Any], where: str) -> Options:
     options = data.get(stage, {})
-    _check_fields(f"{stage} of {where}", options)
+    check_object(f"{stage} of {where}", options)
     for name, value in options.items():
         if name in _OWN:
             raise ValueError(f"{stage} of {where} sets {name}, which is set for every run")
@@ -278,19 +274,6 @@ def _options(stage: str, data: Mapping[str, Any], where: str) -> Options:
                 f"got {shown(value)}"
             )
     return options
-
-
-def _check_fields(
-    where: str, data: Any, known: Optional[Sequence[str]] = None, required: Sequence[str] = ()
-) -> None:
-    if not isinstance(data, dict):
-        raise ValueError(f"{where} must be an object, got {shown(data)}")
-    for name in data:
-        if known is not None and name not in known:
-            raise ValueError(f"{where} has an unknown field {shown(name)}")
-    for name in required:
-        if name not in data:
-            raise ValueError(f"{where} has no field {name!r}")
 
 
 def _seeds(value: Any) -> Tuple[int, ...]:

@@ -8,10 +8,11 @@ import re
 import shutil
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Tuple, Union
+from typing import Any, Callable, Dict, Iterator, List, Tuple, TypeVar, Union
 
-from .space import shown
+from .checks import shown
 
+T = TypeVar("T")
 PathLike = Union[str, "os.PathLike[str]"]
 
 
@@ -62,6 +63,23 @@ def write_json(path: PathLike, content: Any) -> None:
     with atomic(path) as temporary:
         text = json.dumps(content, indent=1, allow_nan=False)
         temporary.write_text(text + "\n", encoding="utf-8")
+
+
+def read_json(path: PathLike, parse: Callable[[Any], T]) -> T:
+    """`parse` of what a JSON file has.
+
+    Raises
+    ------
+    ValueError
+        The file is not JSON, or `parse` raises one; the message has the file's name.
+    OSError
+        It cannot be read.
+    """
+    content = Path(path).read_bytes()
+    try:
+        return parse(parse_json(content))
+    except ValueError as error:
+        raise ValueError(f"{os.fspath(path)}: {error}") from None
 
 
 def parse_json(content: bytes) -> Any:

@@ -19,8 +19,8 @@ import numpy as np
 from mxnet.gluon import HybridBlock
 
 from .architecture import Architecture
+from .checks import check_int
 from .mirror import megabytes
-from .space import check_int
 from .timing import alternate
 
 Network = Union[HybridBlock, mx.sym.Symbol]

@@ -33,8 +33,9 @@ import mxnet as mx
 import numpy as np
 
 from .architecture import Architecture, Mask, prune
+from .checks import check_int
 from .latency import Build, deploy, input_shape
-from .space import INPUT, OUTPUT, SearchSpace, check_int
+from .space import INPUT, OUTPUT, SearchSpace
 from .timing import alternate
 
 ROUNDS = 30

@@ -8,7 +8,6 @@ stays valid while an architecture shrinks, for both scopes and for any number of
 from __future__ import annotations
 
 import math
-import os
 import platform
 from dataclasses import dataclass, replace
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
@@ -17,7 +16,16 @@ import mxnet as mx
 import numpy as np
 
 from .architecture import Architecture, Mask
-from .files import PathLike, parse_json, write_json
+from .checks import (
+    check_choice,
+    check_fields,
+    check_format,
+    check_int,
+    check_list,
+    check_object,
+    shown,
+)
+from .files import PathLike, read_json, write_json
 from .latency import Build, deploy, describe, input_shape
 from .latency_deductions import (
     COPIES,
@@ -30,7 +38,7 @@ from .latency_deductions import (
     take_turns,
     without_each,
 )
-from .space import OUTPUT, SearchSpace, check_int, shown
+from .space import OUTPUT, SearchSpace
 
 FORMAT = "dsonas-latency-table"
 VERSION = 1
@@ -141,18 +149,9 @@ class Table:
         ValueError
             A field is unknown, missing or wrong; the message names it.
         """
-        if not isinstance(data, Mapping):
-            raise ValueError(f"a latency table must be an object, got {shown(data)}")
-        if data.get("format") != FORMAT:
-            raise ValueError(f"format must be {FORMAT!r}, got {shown(data.get('format'))}")
-        version = data.get("version")
-        if type(version) is not int or version != VERSION:
-            raise ValueError(f"version must be {VERSION}, got {shown(version)}")
-        _check_fields("", data, FIELDS)
+        check_format("a latency table", data, FORMAT, VERSION, FIELDS)
         space = SearchSpace.from_json(data["space"])
-        stages = data["stages"]
-        if not isinstance(stages, list) or len(stages) != len(space.blocks):
-            raise ValueError(f"stages must be a list of {len(space.blocks)}, got {shown(stages)}")
+        stages = check_list("stages", data["stages"], len(space.blocks))
         return cls(
             space,
             check_int("batch_size", data["batch_size"], 1),
@@ -176,15 +175,14 @@ class Table:
         OSError
             It cannot be read.
         """
-        with open(path, "rb") as file:
-            content = file.read()
-        try:
-            table = cls.from_json(parse_json(content))
+
+        def parse(data: Any) -> Table:
+            table = cls.from_json(data)
             if space is not None:
                 table.check(space)
-        except ValueError as error:
-            raise ValueError(f"{os.fspath(path)}: {error}") from None
-        return table
+            return table
+
+        return read_json(path, parse)
 
 
 def parts(space: SearchSpace) -> Tuple[str, ...]:
@@ -306,23 +304,9 @@ def _with(space: SearchSpace, edges: Sequence[Tuple[str, str]]) -> Mask:
 # Checks of a file
 
 
-def _check_fields(where: str, data: Any, fields: Sequence[str]) -> Mapping[str, Any]:
-    if not isinstance(data, Mapping):
-        raise ValueError(f"{where} must be an object, got {shown(data)}")
-    prefix = f"{where} has " if where else ""
-    for name in data:
-        if name not in fields:
-            raise ValueError(f"{prefix}unknown field {shown(name)}")
-    for name in fields:
-        if name not in data:
-            raise ValueError(f"{prefix}no field {name!r}")
-    return data
-
-
 def _check_device(data: Any) -> Dict[str, Any]:
-    device = _check_fields("device", data, _DEVICE)
-    if device["kind"] not in ("cpu", "gpu"):
-        raise ValueError(f"device kind must be cpu or gpu, got {shown(device['kind'])}")
+    device = check_fields("device", data, _DEVICE)
+    check_choice("device kind", device["kind"], ("cpu", "gpu"))
     if not isinstance(device["name"], str):
         raise ValueError(f"device name must be text, got {shown(device['name'])}")
     check_int("device threads", device["threads"], 1)
@@ -330,19 +314,17 @@ def _check_device(data: Any) -> Dict[str, Any]:
 
 
 def _check_versions(data: Any) -> Dict[str, str]:
-    if not isinstance(data, Mapping):
-        raise ValueError(f"versions must be an object, got {shown(data)}")
-    for name, version in data.items():
+    for name, version in check_object("versions", data).items():
         if not isinstance(version, str):
             raise ValueError(f"versions[{shown(name)}] must be text, got {shown(version)}")
     return dict(data)
 
 
 def _check_stage(where: str, data: Any, names: Sequence[str]) -> Dict[str, Saving]:
-    stage = _check_fields(where, data, names)
+    stage = check_fields(where, data, names)
     times = {}
     for name in names:
-        time = _check_fields(f"{where}[{name!r}]", stage[name], ("ms", "noise_ms"))
+        time = check_fields(f"{where}[{name!r}]", stage[name], ("ms", "noise_ms"))
         numbers: List[float] = []
         for field in ("ms", "noise_ms"):
             value = time[field]

@@ -9,9 +9,9 @@ from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 import numpy as np
 
 from .architecture import Architecture
-from .files import parse_json, write_json
+from .checks import check_format, check_json, check_list, check_object, shown
+from .files import read_json, write_json
 from .mobile_space import OPERATIONS, MobileSpace
-from .space import shown
 
 FORMAT = "dsonas-mobile-architecture"
 VERSION = 1
@@ -53,10 +53,9 @@ class MobileArchitecture:
         for (stage, block), row in zip(self.space.block_positions, mask):
             if not row.any():
                 raise ValueError(f"stage {stage}, block {block} must keep an operation")
-        if not isinstance(self.origin, Mapping):
-            raise ValueError(f"origin must be an object, got {shown(self.origin)}")
         object.__setattr__(self, "kept", tuple(tuple(row) for row in mask.tolist()))
-        object.__setattr__(self, "origin", dict(self.origin))
+        check_object("origin", self.origin)
+        object.__setattr__(self, "origin", check_json("origin", self.origin))
 
     # Where architectures come from
 
@@ -76,9 +75,7 @@ class MobileArchitecture:
     ) -> MobileArchitecture:
         """Of the names of the operations of each block."""
         for position, names in enumerate(blocks):
-            if not isinstance(names, (list, tuple)):
-                raise ValueError(f"blocks[{position}] must be a list, got {shown(names)}")
-            for name in names:
+            for name in check_list(f"blocks[{position}]", names):
                 if name not in OPERATIONS:
                     raise ValueError(
                         f"blocks[{position}] has an unknown operation {shown(name)}; known are "
@@ -145,7 +142,7 @@ class MobileArchitecture:
             "version": VERSION,
             "space": self.space.to_json(),
             "blocks": [list(self.live(block)) for block in range(len(self.kept))],
-            "origin": dict(self.origin),
+            "origin": check_json("origin", self.origin),  # a copy
         }
 
     @classmethod
@@ -157,16 +154,9 @@ class MobileArchitecture:
         ValueError
             A field is unknown, missing or wrong; the message names it.
         """
-        if not isinstance(data, Mapping) or data.get("format") != FORMAT:
-            raise ValueError(f"format must be {FORMAT!r}")
-        if set(data) != set(FIELDS):
-            raise ValueError(f"no or an unknown field {sorted(set(FIELDS) ^ set(data))[0]!r}")
-        if data["version"] != VERSION:
-            raise ValueError(f"version must be {VERSION}, got {shown(data['version'])}")
+        check_format("an architecture", data, FORMAT, VERSION, FIELDS)
         space = MobileSpace.from_json(data["space"])
-        if not isinstance(data["blocks"], list):
-            raise ValueError(f"blocks must be a list, got {shown(data['blocks'])}")
-        return cls.of(space, data["blocks"], data["origin"])
+        return cls.of(space, check_list("blocks", data["blocks"]), data["origin"])
 
     def save(self, path: Union[str, os.PathLike]) -> None:
         """Write the JSON file; nothing is left half-written."""
@@ -186,14 +176,12 @@ def load_architecture(path: Union[str, os.PathLike]) -> AnyArchitecture:
     OSError
         It cannot be read.
     """
-    with open(path, "rb") as file:
-        content = file.read()
-    try:
-        data = parse_json(content)
+
+    def parse(data: Any) -> AnyArchitecture:
         is_mobile = isinstance(data, Mapping) and data.get("format") == FORMAT
         return (MobileArchitecture if is_mobile else Architecture).from_json(data)
-    except ValueError as error:
-        raise ValueError(f"{os.fspath(path)}: {error}") from None
+
+    return read_json(path, parse)
 
 
 class OneOperation:

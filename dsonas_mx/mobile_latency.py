@@ -12,11 +12,11 @@ import mxnet as mx
 import numpy as np
 from mxnet.gluon import HybridBlock
 
+from .checks import check_int
 from .latency import deploy
 from .latency_deductions import ROUNDS, take_turns
 from .mobile_architecture import MobileArchitecture
 from .mobile_space import OPERATIONS, BlockShape
-from .space import check_int
 
 
 class OperationLatency:

@@ -10,7 +10,8 @@ from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
-from .space import MOST_BLOCKS, OUTPUT, Connection, check_int, halved, shown
+from .checks import check_choice, check_fields, check_int, check_list
+from .space import MOST_BLOCKS, OUTPUT, Connection, halved
 
 KERNELS, EXPANSIONS = (3, 5, 7), (3, 6)
 OPERATIONS = tuple(f"k{kernel}e{expansion}" for expansion in EXPANSIONS for kernel in KERNELS)
@@ -86,9 +87,7 @@ class MobileSpace:
         for name in ("stem", "first", "last", "num_classes", "in_channels", "image_size"):
             object.__setattr__(self, name, check_int(name, getattr(self, name), 1))
         for name in ("widths", "blocks"):
-            values = getattr(self, name)
-            if not isinstance(values, (list, tuple)) or len(values) != len(STRIDES):
-                raise ValueError(f"{name} must be {len(STRIDES)} numbers, got {shown(values)}")
+            values = check_list(name, getattr(self, name), len(STRIDES))
             most = MOST_BLOCKS if name == "blocks" else 2**31 - 1
             checked = tuple(check_int(f"{name}[{i}]", v, 1, most) for i, v in enumerate(values))
             object.__setattr__(self, name, checked)
@@ -102,8 +101,7 @@ class MobileSpace:
         **changes: Any,
     ) -> MobileSpace:
         """One of `SKELETONS`, its widths times `multiplier`, to the nearest multiple of 8."""
-        if name not in SKELETONS:
-            raise ValueError(f"space must be {' or '.join(SKELETONS)}, got {shown(name)}")
+        check_choice("space", name, tuple(SKELETONS))
         if not 0 < multiplier <= 64:
             raise ValueError(f"the width multiplier must be from 0 to 64, got {multiplier}")
         space = cls(**SKELETONS[name], **changes)
@@ -184,10 +182,4 @@ class MobileSpace:
         ValueError
             A field is unknown, missing, or of a wrong value; the message names it.
         """
-        if not isinstance(data, Mapping):
-            raise ValueError(f"space must be an object, got {shown(data)}")
-        names = {field.name for field in fields(cls)}
-        if set(data) != names:
-            odd = sorted(names ^ set(data))[0]
-            raise ValueError(f"space has no or an unknown field {shown(odd)}")
-        return cls(**data)
+        return cls(**check_fields("space", data, [field.name for field in fields(cls)]))

@@ -10,9 +10,9 @@ import mxnet as mx
 import numpy as np
 
 from .card import Card
+from .checks import check_int
 from .files import PathLike
 from .onnx_file import ADVICE
-from .space import check_int
 
 Image = Union[PathLike, np.ndarray]
 

@@ -22,10 +22,10 @@ from mxnet.gluon import HybridBlock
 from .architecture import Architecture
 from .authors import INPUTS, to_authors, to_ours
 from .authors_space import read_space
+from .checks import shown
 from .files import PathLike
 from .graph import TrainGraph
 from .loss import cross_entropy
-from .space import shown
 
 Build = Callable[[Architecture, str], HybridBlock]
 

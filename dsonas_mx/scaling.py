@@ -6,8 +6,8 @@ import math
 from typing import Any, Callable, Dict
 
 from .architecture import Architecture
+from .checks import check_int
 from .cost import count
-from .space import check_int
 
 MOST_WIDTH = 4096
 

@@ -5,11 +5,11 @@ The order of `SearchSpace.connections` is the order of every λ vector, mask and
 
 from __future__ import annotations
 
-import operator
-import reprlib
 from dataclasses import asdict, dataclass, fields
 from functools import cached_property
-from typing import Any, Dict, List, Mapping, NamedTuple, Sequence, Tuple
+from typing import Any, Dict, List, Mapping, NamedTuple, Tuple
+
+from .checks import check_choice, check_fields, check_int, check_list, shown
 
 OPERATIONS = ("sep3", "sep5", "max", "avg", "sep7")
 SCOPES = ("share", "full")
@@ -22,9 +22,6 @@ OUTPUT = "output"
 MOST_LEVELS = 16
 MOST_STAGES = 8
 MOST_BLOCKS = 1000
-
-_short = reprlib.Repr()
-_short.maxstring = _short.maxother = 60
 
 
 class Connection(NamedTuple):
@@ -81,8 +78,8 @@ class SearchSpace:
     image_size: int = 32
 
     def __post_init__(self) -> None:
-        _check_choice("scope", self.scope, SCOPES)
-        _check_choice("stem", self.stem, STEMS)
+        check_choice("scope", self.scope, SCOPES)
+        check_choice("stem", self.stem, STEMS)
         operations = _check_operations(self.operations)
         blocks = _check_blocks(self.blocks)
         numbers = {
@@ -238,36 +235,7 @@ class SearchSpace:
         ValueError
             A field is unknown, missing, or of a wrong value; the message names it.
         """
-        if not isinstance(data, Mapping):
-            raise ValueError(f"space must be an object, got {shown(data)}")
-        names = [field.name for field in fields(cls)]
-        for name in data:
-            if name not in names:
-                raise ValueError(f"space has an unknown field {shown(name)}")
-        for name in names:
-            if name not in data:
-                raise ValueError(f"space has no field {name!r}")
-        return cls(**{name: data[name] for name in names})
-
-
-def shown(value: Any) -> str:
-    """`value` for a message: on one line and not long, whatever it is."""
-    return _short.repr(value)
-
-
-def check_int(field: str, value: Any, least: int, most: int = 2**31 - 1) -> int:
-    """`value` as a Python int within bounds; NumPy's integers pass, bool and floats do not."""
-    try:
-        if isinstance(value, bool):
-            raise TypeError
-        number = operator.index(value)
-    except TypeError:
-        raise ValueError(f"{field} must be a whole number, got {shown(value)}") from None
-    if number < least:
-        raise ValueError(f"{field} must be at least {least}, got {shown(number)}")
-    if number > most:
-        raise ValueError(f"{field} must be at most {most}, got {shown(number)}")
-    return number
+        return cls(**check_fields("space", data, [field.name for field in fields(cls)]))
 
 
 def halved(side: int) -> int:
@@ -286,19 +254,8 @@ def parse_blocks(text: str, stages: int) -> Tuple[int, ...]:
     return _check_blocks(counts * stages if len(counts) == 1 else counts)
 
 
-def _check_choice(field: str, value: Any, choices: Sequence[str]) -> None:
-    if not isinstance(value, str) or value not in choices:
-        raise ValueError(f"{field} must be {' or '.join(choices)}, got {shown(value)}")
-
-
-def _check_list(field: str, value: Any) -> List[Any]:
-    if isinstance(value, (str, bytes, Mapping)) or not hasattr(value, "__iter__"):
-        raise ValueError(f"{field} must be a list, got {shown(value)}")
-    return list(value)
-
-
 def _check_operations(value: Any) -> Tuple[str, ...]:
-    names = _check_list("operations", value)
+    names = check_list("operations", value)
     for name in names:
         if not isinstance(name, str) or name not in OPERATIONS:
             raise ValueError(
@@ -312,7 +269,7 @@ def _check_operations(value: Any) -> Tuple[str, ...]:
 
 
 def _check_blocks(value: Any) -> Tuple[int, ...]:
-    counts = _check_list("blocks", value)
+    counts = check_list("blocks", value)
     if not 1 <= len(counts) <= MOST_STAGES:
         raise ValueError(f"blocks must have from 1 to {MOST_STAGES} stages, got {len(counts)}")
     blocks = tuple(

@@ -16,8 +16,8 @@ from typing import Any, Dict, Set, Tuple
 import mxnet as mx
 from mxnet.base import _LIB, MXNetError, check_call, py_str
 
+from .checks import shown
 from .files import PathLike, parse_json
-from .space import shown
 
 _MXNET = 10901  # 1.9.1
 _MOST_BYTES = 2**26
