@@ -35,7 +35,7 @@ def contexts(gpus: str = "", cpus: int = 1) -> List[mx.Context]:
     if not mx.runtime.Features().is_enabled("CUDA"):
         raise ValueError(
             f"--gpus {gpus}: this MXNet was built without CUDA; install requirements-gpu.txt "
-            "(make setup GPU=1), or leave --gpus out to use the CPU"
+            "(make setup GPU=1), or leave --gpus out to use the CPU (--cpus 2: as two devices)"
         )
     try:
         present = mx.context.num_gpus()

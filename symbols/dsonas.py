@@ -241,7 +241,7 @@ class Auxiliary(Layer):
         if side < least:
             raise ValueError(
                 f"auxiliary needs maps of at least {least}×{least} where it stands, got "
-                f"{side}×{side}: give larger images"
+                f"{side}×{side}: give larger images or leave the tower out"
             )
         first, second = AUXILIARY_CHANNELS
         with self.name_scope():

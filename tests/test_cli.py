@@ -43,6 +43,7 @@ def raising(error):
     [
         (ValueError("levels must be at least 1, got 0"), 2, "levels must be at least 1, got 0"),
         (FileNotFoundError("no such file"), 2, "no such file"),
+        (FileNotFoundError(2, "No such file", "a"), 2, "a: No such file; check the path"),
         (OSError(28, "No space left on device", "a"), 2, "[Errno 28] No space left on device: 'a'"),
         (ArithmeticError("the loss is nan"), 1, "the loss is nan"),
         (KeyboardInterrupt(), 130, "interrupted"),

@@ -18,7 +18,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from dsonas_mx import cli
 from dsonas_mx.files import atomic
 
-import pytest
+try:
+    import pytest
+except ImportError:
+    sys.exit("reliability.py: pytest is missing; `make faults` installs it")
 
 ROOT = Path(__file__).resolve().parents[1]
 TESTS = ROOT / "tests" / "test_reliability.py"

@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 import math
 from dataclasses import replace
-from typing import Any, Callable, Dict, List, Tuple
+from typing import Any, Callable, Dict, Iterable, List, Tuple
 
 import mxnet as mx
-from mxnet.gluon import HybridBlock
+from mxnet.gluon import HybridBlock, Parameter
 
 from .. import baseline
 from ..architecture import Architecture
@@ -177,7 +177,11 @@ def print_dry_run(
     dtype = getattr(options, "dtype", "float32")
     graph = TrainGraph(net, loss, shape, shape[:1], devices, mirror, dtype)
     megabytes = graph.plan.megabytes  # the error of what does not fit is all that is printed
-    print(f"parameters     {count_parameters(net):>14,}")
+    total = count_parameters(net)
+    deployed = total - _count(p for p in net.collect_params().items() if "auxiliary" in p[0])
+    print(f"parameters     {total:>14,}")
+    if deployed < total:
+        print(f"  without tower{deployed:>14,}")
     print(f"connections    {architecture.num_connections:>14,}")
     print(f"multiply-adds  {count_network(architecture).multiply_adds:>14,}")
     print(f"MB a device    {megabytes:>14,.0f}")
@@ -186,6 +190,9 @@ def print_dry_run(
 
 def count_parameters(net: HybridBlock) -> int:
     """Weights, biases, BN scales (fixed ones too) and shifts, λ; no moving statistics."""
-    parameters = net.collect_params().items()
+    return _count(net.collect_params().items())
+
+
+def _count(parameters: Iterable[Tuple[str, Parameter]]) -> int:
     counted = [p for name, p in parameters if "_running_" not in name and name != PROGRESS]
     return sum(math.prod(p.shape) for p in counted)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import math
 import os
 import sys
 from concurrent.futures import BrokenExecutor
@@ -44,8 +43,7 @@ def run(
     """Parse the command line, call `main`, and exit; what it raises becomes one line.
 
     Bad input exits with status 2, a run that failed with 1, an interrupt with 130, SIGTERM with
-    143. With `--demo`,
-    the options of `demo` that are not given have its values.
+    143. With `--demo`, the options of `demo` that are not given have its values.
     """
     os.environ.setdefault("MXNET_SUBGRAPH_VERBOSE", "0")  # its notes about MKLDNN are no errors
     options = parser.parse_args()
@@ -55,7 +53,7 @@ def run(
     try:
         sys.exit(main(options) or 0)
     except (ValueError, OSError) as error:
-        parser.error(" ".join(line.strip() for line in str(error).splitlines()))
+        parser.error(" ".join(line.strip() for line in _message(error).splitlines()))
     except ArithmeticError as error:
         parser.exit(1, f"{parser.prog}: {error}\n")
     except BrokenExecutor as error:
@@ -66,6 +64,13 @@ def run(
         parser.exit(error.status, f"{parser.prog}: {error}\n")
     except KeyboardInterrupt:
         parser.exit(130, f"{parser.prog}: interrupted\n")
+
+
+def _message(error: Exception) -> str:
+    """What an error of a file, or a value, says."""
+    if isinstance(error, (FileNotFoundError, NotADirectoryError)) and error.filename:
+        return f"{os.fspath(error.filename)}: {error.strerror}; check the path"
+    return str(error)
 
 
 def first_line(error: Exception) -> str:
@@ -80,10 +85,12 @@ def first_line(error: Exception) -> str:
 def number(text: str) -> int:
     """'3.0M' → 3000000; K, M and G are known."""
     factor = {"K": 10**3, "M": 10**6, "G": 10**9}.get(text[-1:].upper(), 1)
-    value = float(text[:-1] if factor > 1 else text) * factor
-    if not math.isfinite(value):
-        raise ValueError
-    return round(value)
+    try:
+        return round(float(text[:-1] if factor > 1 else text) * factor)
+    except (ValueError, OverflowError):  # inf and nan too
+        raise argparse.ArgumentTypeError(
+            f"must be a number such as 500000, 600K or 3.0M, got {text!r}"
+        ) from None
 
 
 def progress(steps: Iterable[Any], length: int, what: str) -> Iterable[Any]:
