@@ -15,6 +15,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import dsonas_mx as dso
 from dsonas_mx import cli
+from dsonas_mx.backbone import digest, parameters_file
 from dsonas_mx.data import voc
 from dsonas_mx.data.loader import split
 from dsonas_mx.data.scenes import Crop, SceneLoader
@@ -50,8 +51,8 @@ def arguments() -> cli.Parser:
     start.add_argument(
         "--pretrained",
         metavar="RUN",
-        help="where the supernet's backbone is from: a run of search_imagenet.py, or a checkpoint "
-        "of its pre-training",
+        help="where the supernet's backbone is from: a run of search_imagenet.py, which has its "
+        "parameters at the end of pre-training, or a checkpoint",
     )
     start.add_argument(
         "--pretrain-epochs", type=int, default=0, help="on this data, with λ fixed at one"
@@ -114,8 +115,8 @@ def main(options: argparse.Namespace) -> None:
         steps = len(turns(batches[0], batches[-1], parts))
         supernet = deeplab(start, weighted=True, fix_gamma=options.fix_gamma)
         cost = count_symbol(supernet(mx.sym.Variable("data")), (1, 3, options.crop, options.crop))
-        paper = "the search took 4.3G a device"
-        cli.print_scene_dry_run(options, build(start), loss, cost, paper, [steps])
+        memory = "the paper's search: 4.3G"
+        cli.print_scene_dry_run(options, build(start), loss, cost, [steps], memory=memory)
         return
     if options.pretrained is None and not options.pretrain_epochs:
         raise ValueError("the supernet needs a start: give --pretrained RUN or --pretrain-epochs N")
@@ -138,11 +139,12 @@ def main(options: argparse.Namespace) -> None:
         run.log(f"{epoch} of {space.num_connections}", **epoch.row())
 
     megabytes = search.plan.megabytes  # refuses what does not fit before there is a run folder
-    source = cli.backbone_digest(options.pretrained)
+    source = options.pretrained and parameters_file(options.pretrained, pretrained=True)
     with cli.open_run(options) as run:
         run.log(f"the supernet takes {megabytes:,.0f} MB on each device")
-        cli.take_backbone(run, search.net, search.net.backbone, options.pretrained)
-        if not cli.train(options, run, search, record, data=name, pretrained=source):
+        cli.take_backbone(run, search.net, source)
+        pretrained = source and digest(source)
+        if not cli.train(options, run, search, record, data=name, pretrained=pretrained):
             return
         search.architecture.save(run.folder / "architecture.json")
         save_parameters(run.folder / "model.params", search.net)

@@ -37,7 +37,6 @@ from .run_folder import add_run, open_run, train
 from .search import add_search, search_settings, search_to_end
 from .segmentation import (
     add_scenes,
-    backbone_digest,
     data_name,
     known_classes,
     num_train,
@@ -45,6 +44,7 @@ from .segmentation import (
     print_scene_dry_run,
     take_backbone,
 )
+from .segmentation_fit import counts, describe, take_from_run, test_of_run, test_scenes
 
 __all__ = [
     "Parser",
@@ -60,13 +60,14 @@ __all__ = [
     "add_search",
     "add_scenes",
     "augmentation",
-    "backbone_digest",
     "budget",
     "check_dtype",
     "connect",
     "count_parameters",
+    "counts",
     "data_name",
     "data_set",
+    "describe",
     "first_line",
     "fitted",
     "imagenet",
@@ -89,7 +90,10 @@ __all__ = [
     "search_settings",
     "search_to_end",
     "take_backbone",
+    "take_from_run",
     "test_loader",
+    "test_of_run",
+    "test_scenes",
     "train",
     "train_loaders",
     "train_to_end",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any, Callable, Optional, Tuple
 
+from ..backbone import PRETRAINED
 from ..run import Run, save_parameters
 from ..search import Search, SearchEpoch, SearchOptions
 from .data import parse_split
@@ -79,6 +80,8 @@ def search_to_end(
         if options.budget == "latency":  # those of other budgets can be computed from λ
             run.append("gammas.csv", {"epoch": epoch.epoch, **search.gammas()})
         run.log(f"{epoch} of {connections}", **epoch.row())
+        if epoch.epoch + 1 == search.options.pretrain_epochs:  # a search on other data may use it
+            save_parameters(run.folder / PRETRAINED, search.net)
         after_epoch(run)
 
     megabytes = search.plan.megabytes  # refuses what does not fit before there is a run folder

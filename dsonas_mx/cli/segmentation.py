@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import Any, Callable, List, NamedTuple, Optional, Sequence
 
 from mxnet.gluon import HybridBlock
 
-from ..backbone import digest, read_parameters, take_over
+from ..backbone import read_parameters, take_over
 from ..data import voc
 from ..device import contexts
+from ..files import write_json
 from ..graph import TrainGraph
 from ..mirror import parse_mirror
 from ..run import Run
@@ -79,20 +81,16 @@ def data_name(options: argparse.Namespace, name: str) -> str:
     return name if name in voc.FOLDERS else voc.find(options.data_dir, name).resolve().name
 
 
-def take_backbone(run: Run, net: HybridBlock, backbone: HybridBlock, source: Optional[str]) -> None:
-    """Take over parameters from another run, and log what did not fit."""
-    if source is None:
+def take_backbone(run: Run, net: HybridBlock, file: Optional[Path]) -> None:
+    """Take over parameters from another run; log what did not fit, backbone.json has all names."""
+    if file is None:
         return
     try:
-        found = take_over(net, read_parameters(source), backbone)
+        found = take_over(net, read_parameters(file), net.backbone)
     except ValueError as error:
-        raise ValueError(f"{source}: {error}") from None
-    run.log(f"{source}: {found}")
-
-
-def backbone_digest(source: Optional[str]) -> Optional[str]:
-    """What a run that goes on must find again of `--pretrained` or `--backbone`."""
-    return None if source is None else digest(source)
+        raise ValueError(f"{file}: {error}") from None
+    write_json(run.folder / "backbone.json", found._asdict())
+    run.log(f"{file}: {found}")
 
 
 def print_scene_dry_run(
@@ -100,15 +98,23 @@ def print_scene_dry_run(
     net: HybridBlock,
     loss: Callable[..., Any],
     cost: Cost,
-    published: str,
     steps: Sequence[int],
+    parameters: str = "",
+    memory: str = "",
 ) -> None:
-    """What a run takes: parameters beside the paper's, multiply-adds, MB, steps an epoch."""
+    """What a run takes: parameters, multiply-adds, MB, steps an epoch.
+
+    `parameters` and `memory` are what to print beside them of the paper's.
+    """
     shape = (options.batch_size, 3, options.crop, options.crop)
     devices, mirror = contexts(options.gpus, options.cpus), parse_mirror(options.mirror)
     graph = TrainGraph(net, loss, shape, (shape[0], *shape[2:]), devices, mirror)
     megabytes = graph.plan.megabytes  # the error of what does not fit is all that is printed
-    print(f"parameters     {cost.parameters:>16,}  (table 4: {published})")
+    print(f"parameters     {cost.parameters:>16,}{_aside(parameters)}")
     print(f"multiply-adds  {cost.multiply_adds:>16,}")
-    print(f"MB a device    {megabytes:>16,.0f}")
+    print(f"MB a device    {megabytes:>16,.0f}{_aside(memory)}")
     print(f"steps an epoch {', '.join(f'{count:,}' for count in steps):>16}")
+
+
+def _aside(text: str) -> str:
+    return f"  ({text})" if text else ""
