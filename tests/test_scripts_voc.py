@@ -100,7 +100,7 @@ def test_a_backbone_is_taken_over(found, script, options, tmp_path):
     run = tmp_path / "search2"
     status, out, err = script(*search_words(options, run, "--pretrained", found))
     assert (status, err) == (0, "")
-    assert f"{found}/model.params: " in out and "parameters taken over" in out
+    assert f"{found}/pretrained.params: " in out and "parameters taken over" in out
     words = ("--stages", "garden:1:0.05", "--save-dir", tmp_path / "train")
     status, out, err = script(TRAIN, *options, *words, "--backbone", found)
     assert (status, err) == (0, "")

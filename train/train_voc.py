@@ -17,16 +17,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import dsonas_mx as dso
 from dsonas_mx import cli
-from dsonas_mx.backbone import digest, parameters_file
 from dsonas_mx.data import voc
-from dsonas_mx.data.scenes import Crop, SceneLoader, normalised
 from dsonas_mx.device import contexts
-from dsonas_mx.export import export, load_parameters
-from dsonas_mx.loss import pixel_cross_entropy, with_auxiliary
 from dsonas_mx.mirror import parse_mirror
-from dsonas_mx.params_file import read_params
-from dsonas_mx.run import save_parameters
-from dsonas_mx.segment import SegmentationEpoch, SegmentationFit, Stage
+from dsonas_mx.segment import SegmentationFit
 from dsonas_mx.space import parse_blocks
 from dsonas_mx.symbol_cost import count_symbol
 
@@ -101,16 +95,14 @@ def main(options: argparse.Namespace) -> None:
     devices, mirror = contexts(options.gpus, options.cpus), parse_mirror(options.mirror)
     where = options.test_data or stages[-1].data[-1]
     options.data_set = cli.data_name(options, where)  # for the record
-    classes = cli.known_classes(options, where)
-    architecture = found(options, len(classes))
+    classes = len(cli.known_classes(options, where))
+    architecture = found(options, classes)
     network = architecture or options.model
-    deployed = deeplab(network, len(classes))
+    deployed = deeplab(network, classes)
     image = (1, 3, options.crop, options.crop)
     cost = count_symbol(deployed(mx.sym.Variable("data")), image)
-    net = deeplab(network, len(classes), auxiliary=options.auxiliary != 0)
-    loss = pixel_cross_entropy
-    if options.auxiliary:
-        loss = with_auxiliary(options.auxiliary, pixel_cross_entropy)
+    net = deeplab(network, classes, auxiliary=options.auxiliary != 0)
+    loss = cli.pixel_loss(options)
     if options.dry_run:
         steps = [cli.num_train(options, s.data) // options.batch_size for s in stages]
         paper = beside_published(cost.parameters, options.model)
@@ -118,30 +110,13 @@ def main(options: argparse.Namespace) -> None:
         return
     scenes = voc.load(voc.find(options.data_dir, where), "val")
     if options.eval is not None:
-        cli.test_of_run(options, deployed, scenes, cli.counts(cost, network))
+        cli.test_of_run(options, deployed, scenes, architecture, cost)
         return
     mx.random.seed(options.seed)
     net.initialize(ctx=devices)
-    folders = [[voc.find(options.data_dir, name) for name in stage.data] for stage in stages]
-    planned = [
-        Stage(
-            SceneLoader(
-                voc.training(folder, scenes),
-                None,
-                options.batch_size,
-                Crop(options.crop),
-                options.seed,
-                number,
-                options.workers,
-            ),
-            stage.num_epochs,
-            stage.learning_rate,
-        )
-        for number, (stage, folder) in enumerate(zip(stages, folders))
-    ]
     fit = SegmentationFit(
         net,
-        planned,
+        cli.load_stages(options, stages, scenes),
         scenes,
         options.momentum,
         options.wd,
@@ -151,36 +126,7 @@ def main(options: argparse.Namespace) -> None:
         cli.progress,
         mirror,
     )
-
-    def record(epoch: SegmentationEpoch) -> None:
-        run.append("metrics.csv", epoch.row())
-        run.log(str(epoch), **epoch.row())
-
-    megabytes = fit.plan.megabytes  # refuses what does not fit before there is a run folder
-    source = options.backbone and parameters_file(options.backbone)
-    identity = {
-        "backbone": source and digest(source),
-        "architecture": architecture and architecture.to_json(),
-    }
-    with cli.open_run(options) as run:
-        if architecture is not None:
-            architecture.save(run.folder / "architecture.json")
-        run.log(
-            f"{cost.parameters:,} parameters, {cost.multiply_adds:,} multiply-adds; training takes "
-            f"{megabytes:,.0f} MB on each device"
-        )
-        cli.take_backbone(run, net, source)
-        if not cli.train(options, run, fit, record, **identity):
-            return
-        save_parameters(run.folder / "model.params", net)
-        load_parameters(deployed, read_params(run.folder / "model.params"))
-        deployed.collect_params().reset_ctx(devices)
-        count = cli.counts(cost, network)
-        confusion = cli.test_scenes(options, deployed, scenes, run.folder, count)
-        batch = normalised(scenes.read(0)[0])[None]
-        load_parameters(deployed, read_params(run.folder / "model.params"))  # on the CPU
-        exported = export(deployed, run.folder / "model", batch)
-        run.log(f"{cli.describe(confusion)}; saved {exported.symbol}")
+    cli.train_scenes_to_end(options, fit, scenes, architecture, deployed, cost)
 
 
 if __name__ == "__main__":

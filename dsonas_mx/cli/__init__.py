@@ -39,12 +39,14 @@ from .segmentation import (
     add_scenes,
     data_name,
     known_classes,
+    load_stages,
     num_train,
     parse_stages,
+    pixel_loss,
     print_scene_dry_run,
     take_backbone,
 )
-from .segmentation_fit import counts, describe, take_from_run, test_of_run, test_scenes
+from .segmentation_fit import take_from_run, test_of_run, train_scenes_to_end
 
 __all__ = [
     "Parser",
@@ -64,16 +66,15 @@ __all__ = [
     "check_dtype",
     "connect",
     "count_parameters",
-    "counts",
     "data_name",
     "data_set",
-    "describe",
     "first_line",
     "fitted",
     "imagenet",
     "known_classes",
     "load_images",
     "load_network",
+    "load_stages",
     "load_search_images",
     "load_imagenet_network",
     "mobile_budget",
@@ -83,6 +84,7 @@ __all__ = [
     "origin",
     "parse_split",
     "parse_stages",
+    "pixel_loss",
     "print_dry_run",
     "print_scene_dry_run",
     "progress",
@@ -93,9 +95,9 @@ __all__ = [
     "take_from_run",
     "test_loader",
     "test_of_run",
-    "test_scenes",
     "train",
     "train_loaders",
+    "train_scenes_to_end",
     "train_to_end",
     "write_parts",
 ]

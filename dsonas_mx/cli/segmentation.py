@@ -10,11 +10,14 @@ from mxnet.gluon import HybridBlock
 
 from ..backbone import read_parameters, take_over
 from ..data import voc
+from ..data.scenes import Crop, SceneLoader
 from ..device import contexts
 from ..files import write_json
 from ..graph import TrainGraph
+from ..loss import pixel_cross_entropy, with_auxiliary
 from ..mirror import parse_mirror
 from ..run import Run
+from ..segment import Stage
 from ..symbol_cost import Cost
 
 
@@ -38,6 +41,13 @@ def add_scenes(parser: argparse.ArgumentParser, batch_size: int) -> argparse._Ar
     )
     group.add_argument("--seed", type=int, default=0, help="same seed, same result, on the CPU")
     return group
+
+
+def pixel_loss(options: argparse.Namespace) -> Callable[..., Any]:
+    """The loss of a network with or without an auxiliary head, by the weight of that."""
+    if not options.auxiliary:
+        return pixel_cross_entropy
+    return with_auxiliary(options.auxiliary, pixel_cross_entropy)
 
 
 def parse_stages(text: str) -> List[StageOption]:
@@ -74,6 +84,21 @@ def num_train(options: argparse.Namespace, names: Sequence[str]) -> int:
         return len(voc.training([voc.find(options.data_dir, name) for name in names]))
     except FileNotFoundError:
         return sum(voc.NUM_TRAIN.get(name, 0) for name in names)
+
+
+def load_stages(
+    options: argparse.Namespace, stages: Sequence[StageOption], test: voc.Scenes
+) -> List[Stage]:
+    """The stages of a training with their data, without what it is tested on."""
+    crop = Crop(options.crop)
+    planned = []
+    for number, (names, num_epochs, rate) in enumerate(stages):
+        scenes = voc.training([voc.find(options.data_dir, name) for name in names], test)
+        loader = SceneLoader(
+            scenes, None, options.batch_size, crop, options.seed, number, options.workers
+        )
+        planned.append(Stage(loader, num_epochs, rate))
+    return planned
 
 
 def data_name(options: argparse.Namespace, name: str) -> str:

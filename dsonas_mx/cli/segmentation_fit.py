@@ -5,20 +5,32 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
-from typing import Any, Dict
+from typing import Any, Dict, Optional
 
 import numpy as np
 from mxnet.gluon import HybridBlock
 
+from ..architecture import Architecture
+from ..backbone import digest, parameters_file
 from ..confusion import Confusion
+from ..data.scenes import normalised
 from ..data.voc import Scenes
 from ..device import contexts
-from ..export import load_parameters
+from ..export import export, load_parameters
 from ..files import write_json
 from ..params_file import read_params
-from ..segment import SCALES, Predictor, evaluate, save_picture
+from ..run import save_parameters
+from ..segment import (
+    SCALES,
+    Predictor,
+    SegmentationEpoch,
+    SegmentationFit,
+    evaluate,
+    save_picture,
+)
 from ..symbol_cost import Cost
-from .run_folder import open_run
+from .run_folder import open_run, train
+from .segmentation import take_backbone
 
 
 def take_from_run(options: argparse.Namespace, save_dir: str) -> None:
@@ -51,15 +63,71 @@ def take_from_run(options: argparse.Namespace, save_dir: str) -> None:
         options.save_dir = str(run / "eval")
 
 
+def train_scenes_to_end(
+    options: argparse.Namespace,
+    fit: SegmentationFit,
+    test_data: Scenes,
+    architecture: Optional[Architecture],
+    deployed: HybridBlock,
+    cost: Cost,
+) -> None:
+    """Train in a run folder, save the parameters, test, export the network, write the result.
+
+    Parameters
+    ----------
+    architecture : Architecture or None
+        Of the backbone; None for that of a baseline.
+    deployed : HybridBlock
+        The network as it is deployed: without the auxiliary head.
+    cost : Cost
+        Of `deployed`.
+    """
+
+    def record(epoch: SegmentationEpoch) -> None:
+        run.append("metrics.csv", epoch.row())
+        run.log(str(epoch), **epoch.row())
+
+    megabytes = fit.plan.megabytes  # refuses what does not fit before there is a run folder
+    source = options.backbone and parameters_file(options.backbone)
+    identity = {
+        "backbone": source and digest(source),
+        "architecture": architecture and architecture.to_json(),
+    }
+    with open_run(options) as run:
+        if architecture is not None and not (run.folder / "architecture.json").exists():
+            architecture.save(run.folder / "architecture.json")
+        run.log(
+            f"{cost.parameters:,} parameters, {cost.multiply_adds:,} multiply-adds; training takes "
+            f"{megabytes:,.0f} MB on each device"
+        )
+        take_backbone(run, fit.net, source)
+        if not train(options, run, fit, record, **identity):
+            return
+        save_parameters(run.folder / "model.params", fit.net)
+        arrays = read_params(run.folder / "model.params")
+        load_parameters(deployed, arrays)
+        deployed.collect_params().reset_ctx(contexts(options.gpus, options.cpus))
+        count = counts(cost, architecture)
+        confusion = test_scenes(options, deployed, test_data, run.folder, count)
+        batch = normalised(test_data.read(0)[0])[None]
+        load_parameters(deployed, arrays)  # on the CPU
+        exported = export(deployed, run.folder / "model", batch)
+        run.log(f"{describe(confusion)}; saved {exported.symbol}")
+
+
 def test_of_run(
-    options: argparse.Namespace, net: HybridBlock, scenes: Scenes, count: Dict[str, Any]
+    options: argparse.Namespace,
+    net: HybridBlock,
+    scenes: Scenes,
+    architecture: Optional[Architecture],
+    cost: Cost,
 ) -> None:
     """Test what the run of `--eval` trained, in a run folder of its own."""
     load_parameters(net, read_params(Path(options.eval) / "model.params"))
     net.collect_params().reset_ctx(contexts(options.gpus, options.cpus))
     with open_run(options) as run:
-        confusion = test_scenes(options, net, scenes, run.folder, count)
-        run.log(describe(confusion))
+        count = counts(cost, architecture)
+        run.log(describe(test_scenes(options, net, scenes, run.folder, count)))
 
 
 def describe(confusion: Confusion) -> str:
@@ -70,11 +138,12 @@ def describe(confusion: Confusion) -> str:
     )
 
 
-def counts(cost: Cost, network: Any) -> Dict[str, Any]:
-    """What a result tells of the size of a network: of an architecture also its connections."""
+def counts(cost: Cost, architecture: Optional[Architecture]) -> Dict[str, Any]:
+    """What a result tells of the size of a network: of a found one also its connections."""
     found = {"parameters": cost.parameters, "multiply_adds": cost.multiply_adds}
-    connections = getattr(network, "num_connections", None)
-    return found if connections is None else {**found, "connections": connections}
+    if architecture is not None:
+        found["connections"] = architecture.num_connections
+    return found
 
 
 def test_scenes(
