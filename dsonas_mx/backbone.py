@@ -14,6 +14,7 @@ from .files import PathLike
 from .graph import is_lambda
 from .params_file import read_params
 
+PRETRAINED = "pretrained.params"  # in the folder of a search: its supernet before the search
 _FIRST_DEVICE = "net.0/"  # of a parameter in a checkpoint
 _MOST_NAMES = 5
 
@@ -52,8 +53,10 @@ class Taken(NamedTuple):
         return "; ".join([f"{len(self.taken)} parameters taken over", *parts])
 
 
-def parameters_file(run: PathLike) -> Path:
+def parameters_file(run: PathLike, pretrained: bool = False) -> Path:
     """The file of parameters of a run folder or of a checkpoint, or the file itself.
+
+    Of a search those at its end or, if `pretrained`, those from before it, where it has them.
 
     Raises
     ------
@@ -61,24 +64,25 @@ def parameters_file(run: PathLike) -> Path:
         There is none.
     """
     path = Path(run)
-    for candidate in (path, path / "model.params", path / "arrays.params"):
+    names = [PRETRAINED] if pretrained else []
+    for candidate in (path, *(path / name for name in (*names, "model.params", "arrays.params"))):
         if candidate.is_file():
             return candidate
     raise FileNotFoundError(f"{path}: neither model.params nor a checkpoint's arrays.params there")
 
 
-def read_parameters(run: PathLike) -> Dict[str, np.ndarray]:
-    """The parameters of `parameters_file` by name."""
-    arrays = read_params(parameters_file(run))
+def read_parameters(file: PathLike) -> Dict[str, np.ndarray]:
+    """The parameters of a file of `parameters_file` by name."""
+    arrays = read_params(file)
     prefixed = {
         n[len(_FIRST_DEVICE) :]: a for n, a in arrays.items() if n.startswith(_FIRST_DEVICE)
     }
     return prefixed or arrays
 
 
-def digest(run: PathLike) -> str:
+def digest(file: PathLike) -> str:
     """What tells one file of parameters from another."""
-    return hashlib.sha256(parameters_file(run).read_bytes()).hexdigest()[:16]
+    return hashlib.sha256(Path(file).read_bytes()).hexdigest()[:16]
 
 
 def take_over(net: HybridBlock, arrays: Mapping[str, np.ndarray], backbone: HybridBlock) -> Taken:

@@ -167,9 +167,12 @@ class SegmentationFit(Loop):
 
     def test(self) -> Confusion:
         """The counts on the test data, with the moving statistics of BN."""
-        return evaluate(
-            Predictor(self.net, self._contexts[0]), self._test_data, after_image=self.after_step
-        )
+        predict = Predictor(self.net, self._contexts[0])
+        try:
+            return evaluate(predict, self._test_data, after_image=self.after_step)
+        except (OSError, ValueError):  # an image that cannot be read
+            self.data_failed()
+            raise
 
 
 class Predictor:

@@ -36,6 +36,7 @@ PUBLISHED = {
     "DSO-NAS-cls": Published(76.00, 6.5e6),
 }
 MOBILENETS = {"mobilenet_v1": 1, "mobilenet_v2": 2}
+HEAD_CONVOLUTION = 9 * ASPP_CHANNELS**2 + 2 * ASPP_CHANNELS  # GluonCV's, with its BN
 
 
 class Features(Backbone):
@@ -218,6 +219,25 @@ def deeplab(
 def voc_space(**changes: Any) -> SearchSpace:
     """The paper's: that of ImageNet, for the 21 classes of VOC and crops of 513."""
     return SearchSpace.imagenet(**{"num_classes": 21, "image_size": 513, **changes})
+
+
+def beside_published(parameters: int, model: Optional[str] = None) -> str:
+    """How many parameters a network has as table 4 counts them, and those of table 4.
+
+    The published networks have no 3×3 convolution between ASPP and classifier: the two MobileNets,
+    and by the count of its backbone on ImageNet DSO-NAS-cls.
+
+    Parameters
+    ----------
+    parameters : int
+        All that the network has.
+    model : str, optional
+        The MobileNet that it is on; else it is one that was found.
+    """
+    names = ["DSO-NAS-seg", "DSO-NAS-cls"] if model is None else [model]
+    published = ", ".join(f"{PUBLISHED[name].parameters / 1e6:.1f}M {name}" for name in names)
+    own = parameters - HEAD_CONVOLUTION
+    return f"{own:,} without the 3×3 convolution of the head; table 4: {published}"
 
 
 def parameters_of(net: DeepLabV3, without_auxiliary: bool = True) -> int:

@@ -4,6 +4,7 @@ import json
 import re
 
 from dsonas_mx import Architecture
+from dsonas_mx.backbone import parameters_file, read_parameters, take_over
 from dsonas_mx.data import recordio
 from dsonas_mx.mobile_architecture import load_architecture
 from dsonas_mx.plots import draw_run
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 
 from symbols.mobile import proxyless
+from symbols.segmentation import deeplab
 
 SEARCH, TRAIN = "train/search_imagenet.py", "train/train_imagenet.py"
 CLASSES = 3
@@ -58,6 +60,11 @@ def test_search_and_train(script, folder, tmp_path):
     ]
     assert [len(part) for part in keys] == [48, 12]
     assert keys[0] | keys[1] == set(range(60))
+    supernet = deeplab(Architecture.complete(found.space), weighted=True)
+    supernet.initialize()
+    file = parameters_file(tmp_path / "search", pretrained=True)
+    taken = take_over(supernet, read_parameters(file), supernet.backbone)
+    assert (file.name, taken.missing, taken.other) == ("pretrained.params", [], [])
     status, _, err = script(
         TRAIN,
         *words(folder, tmp_path / "train", "--num-epochs", 1),

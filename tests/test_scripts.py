@@ -108,17 +108,11 @@ TRAIN_COLUMNS = ["epoch", "learning_rate", "train_loss", "train_error", "test_lo
 
 def check_search(folder, epochs, split=True):
     """Everything a search has to leave; its architecture."""
-    assert names(folder) == [
-        "architecture.json",
-        "args.json",
-        "checkpoint",
-        "lambdas.csv",
-        "log.txt",
-        "metrics.csv",
-        "model.params",
-    ]
-    found = Architecture.load(folder / "architecture.json")
     metrics, lambdas = table(folder / "metrics.csv"), table(folder / "lambdas.csv")
+    files = ["architecture.json", "args.json", "checkpoint", "lambdas.csv", "log.txt"]
+    files += ["metrics.csv", "model.params"]
+    assert names(folder) == files + ["pretrained.params"] * (metrics[0]["phase"] == "pretrain")
+    found = Architecture.load(folder / "architecture.json")
     assert list(metrics[0]) == SEARCH_COLUMNS
     assert list(lambdas[0]) == ["epoch", *scale_names(found)]
     assert [int(row["epoch"]) for row in metrics] == list(range(epochs))

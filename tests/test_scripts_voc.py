@@ -1,13 +1,22 @@
 """train/search_voc.py and train/train_voc.py on tiny scenes."""
 
 import json
+import re
 
 from dsonas_mx import Architecture
 from dsonas_mx.cli import parse_stages
+from dsonas_mx.data import voc
+from dsonas_mx.export import import_symbol
+from dsonas_mx.params_file import read_params
+from dsonas_mx.segment import SCALES, Predictor, evaluate
 
 import cv2
+import mxnet as mx
 import numpy as np
 import pytest
+from PIL import Image
+
+from symbols.segmentation import voc_space
 
 SEARCH, TRAIN = "train/search_voc.py", "train/train_voc.py"
 TINY = ("--crop", 24, "--batch-size", 2)
@@ -25,6 +34,14 @@ def search_words(options, folder, *words):
 
 
 @pytest.fixture
+def complete(tmp_path):
+    """The file of a complete architecture, as small as they come."""
+    space = {"levels": 1, "operations": ("sep3", "max"), "blocks": (1, 1), "width": 4}
+    Architecture.complete(voc_space(**space)).save(tmp_path / "complete.json")
+    return tmp_path / "complete.json"
+
+
+@pytest.fixture
 def found(script, options, tmp_path):
     """A finished search."""
     folder = tmp_path / "search"
@@ -33,7 +50,7 @@ def found(script, options, tmp_path):
     return folder
 
 
-def test_search_train_and_test(found, script, options, tmp_path):
+def test_search_train_and_test(found, script, options, scenes_folder, tmp_path):
     architecture = Architecture.load(found / "architecture.json")
     assert architecture.space.num_classes == 3
     assert architecture.origin["data"] == "garden"
@@ -57,14 +74,25 @@ def test_search_train_and_test(found, script, options, tmp_path):
 
     status, out, err = script(TRAIN, *options, *words, "--save-dir", run, "--resume")
     assert status == 0 and "is finished: nothing to do" in out
-    again = tmp_path / "eval"
-    words = ("--eval", run, "--stages", "garden:1:1", "--pictures", 0)
-    status, out, err = script(TRAIN, *options, *words, "--save-dir", again)
+    # A test alone: network and data are those of the run.
+    status, out, err = script(TRAIN, "--eval", run, "--pictures", 2)
     assert (status, err) == (0, "")
-    assert json.loads((again / "result.json").read_text()) == result
-    words = (*words, "--multi-scale", "--flip")
-    status, out, err = script(TRAIN, *options, *words, "--save-dir", tmp_path / "scales")
-    assert (status, err) == (0, "") and out.startswith("test mIoU ")
+    assert json.loads((run / "eval" / "result.json").read_text()) == result
+    names = sorted(path.name for path in (run / "eval" / "pictures").iterdir())
+    assert names == ["val0.png", "val1.png"]
+    words = ("--eval", run, "--multi-scale", "--flip", "--save-dir", tmp_path / "scales")
+    status, out, err = script(TRAIN, *words)
+    assert (status, err) == (0, "")
+    net = import_symbol(run / "model-symbol.json", run / "model-0000.params")
+    scenes = voc.load(scenes_folder, "val")
+    expected = evaluate(Predictor(net, mx.cpu(), SCALES, flip=True), scenes)
+    scaled = json.loads((tmp_path / "scales" / "result.json").read_text())
+    assert scaled["mean_iou"] == pytest.approx(expected.mean_iou, abs=1e-3)
+    assert scaled["pixel_accuracy"] == pytest.approx(expected.pixel_accuracy, abs=1e-3)
+    status, out, err = script(TRAIN, "--eval", run, "--model", "mobilenet_v1")
+    assert status == 2 and "--eval tests the network of its run: name no other" in err
+    status, out, err = script(TRAIN, "--eval", found)
+    assert status == 2 and "is not of a run of this script" in err
 
 
 def test_a_backbone_is_taken_over(found, script, options, tmp_path):
@@ -72,11 +100,16 @@ def test_a_backbone_is_taken_over(found, script, options, tmp_path):
     run = tmp_path / "search2"
     status, out, err = script(*search_words(options, run, "--pretrained", found))
     assert (status, err) == (0, "")
-    assert f"{found}: " in out and "parameters taken over" in out
+    assert f"{found}/pretrained.params: " in out and "parameters taken over" in out
     words = ("--stages", "garden:1:0.05", "--save-dir", tmp_path / "train")
     status, out, err = script(TRAIN, *options, *words, "--backbone", found)
     assert (status, err) == (0, "")
     assert "not used (" in out
+    names = json.loads((tmp_path / "train" / "backbone.json").read_text())
+    assert "stem1_conv_weight" in names["taken"] and names["other"] == names["missing"] == []
+    assert "lambdas" in names["left"]
+    before = read_params(found / "model.params")
+    assert set(before) == {*names["taken"], *names["left"]}
     status, _, err = script(TRAIN, *options, "--stages", "garden:1:0.05", "--save-dir", run / "x")
     assert status == 2 and "which network? Give --architecture FILE, --model" in err
 
@@ -85,13 +118,65 @@ def test_dry_runs_need_no_data(script, tmp_path):
     words = ("--blocks", 1, "--width", 4, "--data-dir", tmp_path, "--dry-run", *TINY)
     status, out, err = script(SEARCH, *words)
     assert (status, err) == (0, "")
-    assert "MB a device" in out and "the search took 4.3G a device" in out
+    assert re.search(r"^MB a device +\d+  \(the paper's search: 4.3G\)$", out, re.M)
     assert list(tmp_path.iterdir()) == []
     status, out, err = script(
         TRAIN, "--model", "mobilenet_v2", "--data-dir", tmp_path, "--dry-run", *TINY
     )
     assert (status, err) == (0, "")
-    assert "5,113,877  (table 4: 4.5M mobilenet_v2)" in out
+    assert (
+        "5,113,877  (4,523,541 without the 3×3 convolution of the head; table 4: 4.5M mobilenet_v2)"
+    ) in out
+    assert re.search(r"^steps an epoch +52,291, 5,291, 732$", out, re.M)  # 10,582 of SBD and VOC
+
+
+def test_a_block_found_on_cifar_goes_into_the_backbone(script, tiny_space, tmp_path):
+    path = tmp_path / "found.json"
+    Architecture.complete(tiny_space(scope="share")).save(path)
+    status, out, err = script(TRAIN, "--architecture", path, "--dry-run", *TINY)
+    assert (status, err) == (0, "")
+    assert "table 4: 6.7M DSO-NAS-seg, 6.5M DSO-NAS-cls)" in out
+
+
+def test_a_baseline_is_trained_and_tested(script, options, tmp_path):
+    run = tmp_path / "run"
+    words = ("--model", "mobilenet_v2", "--stages", "garden:1:0.05", "--save-dir", run)
+    status, _, err = script(TRAIN, *options, *words)
+    assert (status, err) == (0, "")
+    result = json.loads((run / "result.json").read_text())
+    assert result["parameters"] == 5_113_877 - 18 * 257  # of three classes
+    assert script(TRAIN, "--eval", run)[::2] == (0, "")
+    assert json.loads((run / "eval" / "result.json").read_text()) == result
+
+
+@pytest.mark.parametrize("part", ["train", "val"])
+def test_a_bad_mask_is_named_and_costs_nothing(script, make_scenes, tmp_path, complete, part):
+    """Also one that is met in the test after an epoch: the run goes on when it is mended."""
+    folder, run = make_scenes(tmp_path / "garden"), tmp_path / "run"
+    mask = folder / f"SegmentationClass/{part}2.png"
+    good = mask.read_bytes()
+    Image.fromarray(np.full((48, 32), 7, np.uint8)).save(mask)
+    words = ("--architecture", complete, "--stages", "garden:1:0.05", "--save-dir", run)
+    words = ("--data-dir", tmp_path, *TINY, *words)
+    status, _, err = script(TRAIN, *words)
+    assert status == 2 and err.count("\n") == 1
+    assert f"{part}2.png: class 7 is unknown, there are 3 (0 to 2" in err
+    mask.write_bytes(good)
+    status, out, err = script(TRAIN, *words, "--resume")
+    assert (status, err) == (0, "")
+    if part == "val":
+        assert "epoch 1, step 5" in out  # the four of the epoch are not done again
+
+
+def test_a_missing_file_is_named_before_the_run(script, make_scenes, tmp_path, complete):
+    folder = make_scenes(tmp_path / "garden")
+    (folder / "JPEGImages/train2.jpg").unlink()
+    words = ("--architecture", complete, "--stages", "garden:1:0.05")
+    words = (*words, "--save-dir", tmp_path / "run")
+    status, _, err = script(TRAIN, "--data-dir", tmp_path, *TINY, *words)
+    assert status == 2 and err.count("\n") == 1
+    assert "train2.jpg: not there, though" in err
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(

@@ -183,7 +183,7 @@ def test_a_backbone_from_a_classifier(space, tmp_path):
     classifier.initialize()
     classifier.lambdas.set_data(mx.nd.full(classifier.lambdas.shape, 3))
     save_parameters(tmp_path / "model.params", classifier)
-    arrays = read_parameters(tmp_path)
+    arrays = read_parameters(parameters_file(tmp_path))
     arrays["stem1_conv_weight"] = np.zeros((1, 2), np.float32)
     del arrays["final_bn_beta"]
     net = deeplab(complete, weighted=True)

@@ -5,8 +5,8 @@ The normal setting has four levels of operations in blocks that share their stru
 mobile setting (--space mobile-gpu, mobile-cpu) ends with one MBConv in every block.
 
 The run folder gets architecture.json, lambdas.csv and gammas.csv (λ and γ by epoch), metrics.csv,
-weights.lst and lambdas.lst (which records each part has), the supernet's model.params, log.txt,
-and checkpoints to resume from.
+weights.lst and lambdas.lst (which records each part has), pretrained.params and model.params (of
+the supernet, before and after the search), log.txt, and checkpoints to resume from.
 """
 
 from __future__ import annotations

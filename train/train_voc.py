@@ -17,34 +17,19 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import dsonas_mx as dso
 from dsonas_mx import cli
-from dsonas_mx.confusion import Confusion
 from dsonas_mx.data import voc
-from dsonas_mx.data.scenes import Crop, SceneLoader, normalised
 from dsonas_mx.device import contexts
-from dsonas_mx.export import export, load_parameters
-from dsonas_mx.files import write_json
-from dsonas_mx.loss import pixel_cross_entropy, with_auxiliary
 from dsonas_mx.mirror import parse_mirror
-from dsonas_mx.params_file import read_params
-from dsonas_mx.run import save_parameters
-from dsonas_mx.segment import (
-    SCALES,
-    Predictor,
-    SegmentationEpoch,
-    SegmentationFit,
-    Stage,
-    evaluate,
-    save_picture,
-)
+from dsonas_mx.segment import SegmentationFit
 from dsonas_mx.space import parse_blocks
-from dsonas_mx.symbol_cost import Cost, count_symbol
+from dsonas_mx.symbol_cost import count_symbol
 
 import mxnet as mx
-import numpy as np
 
-from symbols.segmentation import MOBILENETS, PUBLISHED, DeepLabV3, deeplab
+from symbols.segmentation import MOBILENETS, beside_published, deeplab
 
 STAGES = "coco+sbd+voc:100:0.014,sbd+voc:160:0.008,voc:350:0.008"
+SAVE_DIR = "runs/train_voc"
 
 
 def arguments() -> cli.Parser:
@@ -70,116 +55,68 @@ def arguments() -> cli.Parser:
     fit.add_argument("--wd", type=float, default=4e-5, help="weight decay")
     fit.add_argument("--test-every", type=int, default=10, help="epochs between tests")
     test = parser.add_argument_group("test")
-    test.add_argument("--eval", metavar="RUN", help="only test what a run of this script trained")
+    test.add_argument(
+        "--eval", metavar="RUN", help="only test what a run of this script trained; into RUN/eval"
+    )
     test.add_argument("--multi-scale", action="store_true", help="test at 0.5 to 1.75 of the size")
     test.add_argument("--flip", action="store_true", help="test mirrored, too")
     test.add_argument("--pictures", type=int, default=8, help="test images to make pictures of")
     cli.add_memory(parser, mirror="off")
-    cli.add_run(parser, "runs/train_voc")
+    cli.add_run(parser, SAVE_DIR)
     return parser
 
 
 def found(options: argparse.Namespace, classes: int) -> Optional[dso.Architecture]:
     """The architecture of the options; None for a baseline."""
-    source = options.architecture
-    for run in (options.eval, options.backbone):
-        if source is None and options.model is None and run is not None:
-            source = Path(run) / "architecture.json"
     if options.model is not None:
         return None
+    source = options.architecture
+    if source is None and options.backbone is not None:
+        source = Path(options.backbone) / "architecture.json"
+        if not source.is_file():
+            raise FileNotFoundError(f"{source}: not there; give --architecture FILE as well")
     if source is None:
         raise ValueError("which network? Give --architecture FILE, --model, or --backbone RUN")
     changes = {"num_classes": classes, "image_size": options.crop, "in_channels": 3}
     if options.width is not None:
         changes["width"] = options.width
     architecture = dso.Architecture.load(source)
+    if architecture.space.stem != "imagenet":  # found on CIFAR
+        architecture = architecture.transferred_to(dso.SearchSpace.imagenet())
     if options.blocks is not None:
         changes["blocks"] = parse_blocks(options.blocks, len(architecture.space.blocks))
     return architecture.with_space(**changes)
 
 
-def test(
-    options: argparse.Namespace, net: DeepLabV3, scenes: voc.Scenes, folder: Path, cost: Cost
-) -> Confusion:
-    """Test on whole images; write result.json and pictures."""
-    (folder / "pictures").mkdir(exist_ok=True)
-
-    def picture(index: int, *arrays: np.ndarray) -> None:
-        if index < options.pictures:
-            name = scenes.files[index].name
-            save_picture(folder / "pictures" / f"{name}.png", *arrays)
-
-    context = contexts(options.gpus, options.cpus)[0]
-    scales = SCALES if options.multi_scale else (1.0,)
-    confusion = evaluate(Predictor(net, context, scales, options.flip), scenes, picture)
-    result = {
-        "mean_iou": confusion.mean_iou,
-        "pixel_accuracy": confusion.pixel_accuracy,
-        "constant_iou": confusion.of_constant(),
-        "class_iou": {
-            name: None if np.isnan(value) else float(value)
-            for name, value in zip(scenes.classes, confusion.iou)
-        },
-        "parameters": cost.parameters,
-        "multiply_adds": cost.multiply_adds,
-    }
-    if options.model is None:
-        result["connections"] = net.architecture.num_connections
-    write_json(folder / "result.json", result)
-    return confusion
-
-
 def main(options: argparse.Namespace) -> None:
+    if options.eval is not None:
+        cli.take_from_run(options, SAVE_DIR)
     stages = cli.parse_stages(options.stages)
     devices, mirror = contexts(options.gpus, options.cpus), parse_mirror(options.mirror)
     where = options.test_data or stages[-1].data[-1]
     options.data_set = cli.data_name(options, where)  # for the record
-    classes = cli.known_classes(options, where)
-    architecture = found(options, len(classes))
+    classes = len(cli.known_classes(options, where))
+    architecture = found(options, classes)
     network = architecture or options.model
-    deployed = deeplab(network, len(classes))
+    deployed = deeplab(network, classes)
     image = (1, 3, options.crop, options.crop)
     cost = count_symbol(deployed(mx.sym.Variable("data")), image)
-    net = deeplab(network, len(classes), auxiliary=options.auxiliary != 0)
-    loss = pixel_cross_entropy
-    if options.auxiliary:
-        loss = with_auxiliary(options.auxiliary, pixel_cross_entropy)
+    net = deeplab(network, classes, auxiliary=options.auxiliary != 0)
+    loss = cli.pixel_loss(options)
     if options.dry_run:
         steps = [cli.num_train(options, s.data) // options.batch_size for s in stages]
-        names = [options.model] if options.model else ["DSO-NAS-seg", "DSO-NAS-cls"]
-        paper = ", ".join(f"{PUBLISHED[name].parameters / 1e6:.1f}M {name}" for name in names)
-        cli.print_scene_dry_run(options, net, loss, cost, paper, steps)
+        paper = beside_published(cost.parameters, options.model)
+        cli.print_scene_dry_run(options, net, loss, cost, steps, parameters=paper)
         return
     scenes = voc.load(voc.find(options.data_dir, where), "val")
     if options.eval is not None:
-        load_parameters(deployed, read_params(Path(options.eval) / "model.params"))
-        deployed.collect_params().reset_ctx(devices)
-        with cli.open_run(options) as run:
-            confusion = test(options, deployed, scenes, run.folder, cost)
-            run.log(f"test mIoU {confusion.mean_iou:.2%}, pixels {confusion.pixel_accuracy:.2%}")
+        cli.test_of_run(options, deployed, scenes, architecture, cost)
         return
     mx.random.seed(options.seed)
     net.initialize(ctx=devices)
-    folders = [[voc.find(options.data_dir, name) for name in stage.data] for stage in stages]
-    planned = [
-        Stage(
-            SceneLoader(
-                voc.training(folder, scenes),
-                None,
-                options.batch_size,
-                Crop(options.crop),
-                options.seed,
-                number,
-                options.workers,
-            ),
-            stage.num_epochs,
-            stage.learning_rate,
-        )
-        for number, (stage, folder) in enumerate(zip(stages, folders))
-    ]
     fit = SegmentationFit(
         net,
-        planned,
+        cli.load_stages(options, stages, scenes),
         scenes,
         options.momentum,
         options.wd,
@@ -189,37 +126,7 @@ def main(options: argparse.Namespace) -> None:
         cli.progress,
         mirror,
     )
-
-    def record(epoch: SegmentationEpoch) -> None:
-        run.append("metrics.csv", epoch.row())
-        run.log(str(epoch), **epoch.row())
-
-    megabytes = fit.plan.megabytes  # refuses what does not fit before there is a run folder
-    identity = {
-        "backbone": cli.backbone_digest(options.backbone),
-        "architecture": architecture and architecture.to_json(),
-    }
-    with cli.open_run(options) as run:
-        if architecture is not None:
-            architecture.save(run.folder / "architecture.json")
-        run.log(
-            f"{cost.parameters:,} parameters, {cost.multiply_adds:,} multiply-adds; training takes "
-            f"{megabytes:,.0f} MB on each device"
-        )
-        cli.take_backbone(run, net, net.backbone, options.backbone)
-        if not cli.train(options, run, fit, record, **identity):
-            return
-        save_parameters(run.folder / "model.params", net)
-        load_parameters(deployed, read_params(run.folder / "model.params"))
-        deployed.collect_params().reset_ctx(devices)
-        confusion = test(options, deployed, scenes, run.folder, cost)
-        batch = normalised(scenes.read(0)[0])[None]
-        load_parameters(deployed, read_params(run.folder / "model.params"))  # on the CPU
-        exported = export(deployed, run.folder / "model", batch)
-        run.log(
-            f"test mIoU {confusion.mean_iou:.2%}, pixels {confusion.pixel_accuracy:.2%}; a "
-            f"constant prediction gets {confusion.of_constant():.2%}; saved {exported.symbol}"
-        )
+    cli.train_scenes_to_end(options, fit, scenes, architecture, deployed, cost)
 
 
 if __name__ == "__main__":

@@ -37,14 +37,16 @@ from .run_folder import add_run, open_run, train
 from .search import add_search, search_settings, search_to_end
 from .segmentation import (
     add_scenes,
-    backbone_digest,
     data_name,
     known_classes,
+    load_stages,
     num_train,
     parse_stages,
+    pixel_loss,
     print_scene_dry_run,
     take_backbone,
 )
+from .segmentation_fit import take_from_run, test_of_run, train_scenes_to_end
 
 __all__ = [
     "Parser",
@@ -60,7 +62,6 @@ __all__ = [
     "add_search",
     "add_scenes",
     "augmentation",
-    "backbone_digest",
     "budget",
     "check_dtype",
     "connect",
@@ -73,6 +74,7 @@ __all__ = [
     "known_classes",
     "load_images",
     "load_network",
+    "load_stages",
     "load_search_images",
     "load_imagenet_network",
     "mobile_budget",
@@ -82,6 +84,7 @@ __all__ = [
     "origin",
     "parse_split",
     "parse_stages",
+    "pixel_loss",
     "print_dry_run",
     "print_scene_dry_run",
     "progress",
@@ -89,9 +92,12 @@ __all__ = [
     "search_settings",
     "search_to_end",
     "take_backbone",
+    "take_from_run",
     "test_loader",
+    "test_of_run",
     "train",
     "train_loaders",
+    "train_scenes_to_end",
     "train_to_end",
     "write_parts",
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any, Callable, Optional, Tuple
 
+from ..backbone import PRETRAINED
 from ..run import Run, save_parameters
 from ..search import Search, SearchEpoch, SearchOptions
 from .data import parse_split
@@ -18,6 +19,7 @@ def add_search(
     wd: float,
     gamma: float,
     shrink_every: int,
+    lr: float = 0.1,
 ) -> argparse._ArgumentGroup:
     """Options of `SearchOptions`, with the defaults of a data set."""
     search = parser.add_argument_group("search")
@@ -28,7 +30,7 @@ def add_search(
         "--shrink-every", type=int, default=shrink_every, help="epochs between removals"
     )
     search.add_argument("--patience", type=int, default=10, help="epochs without change to stop")
-    search.add_argument("--lr", type=float, default=0.1, help="of weights and λ")
+    search.add_argument("--lr", type=float, default=lr, help="of weights and λ")
     search.add_argument("--momentum", type=float, default=0.9)
     search.add_argument("--wd", type=float, default=wd, help="weight decay, not of λ")
     search.add_argument("--gamma", type=float, default=gamma, help="weight of L1 on λ")
@@ -61,6 +63,7 @@ def search_to_end(
     target: Optional[Any] = None,
     before: Callable[[Run], None] = lambda run: None,
     after_epoch: Callable[[Run], None] = lambda run: None,
+    **identity: Any,
 ) -> None:
     """Search in a run folder; write what was found, and the supernet's parameters.
 
@@ -70,22 +73,26 @@ def search_to_end(
         Where the search has to end, to say whether it did.
     before, after_epoch : callable
         Get the run at its start and after each epoch.
+    **identity
+        See `train`.
     """
     connections = search.architecture.space.num_connections
 
     def record(epoch: SearchEpoch) -> None:
         run.append("metrics.csv", epoch.row())
         run.append("lambdas.csv", {"epoch": epoch.epoch, **epoch.scales})
-        if options.budget == "latency":  # those of other budgets can be computed from λ
+        if getattr(options, "budget", None) == "latency":  # others: by λ
             run.append("gammas.csv", {"epoch": epoch.epoch, **search.gammas()})
         run.log(f"{epoch} of {connections}", **epoch.row())
+        if epoch.epoch + 1 == search.options.pretrain_epochs:  # a search on other data may use it
+            save_parameters(run.folder / PRETRAINED, search.net)
         after_epoch(run)
 
     megabytes = search.plan.megabytes  # refuses what does not fit before there is a run folder
     with open_run(options, search.workers) as run:
         run.log(f"the supernet takes {megabytes:,.0f} MB on each device")
         before(run)
-        if not train(options, run, search, record):
+        if not train(options, run, search, record, **identity):
             return
         path = run.folder / "architecture.json"
         search.architecture.save(path)

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import Any, Callable, List, NamedTuple, Optional, Sequence
 
 from mxnet.gluon import HybridBlock
 
-from ..backbone import digest, read_parameters, take_over
+from ..backbone import read_parameters, take_over
 from ..data import voc
+from ..data.scenes import Crop, SceneLoader
 from ..device import contexts
+from ..files import write_json
 from ..graph import TrainGraph
+from ..loss import pixel_cross_entropy, with_auxiliary
 from ..mirror import parse_mirror
 from ..run import Run
+from ..segment import Stage
 from ..symbol_cost import Cost
 
 
@@ -36,6 +41,13 @@ def add_scenes(parser: argparse.ArgumentParser, batch_size: int) -> argparse._Ar
     )
     group.add_argument("--seed", type=int, default=0, help="same seed, same result, on the CPU")
     return group
+
+
+def pixel_loss(options: argparse.Namespace) -> Callable[..., Any]:
+    """The loss of a network with or without an auxiliary head, by the weight of that."""
+    if not options.auxiliary:
+        return pixel_cross_entropy
+    return with_auxiliary(options.auxiliary, pixel_cross_entropy)
 
 
 def parse_stages(text: str) -> List[StageOption]:
@@ -74,25 +86,36 @@ def num_train(options: argparse.Namespace, names: Sequence[str]) -> int:
         return sum(voc.NUM_TRAIN.get(name, 0) for name in names)
 
 
+def load_stages(
+    options: argparse.Namespace, stages: Sequence[StageOption], test: voc.Scenes
+) -> List[Stage]:
+    """The stages of a training with their data, without what it is tested on."""
+    crop = Crop(options.crop)
+    planned = []
+    for number, (names, num_epochs, rate) in enumerate(stages):
+        scenes = voc.training([voc.find(options.data_dir, name) for name in names], test)
+        loader = SceneLoader(
+            scenes, None, options.batch_size, crop, options.seed, number, options.workers
+        )
+        planned.append(Stage(loader, num_epochs, rate))
+    return planned
+
+
 def data_name(options: argparse.Namespace, name: str) -> str:
     """What a record of a run calls its data: no path."""
     return name if name in voc.FOLDERS else voc.find(options.data_dir, name).resolve().name
 
 
-def take_backbone(run: Run, net: HybridBlock, backbone: HybridBlock, source: Optional[str]) -> None:
-    """Take over parameters from another run, and log what did not fit."""
-    if source is None:
+def take_backbone(run: Run, net: HybridBlock, file: Optional[Path]) -> None:
+    """Take over parameters from another run; log what did not fit, backbone.json has all names."""
+    if file is None:
         return
     try:
-        found = take_over(net, read_parameters(source), backbone)
+        found = take_over(net, read_parameters(file), net.backbone)
     except ValueError as error:
-        raise ValueError(f"{source}: {error}") from None
-    run.log(f"{source}: {found}")
-
-
-def backbone_digest(source: Optional[str]) -> Optional[str]:
-    """What a run that goes on must find again of `--pretrained` or `--backbone`."""
-    return None if source is None else digest(source)
+        raise ValueError(f"{file}: {error}") from None
+    write_json(run.folder / "backbone.json", found._asdict())
+    run.log(f"{file}: {found}")
 
 
 def print_scene_dry_run(
@@ -100,15 +123,23 @@ def print_scene_dry_run(
     net: HybridBlock,
     loss: Callable[..., Any],
     cost: Cost,
-    published: str,
     steps: Sequence[int],
+    parameters: str = "",
+    memory: str = "",
 ) -> None:
-    """What a run takes: parameters beside the paper's, multiply-adds, MB, steps an epoch."""
+    """What a run takes: parameters, multiply-adds, MB, steps an epoch.
+
+    `parameters` and `memory` are what to print beside them of the paper's.
+    """
     shape = (options.batch_size, 3, options.crop, options.crop)
     devices, mirror = contexts(options.gpus, options.cpus), parse_mirror(options.mirror)
     graph = TrainGraph(net, loss, shape, (shape[0], *shape[2:]), devices, mirror)
     megabytes = graph.plan.megabytes  # the error of what does not fit is all that is printed
-    print(f"parameters     {cost.parameters:>16,}  (table 4: {published})")
+    print(f"parameters     {cost.parameters:>16,}{_aside(parameters)}")
     print(f"multiply-adds  {cost.multiply_adds:>16,}")
-    print(f"MB a device    {megabytes:>16,.0f}")
+    print(f"MB a device    {megabytes:>16,.0f}{_aside(memory)}")
     print(f"steps an epoch {', '.join(f'{count:,}' for count in steps):>16}")
+
+
+def _aside(text: str) -> str:
+    return f"  ({text})" if text else ""

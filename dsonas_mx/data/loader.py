@@ -20,6 +20,7 @@ import numpy as np
 
 from .images import Images
 from .records import Records
+from .voc import Scenes
 
 # What the numbers of a generator are for: no two purposes share any.
 _ORDER, _AUGMENT, _SPLIT = range(3)
@@ -85,7 +86,7 @@ class Loader:
 
     Parameters
     ----------
-    images : Images or Records
+    images : Images, Records or Scenes
         The data set.
     indices : sequence of int or None
         Which images, one part of `split`; None for all.
@@ -112,17 +113,17 @@ class Loader:
 
     def __init__(
         self,
-        images: Union[Images, Records],
+        images: Union[Images, Records, Scenes],
         indices: Optional[Union[np.ndarray, Sequence[int]]],
         batch_size: int,
-        augment: Callable[[Any, np.random.Generator], np.ndarray],
+        augment: Callable[..., Any],
         seed: int = 0,
         shuffle: bool = True,
         drop_last: bool = True,
         stream: int = 0,
         prefetch: int = 3,
     ) -> None:
-        self.images = images
+        self.images: Any = images  # what is wanted of them, a derived loader may change
         self.indices = np.arange(len(images)) if indices is None else np.array(indices)
         self.batch_size = batch_size
         self.augment = augment

@@ -108,7 +108,7 @@ class SceneLoader(Loader):
     ) -> None:
         if workers < 1:
             raise ValueError(f"workers must be at least 1, got {workers}")
-        super().__init__(scenes, indices, batch_size, crop, seed, stream=stream)  # type: ignore[arg-type]
+        super().__init__(scenes, indices, batch_size, crop, seed, stream=stream)
         self._scenes = scenes
         self._crop = crop
         self._workers = ThreadPoolExecutor(workers, "dsonas-scenes")

@@ -1,0 +1,182 @@
+"""What a training in segmentation leaves behind, and tests of what another one left."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any, Dict, Optional
+
+import numpy as np
+from mxnet.gluon import HybridBlock
+
+from ..architecture import Architecture
+from ..backbone import digest, parameters_file
+from ..confusion import Confusion
+from ..data.scenes import normalised
+from ..data.voc import Scenes
+from ..device import contexts
+from ..export import export, load_parameters
+from ..files import write_json
+from ..params_file import read_params
+from ..run import save_parameters
+from ..segment import (
+    SCALES,
+    Predictor,
+    SegmentationEpoch,
+    SegmentationFit,
+    evaluate,
+    save_picture,
+)
+from ..symbol_cost import Cost
+from .run_folder import open_run, train
+from .segmentation import take_backbone
+
+
+def take_from_run(options: argparse.Namespace, save_dir: str) -> None:
+    """Complete the options of a test from the run of `--eval`: its network, and its data if no
+    other are given. What the test writes goes into its folder ``eval``, if not elsewhere than to
+    the default `save_dir`.
+
+    Raises
+    ------
+    ValueError, OSError
+        It is no run that came to its end.
+    """
+    run = Path(options.eval)
+    for name in ("args.json", "model.params"):
+        if not (run / name).is_file():
+            raise FileNotFoundError(f"{run / name}: not there; --eval needs a run that has ended")
+    if options.architecture or options.model or options.backbone:
+        raise ValueError("--eval tests the network of its run: name no other")
+    try:
+        recorded = json.loads((run / "args.json").read_text(encoding="utf-8"))["options"]
+        options.model, options.stages = recorded["model"], recorded["stages"]
+        options.crop = recorded["crop"]  # that multiply-adds are counted at
+        options.data_dir = options.data_dir or recorded["data_dir"]
+        options.test_data = options.test_data or recorded["test_data"]
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{run / 'args.json'} is not of a run of this script: {error!r}") from None
+    if options.model is None:
+        options.architecture = str(run / "architecture.json")
+    if options.save_dir == save_dir:
+        options.save_dir = str(run / "eval")
+
+
+def train_scenes_to_end(
+    options: argparse.Namespace,
+    fit: SegmentationFit,
+    test_data: Scenes,
+    architecture: Optional[Architecture],
+    deployed: HybridBlock,
+    cost: Cost,
+) -> None:
+    """Train in a run folder, save the parameters, test, export the network, write the result.
+
+    Parameters
+    ----------
+    architecture : Architecture or None
+        Of the backbone; None for that of a baseline.
+    deployed : HybridBlock
+        The network as it is deployed: without the auxiliary head.
+    cost : Cost
+        Of `deployed`.
+    """
+
+    def record(epoch: SegmentationEpoch) -> None:
+        run.append("metrics.csv", epoch.row())
+        run.log(str(epoch), **epoch.row())
+
+    megabytes = fit.plan.megabytes  # refuses what does not fit before there is a run folder
+    source = options.backbone and parameters_file(options.backbone)
+    identity = {
+        "backbone": source and digest(source),
+        "architecture": architecture and architecture.to_json(),
+    }
+    with open_run(options) as run:
+        if architecture is not None and not (run.folder / "architecture.json").exists():
+            architecture.save(run.folder / "architecture.json")
+        run.log(
+            f"{cost.parameters:,} parameters, {cost.multiply_adds:,} multiply-adds; training takes "
+            f"{megabytes:,.0f} MB on each device"
+        )
+        take_backbone(run, fit.net, source)
+        if not train(options, run, fit, record, **identity):
+            return
+        save_parameters(run.folder / "model.params", fit.net)
+        arrays = read_params(run.folder / "model.params")
+        load_parameters(deployed, arrays)
+        deployed.collect_params().reset_ctx(contexts(options.gpus, options.cpus))
+        count = counts(cost, architecture)
+        confusion = test_scenes(options, deployed, test_data, run.folder, count)
+        batch = normalised(test_data.read(0)[0])[None]
+        load_parameters(deployed, arrays)  # on the CPU
+        exported = export(deployed, run.folder / "model", batch)
+        run.log(f"{describe(confusion)}; saved {exported.symbol}")
+
+
+def test_of_run(
+    options: argparse.Namespace,
+    net: HybridBlock,
+    scenes: Scenes,
+    architecture: Optional[Architecture],
+    cost: Cost,
+) -> None:
+    """Test what the run of `--eval` trained, in a run folder of its own."""
+    load_parameters(net, read_params(Path(options.eval) / "model.params"))
+    net.collect_params().reset_ctx(contexts(options.gpus, options.cpus))
+    with open_run(options) as run:
+        count = counts(cost, architecture)
+        run.log(describe(test_scenes(options, net, scenes, run.folder, count)))
+
+
+def describe(confusion: Confusion) -> str:
+    """The outcome of a test, for the log."""
+    return (
+        f"test mIoU {confusion.mean_iou:.2%}, pixels {confusion.pixel_accuracy:.2%}; a constant "
+        f"prediction gets {confusion.of_constant():.2%}"
+    )
+
+
+def counts(cost: Cost, architecture: Optional[Architecture]) -> Dict[str, Any]:
+    """What a result tells of the size of a network: of a found one also its connections."""
+    found = {"parameters": cost.parameters, "multiply_adds": cost.multiply_adds}
+    if architecture is not None:
+        found["connections"] = architecture.num_connections
+    return found
+
+
+def test_scenes(
+    options: argparse.Namespace,
+    net: HybridBlock,
+    scenes: Scenes,
+    folder: Path,
+    count: Dict[str, Any],
+) -> Confusion:
+    """Test a network on whole images; write result.json, of which `count` is a part, and pictures.
+
+    `options` say at which scales, whether mirrored too, and how many pictures.
+    """
+    (folder / "pictures").mkdir(exist_ok=True)
+
+    def picture(index: int, *arrays: np.ndarray) -> None:
+        if index < options.pictures:
+            name = scenes.files[index].name
+            save_picture(folder / "pictures" / f"{name}.png", *arrays)
+
+    context = contexts(options.gpus, options.cpus)[0]
+    scales = SCALES if options.multi_scale else (1.0,)
+    confusion = evaluate(Predictor(net, context, scales, options.flip), scenes, picture)
+    class_iou = {
+        name: None if np.isnan(value) else float(value)
+        for name, value in zip(scenes.classes, confusion.iou)
+    }
+    result = {
+        "mean_iou": confusion.mean_iou,
+        "pixel_accuracy": confusion.pixel_accuracy,
+        "constant_iou": confusion.of_constant(),
+        "class_iou": class_iou,
+        **count,
+    }
+    write_json(folder / "result.json", result)
+    return confusion
