@@ -93,7 +93,8 @@ def deploy(
                 written[form] = write_pair(plain, where)
             elif form == "onnx":
                 name = f"{prefix.name}.onnx"
-                write_onnx(folded, Path(folder) / name, card.shape, card.dtype, card.batch)
+                path, any_size = Path(folder) / name, card.resize == "none"
+                write_onnx(folded, path, card.shape, card.dtype, card.batch, any_size)
                 written[form] = [name]
             else:
                 network = folded._replace(symbol=folded.symbol.get_backend_symbol("MKLDNN"))
