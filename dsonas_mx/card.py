@@ -15,6 +15,7 @@ from .files import PathLike, parse_json, write_json
 FORMAT, VERSION = "dsonas-deployed", 1
 TASKS = ("classification", "segmentation")
 FORMS = ("mxnet", "fused", "int8", "onnx")
+RESIZES = ("stretch", "centre", "none")
 
 
 @dataclass(frozen=True)
@@ -32,13 +33,17 @@ class Card:
         Of its input, B×C×H×W; channels are RGB, or grey.
     mean, std : tuple of float
         A value a channel, of pixels scaled to 0..1.
+    resize : {'stretch', 'centre', 'none'}
+        How an image gets that size: scaled; or its short side scaled to 256/224 of it, and the
+        centre cut out, as in a test on ImageNet; or not at all: the network takes any size, and
+        that of `shape` is what it was trained, calibrated and timed on.
     uint8_input : bool
         It normalises by itself, and takes pixels 0..255; else it takes normalised float32.
     batch : int or None
         Images at a time of the ONNX file; None for any. The others take any.
     parameters, multiply_adds : int or None
-    test_error : float or None
-        A fraction.
+    test_error, mean_iou : float or None
+        A fraction; of a classifier, and of a segmentation network.
     architecture : dict or None
         As `Architecture.to_json` has it.
     forms : dict
@@ -51,17 +56,21 @@ class Card:
     shape: Tuple[int, int, int]
     mean: Tuple[float, ...]
     std: Tuple[float, ...]
+    resize: str = "stretch"
     uint8_input: bool = False
     batch: Optional[int] = None
     parameters: Optional[int] = None
     multiply_adds: Optional[int] = None
     test_error: Optional[float] = None
+    mean_iou: Optional[float] = None
     architecture: Optional[Dict[str, Any]] = None
     forms: Dict[str, Dict[str, str]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.task not in TASKS:
             raise ValueError(f"task must be {' or '.join(TASKS)}, got {shown(self.task)}")
+        if self.resize not in RESIZES:
+            raise ValueError(f"resize must be {', '.join(RESIZES)}, got {shown(self.resize)}")
         for name in ("classes", "shape", "mean", "std"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
         if len(self.shape) != 3:

@@ -19,6 +19,7 @@ from .card import FORMS, Card, sha256
 from .files import PathLike
 from .fold import Arrays, Folded, fold
 from .onnx_file import write_onnx
+from .pad_channels import pad_channels
 from .params_file import write_params
 from .quantize import quantize
 
@@ -93,12 +94,16 @@ def deploy(
                 written[form] = write_pair(plain, where)
             elif form == "onnx":
                 name = f"{prefix.name}.onnx"
-                write_onnx(folded, Path(folder) / name, card.shape, card.dtype, card.batch)
+                path, any_size = Path(folder) / name, card.resize == "none"
+                write_onnx(folded, path, card.shape, card.dtype, card.batch, any_size)
                 written[form] = [name]
             else:
-                network = folded._replace(symbol=folded.symbol.get_backend_symbol("MKLDNN"))
                 if form == "int8":
                     network = quantize(folded, [card.prepare(pixels) for pixels in calibration])
+                else:
+                    network = pad_channels(folded)
+                    symbol = network.symbol.get_backend_symbol("MKLDNN")
+                    network = network._replace(symbol=symbol)
                 written[form] = write_pair(network, where.with_name(f"{prefix.name}-{form}"))
         digests = {
             form: {name: sha256(Path(folder) / name) for name in names}

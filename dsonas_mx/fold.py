@@ -3,8 +3,8 @@
 In inference BN is a scale and a shift a channel. Behind a convolution both go into its weight and
 bias. An average pool of stride 1 that counts its padding is a depthwise convolution of constant
 weights, which takes BN in and is several times faster on a CPU. What is left (BN behind a max pool)
-becomes a 1×1 depthwise convolution, which fuses with its ReLU. The function stays the same up to
-rounding.
+becomes a 1×1 depthwise convolution, which fuses with its ReLU. Dropout goes. The function stays the
+same up to rounding.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from __future__ import annotations
 import ast
 import json
 from collections import Counter
-from typing import Any, Dict, List, NamedTuple, Optional, Tuple
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
 
 import mxnet as mx
 import numpy as np
@@ -31,8 +31,13 @@ class Folded(NamedTuple):
 
 def rebuild(node: Node, inputs: List[mx.sym.Symbol]) -> mx.sym.Symbol:
     """The operator of a node of a symbol's JSON over other inputs."""
-    make = getattr(mx.sym, node["op"], None) or getattr(mx.sym._internal, node["op"])
-    return make(*inputs, name=node["name"], **node.get("attrs", {}))
+    return _operator(node["op"])(*inputs, name=node["name"], **node.get("attrs", {}))
+
+
+def _operator(name: str) -> Callable[..., mx.sym.Symbol]:
+    if name.startswith("_contrib_"):
+        return getattr(mx.sym.contrib, name[len("_contrib_") :])
+    return getattr(mx.sym, name, None) or getattr(mx.sym._internal, name)
 
 
 def fold(symbol: mx.sym.Symbol, arguments: Arrays, auxiliary: Arrays) -> Folded:
@@ -82,6 +87,8 @@ class _Fold:
             return self._batch_norm(node)
         if node["op"] == "add_n":
             return self._sum(node)
+        if node["op"] == "Dropout" and node.get("attrs", {}).get("mode") != "always":
+            return self._output(node["inputs"][0])
         return rebuild(node, [self._output(edge) for edge in node["inputs"]])
 
     def _parameter(self, name: str, value: np.ndarray) -> mx.sym.Symbol:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
-from typing import Any, List, NamedTuple, Optional, Sequence, Union
+from typing import Any, List, NamedTuple, Optional, Sequence
 
 import mxnet as mx
 import numpy as np
@@ -13,8 +13,9 @@ from .card import Card
 from .checks import check_int
 from .files import PathLike
 from .onnx_file import ADVICE
+from .preprocess import Image, read_pixels, sized
 
-Image = Union[PathLike, np.ndarray]
+MOST = 32  # images at a time
 
 
 class Guess(NamedTuple):
@@ -53,7 +54,8 @@ class Predictor:
             raise ValueError(f"{card} names no files: export the network again")
         self.form = form or next(iter(self.card.forms))
         files = [str(path) for path in self.card.files(Path(card).parent, self.form)]
-        self._run = _onnxruntime(*files) if self.form == "onnx" else _mxnet(*files)
+        load = _onnxruntime if self.form == "onnx" else _mxnet
+        self._run = load(*files)
 
     def classify(self, images: Sequence[Image], top: int = 5) -> List[List[Guess]]:
         """The `top` most likely classes of each image, the likeliest first."""
@@ -73,12 +75,15 @@ class Predictor:
         self._check_task("segmentation")
         import cv2
 
-        pixels = [self._pixels(image) for image in images]
         labels = []
-        for image, scores in zip(pixels, self._outputs(pixels)):
-            size = image.shape[1], image.shape[0]
-            scaled = cv2.resize(np.ascontiguousarray(scores.transpose(1, 2, 0)), size)
-            labels.append(scaled.reshape(*size[::-1], -1).argmax(2).astype(np.int32))
+        for image in images:
+            pixels = read_pixels(image, self.card.shape[0])
+            (scores,) = self.outputs([pixels])
+            height, width = pixels.shape[:2]
+            if scores.shape[1:] != (height, width):
+                layers = (cv2.resize(layer, (width, height)) for layer in scores)
+                scores = np.stack(list(layers))
+            labels.append(scores.argmax(0).astype(np.int32))
         return labels
 
     def outputs(self, images: Sequence[Image]) -> np.ndarray:
@@ -87,65 +92,26 @@ class Predictor:
         Parameters
         ----------
         images : sequence
-            Paths; or arrays, uint8, H×W×3 (RGB) or H×W. Each is scaled to the network's size.
+            Paths; or arrays, uint8, H×W×3 (RGB) or H×W. Each is given the network's size, if that
+            has one; else all must have the same.
         """
-        return self._outputs([self._pixels(image) for image in images])
-
-    def _outputs(self, images: List[np.ndarray]) -> np.ndarray:
-        if not images:
+        if not len(images):
             raise ValueError("there must be at least one image, got none")
-        data = self.card.prepare(np.stack([self._sized(image) for image in images]))
-        size = (self.card.batch if self.form == "onnx" else None) or len(data)
+        fixed = self.card.batch if self.form == "onnx" else None
+        size = fixed or min(len(images), MOST)
         parts = []
-        for start in range(0, len(data), size):
-            part = data[start : start + size]
-            filled = np.concatenate([part, np.repeat(part[-1:], size - len(part), axis=0)])
-            parts.append(self._run(filled)[: len(part)])
+        for start in range(0, len(images), size):
+            part = images[start : start + size]
+            pixels = [read_pixels(image, self.card.shape[0]) for image in part]
+            data = self.card.prepare(np.stack([sized(image, self.card) for image in pixels]))
+            if fixed:
+                data = np.concatenate([data, np.repeat(data[-1:], size - len(part), axis=0)])
+            parts.append(self._run(data)[: len(part)])
         return np.concatenate(parts)
 
     def _check_task(self, task: str) -> None:
         if self.card.task != task:
             raise ValueError(f"this network is for {self.card.task}, not for {task}")
-
-    def _pixels(self, image: Image) -> np.ndarray:
-        """The image, uint8, H×W×C, in the network's colours."""
-        grey = self.card.shape[0] == 1
-        if not isinstance(image, np.ndarray):
-            return _read(Path(image), grey)
-        if image.dtype != np.uint8 or image.ndim not in (2, 3):
-            raise ValueError(
-                f"an image must be uint8, H×W×3 or H×W, got {image.dtype} {image.shape}"
-            )
-        pixels = image if image.ndim == 3 else image[..., None]
-        if pixels.shape[2] not in (1, 3):
-            raise ValueError(f"an image must have 1 or 3 channels, got {pixels.shape[2]}")
-        if pixels.shape[2] == self.card.shape[0]:
-            return pixels
-        import cv2
-
-        converted = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY if grey else cv2.COLOR_GRAY2RGB)
-        return converted.reshape(*pixels.shape[:2], -1)
-
-    def _sized(self, pixels: np.ndarray) -> np.ndarray:
-        """C×H×W of the network."""
-        height, width = self.card.shape[1:]
-        if pixels.shape[:2] != (height, width):
-            import cv2
-
-            shrinks = pixels.shape[0] > height
-            method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-            pixels = cv2.resize(pixels, (width, height), interpolation=method)
-        return pixels.reshape(height, width, -1).transpose(2, 0, 1)
-
-
-def _read(path: Path, grey: bool) -> np.ndarray:
-    import cv2
-
-    content = np.frombuffer(path.read_bytes(), np.uint8)
-    image = cv2.imdecode(content, cv2.IMREAD_GRAYSCALE if grey else cv2.IMREAD_COLOR)
-    if image is None:
-        raise ValueError(f"{path}: not an image that can be read")
-    return image[..., None] if grey else image[..., ::-1]
 
 
 def _mxnet(symbol: str, parameters: str) -> Any:

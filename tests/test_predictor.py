@@ -4,6 +4,8 @@ from dataclasses import replace
 
 from dsonas_mx import Predictor
 from dsonas_mx.card import Card
+from dsonas_mx.data.imagenet import centre
+from dsonas_mx.data.voc import palette
 from dsonas_mx.deploy import deploy
 
 import cv2
@@ -11,6 +13,7 @@ import mxnet as mx
 import numpy as np
 import pytest
 from mxnet.gluon import HybridBlock
+from PIL import Image
 
 
 class Brightness(HybridBlock):
@@ -94,6 +97,32 @@ def test_segment_at_the_size_of_the_image(deployed):
         predictor.classify([image])
 
 
+def test_images_of_imagenet_lose_their_margin(deployed):
+    """As in the test of a training: no image is squeezed."""
+    image = np.random.RandomState(0).randint(0, 256, (30, 40, 3)).astype(np.uint8)
+    predictor = Predictor(deployed(resize="centre"))
+    mean = centre(image, 8).mean() / 255
+    expected = 10 * (mean - 0.5) / 0.5
+    np.testing.assert_allclose(predictor.outputs([image]), [[-expected, expected]], rtol=1e-4)
+
+
+def test_a_network_of_any_size_sees_every_pixel(deployed):
+    predictor = Predictor(deployed("segmentation", resize="none"))
+    for height, width in ((5, 9), (16, 3)):
+        image = np.where(np.arange(width) % 2, 230, 20).astype(np.uint8)
+        image = np.broadcast_to(image[:, None], (height, width, 3)).copy()
+        (labels,) = predictor.segment([image])
+        assert (labels == np.arange(width) % 2).all() and labels.shape == (height, width)
+
+
+def test_many_images_go_in_parts(deployed, monkeypatch):
+    monkeypatch.setattr("dsonas_mx.predictor.MOST", 2)
+    values = (20, 60, 120, 200, 230)
+    images = [np.full((8, 8, 3), value, np.uint8) for value in values]
+    expected = [10 * (value / 255 - 0.5) / 0.5 for value in values]
+    np.testing.assert_allclose(Predictor(deployed()).outputs(images)[:, 1], expected, rtol=1e-4)
+
+
 def test_the_tool(deployed, images, script, tmp_path):
     status, out, err = script("tools/predict.py", deployed(), *images, "--top", 1)
     assert (status, err) == (0, "")
@@ -101,8 +130,13 @@ def test_the_tool(deployed, images, script, tmp_path):
     card = deployed("segmentation")
     status, out, _ = script("tools/predict.py", card, images[0], "--out", tmp_path / "maps")
     assert (status, out) == (0, f"{images[0]}: dark 100.0%\n")
-    labels = cv2.imread(str(tmp_path / "maps" / "night.png"), cv2.IMREAD_UNCHANGED)
-    assert labels.shape == (20, 14) and not labels.any()
+    status, out, _ = script("tools/predict.py", card, images[1], "--out", tmp_path / "maps")
+    assert (status, out) == (0, f"{images[1]}: bright 100.0%\n")
+    for number, name in enumerate(("night", "day")):
+        with Image.open(tmp_path / "maps" / f"{name}.png") as labels:
+            assert (np.asarray(labels) == number).all()
+            colours = np.asarray(labels.convert("RGB"))
+        assert colours.shape == (20, 14, 3) and (colours == palette()[number]).all()
 
 
 def test_the_tool_refuses(deployed, images, script, tmp_path):
@@ -117,6 +151,17 @@ def test_the_tool_refuses(deployed, images, script, tmp_path):
         status, out, err = script("tools/predict.py", *words)
         assert (status, out, len(err.splitlines())) == (2, "", 1)
         assert message in err
+
+
+def test_the_tool_overwrites_nothing(deployed, images, script, tmp_path):
+    card, before = deployed("segmentation"), images[0].read_bytes()
+    for words, message in (
+        ((images[0], images[0], "--out", tmp_path / "maps"), "would both be"),
+        ((images[0], "--out", tmp_path), "would be overwritten: give another --out"),
+    ):
+        status, out, err = script("tools/predict.py", card, *words)
+        assert (status, out) == (2, "") and message in err
+    assert images[0].read_bytes() == before
 
 
 def test_nothing_but_the_card_is_needed(deployed, images):

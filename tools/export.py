@@ -11,19 +11,23 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-from typing import Optional
+from typing import List, Optional, Tuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from dsonas_mx import cli
 from dsonas_mx.deploy import check, deploy, table
-from dsonas_mx.trained import Trained, network_images, read_trained
+from dsonas_mx.samples import sample_images
+from dsonas_mx.trained import Trained, read_trained
 
 import mxnet as mx
 import numpy as np
 
 from symbols import network_of
+from symbols.segmentation import deeplab
 
+# Images at a time to calibrate, and in the comparison: a map of classes is large.
+PARTS = {"classification": (8, 16), "segmentation": (1, 4)}
 MOST = {"fused": 1e-4, "mxnet": 1e-4, "onnx": 1e-4}  # relative differences that pass
 
 
@@ -34,12 +38,17 @@ def arguments() -> cli.Parser:
     parser.add_argument("--fuse", action="store_true", help="BN folded, MKLDNN's fused operators")
     parser.add_argument("--int8", action="store_true", help="weights and activations in bytes")
     parser.add_argument("--onnx", action="store_true", help="for ONNX Runtime; needs onnx")
-    parser.add_argument("--calibrate", metavar="DATA", help="folder of images; not the run's own")
+    parser.add_argument(
+        "--calibrate", metavar="DATA", help="folder of images or of a data set, not the run's own"
+    )
     parser.add_argument("--images", type=int, default=128, help="to calibrate int8 with")
     parser.add_argument("--image-size", type=int, help="not that of the training")
+    parser.add_argument("--classes", metavar="FILE", help="their names, one a line")
     parser.add_argument("--batch", default="dynamic", help="of the ONNX file: dynamic, or a number")
     parser.add_argument("--uint8-input", action="store_true", help="normalise inside the network")
-    parser.add_argument("--batch-size", type=int, default=16, help="of the comparison")
+    parser.add_argument(
+        "--batch-size", type=int, help="of the comparison; 16, of a segmentation network 4"
+    )
     return parser
 
 
@@ -52,26 +61,37 @@ def parse_batch(text: str) -> Optional[int]:
     return int(text)
 
 
+def read_names(path: Optional[str]) -> Optional[Tuple[str, ...]]:
+    """The lines of a file."""
+    if path is None:
+        return None
+    return tuple(line.strip() for line in Path(path).read_text(encoding="utf-8").splitlines())
+
+
 def main(options: argparse.Namespace) -> int:
-    for name in ("batch_size", "images"):
-        if getattr(options, name) < 1:
-            words = name.replace("_", "-")
-            raise ValueError(f"--{words} must be at least 1, got {getattr(options, name)}")
+    for name in ("batch_size", "images", "image_size"):
+        value = getattr(options, name)
+        if value is not None and value < 1:
+            raise ValueError(f"--{name.replace('_', '-')} must be at least 1, got {value}")
     batch = parse_batch(options.batch)
-    trained = read_trained(options.run, network_of)
-    card = trained.card(options.image_size, options.uint8_input, batch)
+    trained = read_trained(options.run, network_of, deeplab)
+    names = read_names(options.classes)
+    card = trained.card(options.image_size, options.uint8_input, batch, names)
     forms = ["mxnet", *(["fused"] if options.fuse else []), *(["int8"] if options.int8 else [])]
     forms += ["onnx"] if options.onnx else []
-    count = options.images if options.int8 else 1
-    calibration, pixels, real = network_images(
-        trained, card, options.calibrate, count, options.batch_size
+    part, compared = PARTS[card.task]
+    calibration, pixels, real = sample_images(
+        trained,
+        card,
+        options.calibrate,
+        options.images if options.int8 else 1,
+        options.batch_size or compared,
     )
     if options.int8 and not real:
         raise ValueError("--int8 needs images: give --calibrate, the folder of the data set")
     expected = outputs(trained, card.normalise(pixels))
     prefix = Path(options.out or trained.folder / "model")
-    parts = [calibration[i : i + 8] for i in range(0, len(calibration), 8)]
-    card = deploy(trained.net, prefix, card, forms, [p for p in parts if len(p) == len(parts[0])])
+    card = deploy(trained.net, prefix, card, forms, split(calibration, part))
     for form in card.forms:
         for path in card.files(prefix.parent, form):
             print(path)
@@ -83,6 +103,12 @@ def main(options: argparse.Namespace) -> int:
     print(f"difference  {largest:.3g} at most, of {len(pixels)} images' outputs")
     wrong = [row["form"] for row in rows if row.get("relative", 0) > MOST.get(row["form"], 1)]
     return 1 if wrong else 0
+
+
+def split(images: np.ndarray, size: int) -> List[np.ndarray]:
+    """Batches of one size; what is left over is not used, if there is a whole one."""
+    parts = [images[i : i + size] for i in range(0, len(images), size)]
+    return [part for part in parts if len(part) == len(parts[0])]
 
 
 def outputs(trained: Trained, data: np.ndarray) -> np.ndarray:

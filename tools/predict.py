@@ -2,7 +2,8 @@
 """Classify or segment images with a deployed network.
 
 A classifier prints, for each image, its likeliest classes. A segmentation network prints the share
-of each class, and with --out writes DIR/IMAGE.png, whose values are the numbers of the classes.
+of each class, and with --out writes DIR/IMAGE.png of the image's size: a palette PNG in VOC's
+colours, whose values are the numbers of the classes.
 """
 
 from __future__ import annotations
@@ -10,11 +11,14 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+from typing import Dict
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from dsonas_mx import Predictor, cli
 from dsonas_mx.card import FORMS
+from dsonas_mx.data.voc import palette
+from dsonas_mx.files import atomic
 
 import numpy as np
 
@@ -43,20 +47,35 @@ def main(options: argparse.Namespace) -> None:
 
 def segment(predictor: Predictor, options: argparse.Namespace) -> None:
     """Print what is in each image, and write the maps."""
-    import cv2
-
+    classes = predictor.card.classes
+    outputs: Dict[Path, str] = {}
+    for name in options.images if options.out is not None else ():
+        path = Path(options.out) / f"{Path(name).stem}.png"
+        if path in outputs:
+            raise ValueError(f"{name} and {outputs[path]} would both be {path}: one at a time")
+        if path.resolve() == Path(name).resolve():
+            raise ValueError(f"{name} would be overwritten: give another --out")
+        outputs[path] = name
     if options.out is not None:
         Path(options.out).mkdir(parents=True, exist_ok=True)
-    for path, labels in zip(options.images, predictor.segment(options.images)):
-        counts = np.bincount(labels.ravel(), minlength=len(predictor.card.classes))
+    for name in options.images:
+        (labels,) = predictor.segment([name])
+        counts = np.bincount(labels.ravel(), minlength=len(classes))
         order = [index for index in np.argsort(-counts, kind="stable") if counts[index]]
-        shares = (
-            f"{predictor.card.classes[index]} {counts[index] / labels.size:.1%}"
-            for index in order[: options.top]
-        )
-        print(f"{path}: {', '.join(shares)}")
+        shares = (f"{classes[i]} {counts[i] / labels.size:.1%}" for i in order[: options.top])
+        print(f"{name}: {', '.join(shares)}")
         if options.out is not None:
-            cv2.imwrite(str(Path(options.out) / f"{Path(path).stem}.png"), labels.astype(np.uint8))
+            save_map(Path(options.out) / f"{Path(name).stem}.png", labels)
+
+
+def save_map(path: Path, labels: np.ndarray) -> None:
+    """A palette PNG."""
+    from PIL import Image
+
+    image = Image.fromarray(labels.astype(np.uint8), "P")
+    image.putpalette(palette().ravel().tolist())
+    with atomic(path) as temporary:
+        image.save(temporary, "PNG")
 
 
 if __name__ == "__main__":

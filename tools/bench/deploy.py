@@ -14,14 +14,16 @@ from dsonas_mx.cost import count
 from dsonas_mx.data import load
 from dsonas_mx.deploy import deploy
 from dsonas_mx.quantize import float_operators
+from dsonas_mx.samples import sample_images
 from dsonas_mx.scaling import Target, fit_width, parameters
 from dsonas_mx.timing import alternate, medians
-from dsonas_mx.trained import network_images, read_trained
+from dsonas_mx.trained import read_trained
 
 import mxnet as mx
 import numpy as np
 
-from symbols import architectures, get_model
+from symbols import architectures, get_model, network_of
+from symbols.segmentation import deeplab
 
 NAME = "dsonas_share_cifar10"
 FORMS = ("mxnet", "fused", "int8", "onnx")
@@ -83,10 +85,10 @@ def has_onnx() -> bool:
 
 def errors(options: argparse.Namespace) -> Dict[str, Any]:
     """The test error of each form, on all test images."""
-    trained = read_trained(options.run, lambda architecture: get_model("dsonas", architecture))
+    trained = read_trained(options.run, network_of, deeplab)
     trained.options.setdefault("data_set", "cifar10")
     card = trained.card()
-    calibration, _, real = network_images(trained, card, options.data_dir, 128, 1)
+    calibration, _, real = sample_images(trained, card, options.data_dir, 128, 1)
     if not real:
         raise ValueError("the run's data set is not here: give --data-dir")
     folder = options.data_dir or trained.options.get("data_dir")
