@@ -721,7 +721,8 @@ def test_a_gamma_that_prunes_everything(search, tmp_path):
     message = "epoch 2 removed every connection: use a gamma below 1000.0"
     assert message in err
     folder = tmp_path / "run"
-    assert names(folder) == ["args.json", "checkpoint", "lambdas.csv", "log.txt", "metrics.csv"]
+    files = ["args.json", "checkpoint", "lambdas.csv", "log.txt", "metrics.csv"]
+    assert names(folder) == [*files, "pretrained.params"]
     assert len(table(folder / "metrics.csv")) == 1
     assert f"ended early: {message}" in (folder / "log.txt").read_text()
 
