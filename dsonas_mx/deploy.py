@@ -18,7 +18,7 @@ from mxnet.gluon import HybridBlock
 from .card import FORMS, Card, sha256
 from .files import PathLike
 from .fold import Arrays, Folded, fold
-from .onnx_file import write_onnx
+from .onnx_file import require_onnx, write_onnx
 from .pad_channels import pad_channels
 from .params_file import write_params
 from .quantize import quantize
@@ -82,6 +82,8 @@ def deploy(
     for form in forms:
         if form not in FORMS:
             raise ValueError(f"form must be {', '.join(FORMS)}, got {form!r}")
+    if "onnx" in forms:
+        require_onnx()  # before anything is written
     prefix = Path(prefix)
     prefix.parent.mkdir(parents=True, exist_ok=True)
     plain = traced(net, card)

@@ -16,6 +16,15 @@ OPSET = 13  # what MXNet 1.9.1 writes, whatever opset the installed onnx has
 ADVICE = "needs the package onnx: pip install 'dsonas-mx[deploy]'"
 
 
+def require_onnx() -> Any:
+    """The package onnx, or a ValueError that says how to get it."""
+    try:
+        import onnx
+    except ImportError:
+        raise ValueError(f"ONNX {ADVICE}") from None
+    return onnx
+
+
 def write_onnx(
     network: Folded,
     path: PathLike,
@@ -39,10 +48,7 @@ def write_onnx(
     ValueError
         The package onnx is not there, or MXNet cannot write an operator of this network.
     """
-    try:
-        import onnx
-    except ImportError:
-        raise ValueError(f"ONNX {ADVICE}") from None
+    onnx = require_onnx()
     arrays = {**network.arguments, **network.auxiliary}
     parameters = {name: mx.nd.array(array, dtype=array.dtype) for name, array in arrays.items()}
     options: Dict[str, Any] = {}

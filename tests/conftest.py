@@ -7,10 +7,12 @@ from pathlib import Path
 
 import dsonas_mx  # noqa: F401  before any test imports mxnet, which it makes importable
 from dsonas_mx import Architecture, SearchSpace, cli, graph
+from dsonas_mx.data import recordio
 from dsonas_mx.data.augment import Augmentation
 from dsonas_mx.data.images import Images
 from dsonas_mx.data.loader import Loader
 
+import cv2
 import mxnet as mx
 import numpy as np
 import pytest
@@ -43,6 +45,33 @@ def operators(request, monkeypatch):
     elif not graph.native.load():
         pytest.skip("the operators were not built: python -m dsonas_mx.native")
     return 1e-5 if request.param == "plain" else 1e-4
+
+
+@pytest.fixture(scope="session")
+def striped_records():
+    """`striped_records(folder, {"train": 60}, width)`: NAME.rec of stripes of three directions, a
+    class each, on images 36 high; with `files` also files/NAME0.png and so on.
+    """
+
+    def write(folder, counts, width, files=False):
+        generator = np.random.RandomState(0)
+        rows, columns = np.mgrid[:36, :width] // 4
+        patterns = [rows % 2, columns % 2, (rows + columns) % 2]
+        if files:
+            (folder / "files").mkdir()
+        for name, count in counts.items():
+            entries = []
+            for key in range(count):
+                noise = generator.randint(0, 60, (36, width, 3))
+                pixels = (noise + 150 * patterns[key % 3][..., None]).astype(np.uint8)
+                data = cv2.imencode(".png", pixels)[1].tobytes()
+                entries.append(recordio.Entry(key, key % 3, data, f"{key}.png"))
+                if files:
+                    (folder / "files" / f"{name}{key}.png").write_bytes(data)
+            recordio.write(folder / f"{name}.rec", entries)
+        return folder
+
+    return write
 
 
 @pytest.fixture(scope="session")

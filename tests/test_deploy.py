@@ -1,6 +1,7 @@
 """Deployed forms compute what Gluon computed; cards say what is there."""
 
 import json
+import sys
 from dataclasses import replace
 
 from dsonas_mx.card import Card
@@ -146,6 +147,13 @@ def test_a_fixed_batch(net, card, pixels, tmp_path):
     assert session.get_inputs()[0].shape == [5, 3, 8, 8]
     row = check(tmp_path / "net", written, pixels, expected, 1)[0]
     assert row["relative"] < 1e-5 and row["ms_1"] is None
+
+
+def test_nothing_is_written_without_onnx(net, card, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    with pytest.raises(ValueError, match="needs the package onnx: pip install"):
+        deploy(net, tmp_path / "new" / "net", card, ["mxnet", "onnx"])
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_cards(card, tmp_path):

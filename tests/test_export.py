@@ -159,7 +159,7 @@ def test_the_tool_says_when_the_network_came_back_wrong(trained, script, monkeyp
     assert status == 1
     *_, row, last = out.splitlines()
     assert row.split() == ["mxnet", "0.25", "0.1", "100.00%", "1.00", "–"]
-    assert last == "difference  0.25 at most, of 16 images' outputs"
+    assert last == "difference  0.25 at most, of 16 images' outputs in the form mxnet"
 
 
 def damage(folder, what):

@@ -9,8 +9,6 @@ from dsonas_mx.data import recordio
 from dsonas_mx.mobile_architecture import load_architecture
 from dsonas_mx.plots import draw_run
 
-import cv2
-import numpy as np
 import pytest
 
 from symbols.mobile import proxyless
@@ -21,20 +19,9 @@ CLASSES = 3
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    """Stripes of three directions, 60 to train and 15 to test, of 40×36."""
-    out = tmp_path_factory.mktemp("records")
-    generator = np.random.RandomState(0)
-    rows, columns = np.mgrid[:36, :40] // 4
-    patterns = [rows % 2, columns % 2, (rows + columns) % 2]
-    for name, count in (("train", 60), ("val", 15)):
-        entries = []
-        for key in range(count):
-            pixels = generator.randint(0, 60, (36, 40, 3)) + 150 * patterns[key % 3][..., None]
-            data = cv2.imencode(".jpg", pixels.astype(np.uint8))[1].tobytes()
-            entries.append(recordio.Entry(key, key % CLASSES, data, f"{key}.jpg"))
-        recordio.write(out / f"{name}.rec", entries)
-    return out
+def folder(tmp_path_factory, striped_records):
+    """60 images to train and 15 to test."""
+    return striped_records(tmp_path_factory.mktemp("records"), {"train": 60, "val": 15}, width=40)
 
 
 def words(folder, save, *more):

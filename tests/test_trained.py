@@ -6,7 +6,7 @@ from pathlib import Path
 
 from dsonas_mx import Architecture, Predictor, SearchSpace
 from dsonas_mx.card import Card
-from dsonas_mx.data import recordio, voc
+from dsonas_mx.data import voc
 from dsonas_mx.export import load_parameters
 from dsonas_mx.params_file import read_params
 from dsonas_mx.samples import sample_images
@@ -120,22 +120,10 @@ def test_over_a_mobilenet(tmp_path):
 
 
 @pytest.fixture(scope="module")
-def records(tmp_path_factory):
-    """train.rec and val.rec of 30 and 12 wide images, and these as files."""
+def records(tmp_path_factory, striped_records):
+    """30 wide images to train and 12 to test, and these as files."""
     folder = tmp_path_factory.mktemp("records")
-    generator = np.random.RandomState(0)
-    rows, columns = np.mgrid[:36, :60] // 4
-    patterns = [rows % 2, columns % 2, (rows + columns) % 2]
-    (folder / "files").mkdir()
-    for name, count in (("train", 30), ("val", 12)):
-        entries = []
-        for key in range(count):
-            pixels = generator.randint(0, 60, (36, 60, 3)) + 150 * patterns[key % 3][..., None]
-            data = cv2.imencode(".png", pixels.astype(np.uint8))[1].tobytes()
-            entries.append(recordio.Entry(key, key % 3, data, f"{key}.png"))
-            (folder / "files" / f"{name}{key}.png").write_bytes(data)
-        recordio.write(folder / f"{name}.rec", entries)
-    return folder
+    return striped_records(folder, {"train": 30, "val": 12}, width=60, files=True)
 
 
 def train_imagenet(script, records, folder, architecture):

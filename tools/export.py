@@ -100,7 +100,7 @@ def main(options: argparse.Namespace) -> int:
     print(f"on {len(pixels)} {'test images' if real else 'random images: no data set is here'}")
     print(table(rows))
     largest = max(row.get("difference", 0) for row in rows if row["form"] == "mxnet")
-    print(f"difference  {largest:.3g} at most, of {len(pixels)} images' outputs")
+    print(f"difference  {largest:.3g} at most, of {len(pixels)} images' outputs in the form mxnet")
     wrong = [row["form"] for row in rows if row.get("relative", 0) > MOST.get(row["form"], 1)]
     return 1 if wrong else 0
 
