@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections import deque
 from contextlib import contextmanager
+from itertools import chain
 from typing import (
     Any,
     Deque,
@@ -21,6 +22,7 @@ from typing import (
     Optional,
     Sequence,
     Tuple,
+    Union,
 )
 
 import mxnet as mx
@@ -30,8 +32,11 @@ from mxnet.gluon import HybridBlock, Parameter
 
 from . import mirror as mirroring
 from . import native
+from .chain import Chain
 
 DTYPES = ("float32", "float16")
+Bound = Union[mx.executor.Executor, Chain]
+
 GRADIENTS = ("all", "weights", "lambdas")
 RANDOM_OPERATORS = ("Dropout", "_random_", "_sample_", "_shuffle")
 
@@ -154,7 +159,7 @@ class TrainGraph:
         self._mirror = mirror
         self._plan: Optional[mirroring.Plan] = None
         self._random: Optional[bool] = None
-        self._bound: Dict[str, List[mx.executor.Executor]] = {}
+        self._bound: Dict[str, List[Bound]] = {}
         self._staged: Deque[Dict[Tuple[str, int], mx.nd.NDArray]] = deque([{}, {}])
 
     def symbol(self, gradients: str = "all") -> mx.sym.Symbol:
@@ -239,40 +244,57 @@ class TrainGraph:
                 most = 0.0
                 for kind, symbol in symbols.items():
                     if most <= limit:  # or it is too much already
-                        executor = self._try(self._marked(symbol, recomputed), kind)
+                        executor = self._try(symbol, kind, recomputed)
                         most = max(most, mirroring.megabytes(executor))
                 return most
 
+            def measure_chain(
+                cuts: Sequence[str], recomputed: FrozenSet[str]
+            ) -> Tuple[List[float], float]:
+                chains = [self._try(s, kind, recomputed, cuts) for kind, s in symbols.items()]
+                reports = [
+                    max(map(mirroring.megabytes, chain(*segment)))
+                    for segment in zip(*(one.executors for one in chains))
+                ]
+                return reports, chains[0].bytes_between / 2**20
+
             data = {"data": (self._sizes[0],) + self._shapes[0]}
             data["label"] = (self._sizes[0],) + self._shapes[1]
-            self._plan = mirroring.find_plan(symbols[kinds[0]], data, measure, self._mirror)
+            self._plan = mirroring.find_plan(
+                symbols[kinds[0]],
+                data,
+                measure,
+                self._mirror,
+                None if self.is_native else measure_chain,
+            )
         return self._plan
-
-    def _plan_if_any(self) -> FrozenSet[str]:
-        return frozenset() if self._mirror == "off" else self.plan.recomputed
 
     def _marked(self, symbol: mx.sym.Symbol, recomputed: FrozenSet[str]) -> mx.sym.Symbol:
         return mirroring.apply(symbol, recomputed, on_gpu=not self._on_cpu)
 
-    def _try(self, symbol: mx.sym.Symbol, gradients: str) -> mx.executor.Executor:
-        """Bind on empty arrays, which take no memory before they are written."""
+    def _try(
+        self,
+        symbol: mx.sym.Symbol,
+        gradients: str,
+        recomputed: FrozenSet[str],
+        cuts: Sequence[str] = (),
+    ) -> Any:
+        """Bind on empty arrays of the CPU, which take no memory before they are written."""
+        symbol = self._marked(symbol, recomputed)
         shapes = dict(zip(("data", "label"), ((self._sizes[0],) + s for s in self._shapes)))
         arguments, _, states = symbol.infer_shape(**shapes)
         wanted = {parameter.name for parameter in self._wanted(gradients)}
-        context = self._contexts[0]
-        names = symbol.list_arguments()
-        arrays = {name: mx.nd.empty(shape, context) for name, shape in zip(names, arguments)}
-        return symbol.bind(
-            context,
-            args=arrays,
-            args_grad={name: array for name, array in arrays.items() if name in wanted},
-            grad_req={name: "write" if name in wanted else "null" for name in names},
-            aux_states=[mx.nd.empty(shape, context) for shape in states],
+        arrays = dict(zip(symbol.list_arguments(), map(mx.nd.empty, arguments)))
+        return _bound(
+            symbol,
+            mx.cpu(),
+            arrays,
+            {name: array for name, array in arrays.items() if name in wanted},
+            dict(zip(symbol.list_auxiliary_states(), map(mx.nd.empty, states))),
+            mirroring.Plan(recomputed, 0, tuple(cuts)),
         )
 
-    def _load(
-        self, executors: Sequence[mx.executor.Executor], inputs: Dict[str, np.ndarray]
-    ) -> None:
+    def _load(self, executors: Sequence[Bound], inputs: Dict[str, np.ndarray]) -> None:
         """Send each device its part, by way of two sets of arrays used in turn.
 
         Writing to the one of the step before last waits for that step alone, so the device always
@@ -300,19 +322,21 @@ class TrainGraph:
             and (gradients == "all" or is_lambda(parameter) == (gradients == "lambdas"))
         ]
 
-    def _executors(self, gradients: str) -> List[mx.executor.Executor]:
+    def _executors(self, gradients: str) -> List[Bound]:
         if gradients not in GRADIENTS:
             raise ValueError(f"gradients must be {' or '.join(GRADIENTS)}, got {gradients!r}")
         if gradients not in self._bound:
             if not self._wanted(gradients):
                 raise ValueError(f"the network learns none of {gradients}: there is no gradient")
-            symbol = self._marked(self.symbol(gradients), self._plan_if_any())
-            self._bound[gradients] = [
-                self._bind(symbol, gradients, device) for device in range(len(self._contexts))
-            ]
+            plan = mirroring.NOTHING if self._mirror == "off" else self.plan
+            symbol = self._marked(self.symbol(gradients), plan.recomputed)
+            devices = range(len(self._contexts))
+            self._bound[gradients] = [self._bind(symbol, gradients, d, plan) for d in devices]
         return self._bound[gradients]
 
-    def _bind(self, symbol: mx.sym.Symbol, gradients: str, device: int) -> mx.executor.Executor:
+    def _bind(
+        self, symbol: mx.sym.Symbol, gradients: str, device: int, plan: mirroring.Plan
+    ) -> Bound:
         context, size = self._contexts[device], self._sizes[device]
         others = [executors[device] for executors in self._bound.values()]
         arguments: Dict[str, mx.nd.NDArray] = {}
@@ -331,14 +355,30 @@ class TrainGraph:
                     slots[name] = self._parameters[name].grad(context)
         for name in symbol.list_auxiliary_states():
             states[name] = self._parameters[name].data(context)
-        return symbol.bind(
-            context,
-            args=arguments,
-            args_grad=slots,
-            grad_req={name: "write" if name in slots else "null" for name in arguments},
-            aux_states=states,
-            shared_exec=others[0] if others else None,
-        )
+        shared = others[0] if others else None
+        return _bound(symbol, context, arguments, slots, states, plan, shared)
+
+
+def _bound(
+    symbol: mx.sym.Symbol,
+    context: mx.Context,
+    arguments: Dict[str, mx.nd.NDArray],
+    gradients: Dict[str, mx.nd.NDArray],
+    states: Dict[str, mx.nd.NDArray],
+    plan: mirroring.Plan,
+    shared: Optional[Any] = None,
+) -> Bound:
+    """A marked symbol as one executor, or as the chain of a plan."""
+    if plan.cuts:
+        return Chain(symbol, plan.cuts, context, arguments, gradients, states, plan.largest, shared)
+    return symbol.bind(
+        context,
+        args=arguments,
+        args_grad=gradients,
+        grad_req={name: "write" if name in gradients else "null" for name in arguments},
+        aux_states=states,
+        shared_exec=shared,
+    )
 
 
 def _in_float16(outputs: Any) -> Any:

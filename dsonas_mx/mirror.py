@@ -6,6 +6,8 @@ segment is computed again when backward gets there, so that the maps of one segm
 time. MXNet does this for nodes with the attribute ``__force_mirroring__``.
 
 A plan costs nothing to try: binding alone says how many MB the executor will take.
+
+Where one segment alone takes too much, a plan divides the graph itself: see `dsonas_mx.chain`.
 """
 
 from __future__ import annotations
@@ -13,12 +15,27 @@ from __future__ import annotations
 import json
 import math
 import re
-from typing import Any, Callable, Dict, FrozenSet, List, Mapping, NamedTuple, Sequence, Tuple, Union
+from typing import (
+    Any,
+    Callable,
+    Dict,
+    FrozenSet,
+    List,
+    Mapping,
+    NamedTuple,
+    Optional,
+    Sequence,
+    Tuple,
+    Union,
+)
 
 import mxnet as mx
 
+from .chain import split
+
 Mirror = Union[str, float]  # 'auto', 'deep', 'off', or MB
 Measure = Callable[[FrozenSet[str], float], float]
+MeasureChain = Callable[[Sequence[str], FrozenSet[str]], Tuple[List[float], float]]
 
 ATTRIBUTE = "__force_mirroring__"
 
@@ -41,18 +58,31 @@ NEAR = 1.25
 # Of the bytes of a whole forward pass, how many a segment may have at least before it ends.
 FRACTIONS = (0, 1 / 192, 1 / 128, 1 / 96, 1 / 80, 1 / 64, 1 / 48, 1 / 32, 1 / 24, 1 / 16, 1 / 8)
 
+# As many times its boundary a segment of a chain has at least: stems and reductions do not.
+WORTH = 8
+
 
 class Plan(NamedTuple):
-    """Names of the nodes that are computed twice, and what the executor reports.
+    """Names of the nodes that are computed again, and what the executor reports.
 
     Attributes
     ----------
     recomputed : frozenset of str
     megabytes : float
+    cuts : tuple of str
+        Where the graph is divided into a chain of executors, which compute everything before the
+        last cut twice anyway; empty if it is one executor.
+    largest : int
+        Which segment of the chain takes the most.
     """
 
     recomputed: FrozenSet[str]
     megabytes: float
+    cuts: Tuple[str, ...] = ()
+    largest: int = 0
+
+
+NOTHING = Plan(frozenset(), 0)
 
 
 def parse_mirror(text: str) -> Mirror:
@@ -131,6 +161,7 @@ def find_plan(
     shapes: Mapping[str, Sequence[int]],
     measure: Measure,
     mirror: Mirror = "auto",
+    measure_chain: Optional[MeasureChain] = None,
 ) -> Plan:
     """The fastest plan that is near the fewest MB, or has them, or is within a number of MB.
 
@@ -146,7 +177,10 @@ def find_plan(
     mirror : {'auto', 'deep', 'off'} or float
         ``'deep'`` takes the fewest MB that are possible, ``'auto'`` may take `NEAR` times as many,
         a number is the MB that may be taken. In each case the fewest segments, from the input on,
-        are computed again that suffice.
+        are computed again that suffice; and one executor is preferred to a chain.
+    measure_chain : callable, optional
+        `measure_chain(cuts, recomputed)` → MB of each segment of a chain, and of what is between
+        them. Without it there are no chains.
 
     Raises
     ------
@@ -158,14 +192,9 @@ def find_plan(
     plain = Plan(nothing, measure(nothing, math.inf))
     if mirror == "off" or (not isinstance(mirror, str) and plain.megabytes <= mirror):
         return plain
-    total = sum(node.size for node in _forward(symbol, shapes))
-    least = math.inf
-    tried = []
-    for division in {segments(symbol, shapes, total * part): None for part in FRACTIONS}:
-        names = _recomputed(division)
-        tried.append((measure(names, least), len(names), division))
-        least = min(tried)[0]
-    _, _, division = min(tried)
+    smallest, division = _smallest(symbol, shapes, measure)
+    chains = _chain(symbol, shapes, measure_chain)
+    least = min(plan.megabytes for plan in (smallest, *chains))
     limit = mirror if not isinstance(mirror, str) else least * (NEAR if mirror == "auto" else 1)
     if least > limit:
         raise ValueError(
@@ -174,7 +203,28 @@ def find_plan(
         )
     if plain.megabytes <= limit:
         return plain
-    plan = Plan(_recomputed(division), least)
+    if smallest.megabytes <= limit:
+        return _fewest(smallest, division, measure, limit)
+    return next(plan for plan in chains if plan.megabytes <= limit)
+
+
+def _smallest(
+    symbol: mx.sym.Symbol, shapes: Mapping[str, Sequence[int]], measure: Measure
+) -> Tuple[Plan, Tuple[Tuple[str, ...], ...]]:
+    """The plan of one executor that takes the fewest MB, and its segments."""
+    total = sum(node.size for node in _forward(symbol, shapes))
+    least = math.inf
+    tried = []
+    for division in {segments(symbol, shapes, total * part): None for part in FRACTIONS}:
+        names = _recomputed(division)
+        tried.append((measure(names, least), len(names), division))
+        least = min(tried)[0]
+    _, _, division = min(tried)
+    return Plan(_recomputed(division), least), division
+
+
+def _fewest(plan: Plan, division: Sequence[Sequence[str]], measure: Measure, limit: float) -> Plan:
+    """The fewest segments of a plan that suffice, from the input on."""
     fewest, most = 0, len(division)  # the first does not fit, the second does
     while most - fewest > 1:
         middle = (fewest + most) // 2
@@ -185,6 +235,57 @@ def find_plan(
         else:
             fewest = middle
     return plan
+
+
+def _chain(
+    symbol: mx.sym.Symbol,
+    shapes: Mapping[str, Sequence[int]],
+    measure: Optional[MeasureChain],
+) -> Tuple[Plan, ...]:
+    """The plans of a chain that computes nothing again within its segments, and of one that does.
+
+    All segments do it or none: of one make, the smaller ones fit into the memory of the largest.
+    """
+    cuts = cuttable(symbol, shapes) if measure else ()
+    if not (measure and cuts):
+        return ()
+    nothing: FrozenSet[str] = frozenset()
+    inside = nothing.union(*(_inside(segment, cuts) for segment in split(symbol, cuts)))
+    plans = []
+    for recomputed in (nothing, inside):
+        sizes, between = measure(cuts, recomputed)
+        largest = max(range(len(sizes)), key=sizes.__getitem__)
+        plans.append(Plan(recomputed, sizes[largest] + between, cuts, largest))
+    return tuple(plans)
+
+
+def cuttable(symbol: mx.sym.Symbol, shapes: Mapping[str, Sequence[int]]) -> Tuple[str, ...]:
+    """The boundaries at which a graph can become a chain; none if it cannot.
+
+    A chain computes everything before the last boundary twice, which must draw no numbers. A
+    boundary is kept, so it has to be worth it.
+    """
+    names: List[str] = []
+    size = 0.0
+    for node in _forward(symbol, shapes, holds=False):
+        size += node.size
+        if node.is_boundary and size > WORTH * node.size:
+            names.append(node.name)
+            size = 0.0
+    if not names:
+        return ()
+    nodes: List[Dict[str, Any]] = json.loads(symbol.tojson())["nodes"]
+    last = next(index for index, node in enumerate(nodes) if node["name"] == names[-1])
+    if any(node["op"].startswith(("Dropout", *KEPT_KINDS)) for node in nodes[:last]):
+        return ()
+    return tuple(names)
+
+
+def _inside(segment: mx.sym.Symbol, cuts: Sequence[str]) -> FrozenSet[str]:
+    """What a segment of a chain computes again: all but the maps behind its ReLUs, and its end."""
+    nodes = json.loads(segment.tojson())["nodes"]
+    kept = ("null", "Activation", *KEPT_OPERATORS)
+    return frozenset(n["name"] for n in nodes if n["op"] not in kept and n["name"] not in cuts)
 
 
 def _is_kept(operator: str) -> bool:
@@ -215,8 +316,13 @@ class _Node(NamedTuple):
     is_held: bool  # a side branch, such as an auxiliary tower, needs it much later
 
 
-def _forward(symbol: mx.sym.Symbol, shapes: Mapping[str, Sequence[int]]) -> List[_Node]:
-    """The operators that depend on the inputs, in the order of execution."""
+def _forward(
+    symbol: mx.sym.Symbol, shapes: Mapping[str, Sequence[int]], holds: bool = True
+) -> List[_Node]:
+    """The operators that depend on the inputs, in the order of execution.
+
+    If it holds maps that are needed much later, these do not hide boundaries behind them.
+    """
     nodes: List[Dict[str, Any]] = json.loads(symbol.tojson())["nodes"]
     sizes = _sizes(symbol, shapes)
     depends: List[bool] = []
@@ -227,7 +333,7 @@ def _forward(symbol: mx.sym.Symbol, shapes: Mapping[str, Sequence[int]]) -> List
         depends.append(given and not _is_drawn(node["op"]))
         for source in sources if node["op"] not in SIDE_OPERATORS else []:
             last_use[source] = position
-    far = len(nodes) // 8
+    far = len(nodes) // 8 if holds else len(nodes)
     forward: List[_Node] = []
     needed: List[int] = []  # whose outputs are used behind this position
     for position, node in enumerate(nodes):

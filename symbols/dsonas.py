@@ -10,7 +10,7 @@ from itertools import repeat
 from typing import Any, Dict, Iterator, List, Optional, Tuple
 
 from dsonas_mx.architecture import Architecture
-from dsonas_mx.graph import PROGRESS, in_training
+from dsonas_mx.graph import PROGRESS, in_training, native_tracing
 from dsonas_mx.space import SearchSpace
 
 import mxnet as mx
@@ -137,12 +137,24 @@ class Backbone(Layer):
         for name, channels, stride in self._stem:
             x = conv_bn_relu(F, x, p, name, channels, 3, self._fix, stride)
         for layer, lambdas, stage in self._rows:
-            inputs = [p[lambdas]] if lambdas else []
+            inputs = [_of_layer(F, p[lambdas], layer)] if lambdas else []
             if isinstance(layer, Block):
                 scales = next(dropping)
                 inputs = inputs if scales is None else [None, scales]
             x = layer(x, *inputs)
             yield layer, stage, x
+
+
+def _of_layer(F: Any, lambdas: Map, layer: Layer) -> Map:
+    """The scales that a layer uses: a copy of its own, where it may get an executor of its own.
+
+    In both cases its gradients of λ are added up before those of all layers. The attribute keeps
+    MXNet from taking all copies for one.
+    """
+    if native_tracing(F) is not None:
+        return lambdas
+    with mx.AttrScope(__layer__=layer.prefix):
+        return F.identity(lambdas)
 
 
 class DSONAS(Backbone):
@@ -216,6 +228,7 @@ class DSONAS(Backbone):
             x = output
             if isinstance(layer, Reduction) and stage == self._tower_after:
                 tower = self._tower(x)
+        x = F.reshape(x, (0, 0, 0, 0))
         x = batch_norm_relu(F, x, p, "final_bn", self._fix)
         x = F.flatten(F.Pooling(x, global_pool=True, kernel=(1, 1), pool_type="avg"))
         if self._dropout:

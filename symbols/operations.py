@@ -224,7 +224,10 @@ def scaled_sums(
         maps = F.reshape(F.reshape(stack, (0, -4, size, -1, 0, 0)), (0, 0, -3, 0))
         weight = F.reshape(weight, (count, size, 1, 1))
         mixed.append(F.Convolution(maps, weight, num_filter=count, kernel=(1, 1), no_bias=True))
-    total = F.reshape(added(F, mixed), (0, 0, -4, channels, -1, 0))
+    total = mixed[0]
+    for more in mixed[1:]:
+        total = total + more
+    total = F.reshape(total, (0, 0, -4, channels, -1, 0))
     if count == 1:
         return (F.reshape(total, (0, -3, 0, 0)),)
     return tuple(F.split(total, num_outputs=count, axis=1, squeeze_axis=True))
