@@ -192,10 +192,20 @@ def find_plan(
     plain = Plan(nothing, measure(nothing, math.inf))
     if mirror == "off" or (not isinstance(mirror, str) and plain.megabytes <= mirror):
         return plain
-    smallest, division = _smallest(symbol, shapes, measure)
+
+    def limit_of(least: float) -> float:
+        return mirror if not isinstance(mirror, str) else least * (NEAR if mirror == "auto" else 1)
+
     chains = _chain(symbol, shapes, measure_chain)
+    # One executor has all maps of a segment at a time too, as the first of the chains; unless it
+    # has smaller segments.
+    held = any(node.is_held for node in _forward(symbol, shapes))
+    if not chains or held or chains[0].megabytes <= limit_of(chains[1].megabytes):
+        smallest, division = _smallest(symbol, shapes, measure)
+    else:
+        smallest, division = Plan(nothing, math.inf), ()
     least = min(plan.megabytes for plan in (smallest, *chains))
-    limit = mirror if not isinstance(mirror, str) else least * (NEAR if mirror == "auto" else 1)
+    limit = limit_of(least)
     if least > limit:
         raise ValueError(
             f"--mirror {limit:g}: the smallest plan takes {least:.0f} MB on each device; "
@@ -210,7 +220,7 @@ def find_plan(
 
 def _smallest(
     symbol: mx.sym.Symbol, shapes: Mapping[str, Sequence[int]], measure: Measure
-) -> Tuple[Plan, Tuple[Tuple[str, ...], ...]]:
+) -> Tuple[Plan, Sequence[Sequence[str]]]:
     """The plan of one executor that takes the fewest MB, and its segments."""
     total = sum(node.size for node in _forward(symbol, shapes))
     least = math.inf

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from dsonas_mx import Architecture, SearchSpace, mirror
+from dsonas_mx.chain import Chain
 from dsonas_mx.cost import count
 from dsonas_mx.graph import TrainGraph
 from dsonas_mx.loss import cross_entropy, with_auxiliary
@@ -120,6 +121,14 @@ def run(case, net, graph):
     return seen
 
 
+def megabytes_of(bound):
+    """What an executor reports, or all of a chain's."""
+    if not isinstance(bound, Chain):
+        return mirror.megabytes(bound)
+    reports = [mirror.megabytes(one) for executors in bound.executors for one in executors]
+    return max(reports) + bound.bytes_between / 2**20
+
+
 def test_every_bit_is_that_of_the_plain_graph(case, operators):
     """Outputs, all gradients and BN statistics, with all or some segments computed again."""
     net, graph = graph_of(case, "off")
@@ -131,13 +140,15 @@ def test_every_bit_is_that_of_the_plain_graph(case, operators):
     assert plain.recomputed == set()
     assert smallest.megabytes < 0.7 * plain.megabytes
     graphs = [(net, graph), graph_of(case, (plain.megabytes + smallest.megabytes) // 2)]
-    assert set() < graphs[1][1].plan.recomputed < smallest.recomputed
+    some = graphs[1][1].plan
+    assert some.recomputed and smallest.megabytes < some.megabytes < plain.megabytes
+    assert some.cuts or smallest.cuts or some.recomputed < smallest.recomputed
     for net, graph in graphs:
         for step, (wanted, got) in enumerate(zip(expected, run(case, net, graph))):
             assert wanted.keys() == got.keys()
             for array in wanted:
                 np.testing.assert_array_equal(got[array], wanted[array], f"{array}, step {step}")
-            taken = [mirror.megabytes(bound[0]) for bound in graph._bound.values()]
+        taken = [megabytes_of(bound[0]) for bound in graph._bound.values()]
         assert max(taken[:2]) == graph.plan.megabytes
 
 
@@ -299,14 +310,14 @@ def test_less_memory_takes_more_segments(plain, tiny_space):
     off, deep, auto = map(plan, ("off", "deep", "auto"))
     assert deep.megabytes < 0.6 * off.megabytes
     assert deep.megabytes <= auto.megabytes <= 1.25 * deep.megabytes
-    assert auto.recomputed <= deep.recomputed
+    assert deep.cuts or auto.recomputed <= deep.recomputed
     assert plan(off.megabytes) == off
     plans = [off]
     for part in (0.8, 0.4, 0):
         limit = deep.megabytes + part * (off.megabytes - deep.megabytes)
         plans.append(plan(limit))
         assert plans[-1].megabytes <= limit
-        assert plans[-2].recomputed < plans[-1].recomputed
+        assert plans[-1].cuts or plans[-2].recomputed < plans[-1].recomputed
     assert plans[-1] == deep
     with pytest.raises(ValueError) as refused:
         plan(deep.megabytes - 1)
@@ -480,8 +491,9 @@ def test_what_is_promised_is_what_becomes_resident():
     assert done.returncode == 0, done.stderr
     figures = json.loads(done.stdout.splitlines()[-1])
     assert figures["large"] > 2500 and figures["planning"] < 40  # binding makes nothing resident
-    assert 80 < figures["report"] < 200
-    assert 0.95 < figures["step"] / figures["report"] < 1.15
+    assert 60 < figures["report"] < 200
+    # Executors of a chain do not fit into each other's memory entirely.
+    assert 0.95 < figures["step"] / figures["report"] < 1.2
 
 
 # --dry-run
