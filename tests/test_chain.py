@@ -82,7 +82,6 @@ def test_a_forward_pass_moves_no_averages():
     executor.arg_dict["data"][:] = data
     executor.aux_dict["bn_moving_var"][:] = 7
     executor.forward(is_train=True)
-    executor.backward()
     output = executor.outputs[0].asnumpy()
     normed = data.asnumpy() - data.asnumpy().mean((0, 2, 3), keepdims=True)
     normed /= np.sqrt(data.asnumpy().var((0, 2, 3), keepdims=True) + 1e-3)
