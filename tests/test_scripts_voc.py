@@ -114,6 +114,22 @@ def test_a_backbone_is_taken_over(found, script, options, tmp_path):
     assert status == 2 and "which network? Give --architecture FILE, --model" in err
 
 
+def test_neither_search_nor_training_reads_vocs_val_in_sbd(script, voc_and_sbd, complete, tmp_path):
+    options = ("--data-dir", voc_and_sbd, *TINY)
+    words = search_words(options, tmp_path / "search", "--data", "sbd", "--pretrain-epochs", 1)
+    assert script(*words)[::2] == (0, "")
+    status, out, _ = script(*words, "--dry-run")
+    assert status == 0 and re.search(r"^steps an epoch +2$", out, re.M)  # of 6 images, in halves
+    words = ("--architecture", complete, "--stages", "sbd+voc:1:0.01,voc:1:0.01")
+    status, out, err = script(TRAIN, *options, *words, "--save-dir", tmp_path / "train")
+    assert (status, err) == (0, "")
+    # Also if it is tested on something else.
+    words = (*words, "--test-data", "sbd", "--save-dir", tmp_path / "other")
+    lists = voc_and_sbd / "sbd/ImageSets/Segmentation"
+    (lists / "val.txt").write_text("val2\n")
+    assert script(TRAIN, *options, *words)[::2] == (0, "")
+
+
 def test_dry_runs_need_no_data(script, tmp_path):
     words = ("--blocks", 1, "--width", 4, "--data-dir", tmp_path, "--dry-run", *TINY)
     status, out, err = script(SEARCH, *words)
