@@ -9,7 +9,7 @@ from symbols.published import NETWORKS, cost_of
 
 ROOT = Path(__file__).resolve().parents[1]
 CLOSE = 0.02
-# Where the count is another than the published one: DARTS has the parameters that others count, too,
+# Where the count is another than the published one: DARTS has the parameters that others count too,
 # and their multiply-adds of convolutions and classifier; 3.4M are MobileNetV2's 3.47M without BN.
 COUNTED = {"DARTS": (4_718_752, 529.9e6), "MobileNetV2": (3_503_872, 3e8)}
 

@@ -68,9 +68,12 @@ def test_index_is_made_again(file):
 
 def test_index_is_made_again_around_damage(file):
     damage(file, 4, "magic")
+    damage(file, COUNT - 1, "cut")
+    offsets = recordio.read_index(file.with_suffix(".idx"))
     file.with_suffix(".idx").unlink()
-    keys = Records(file, CLASSES, 8).keys.tolist()
-    assert keys == [key for key in range(100, 112) if key != 104]
+    records = Records(file, CLASSES, 8)
+    assert records.keys.tolist() == [key for key in range(100, 111) if key != 104]
+    assert records.damaged == [offsets[4], offsets[COUNT - 1]]
 
 
 @pytest.mark.parametrize("what", ["magic", "image", "cut"])

@@ -34,7 +34,10 @@ def arguments() -> cli.Parser:
     parser = cli.Parser(description=__doc__)
     data = cli.add_scenes(parser, batch_size=80)
     data.add_argument(
-        "--data", dest="data_set", default="coco", help="coco, voc, sbd, or any folder in VOC layout"
+        "--data",
+        dest="data_set",
+        default="coco",
+        help="coco, sbd, voc, or any folder of its layout",
     )
     cli.add_devices(parser, machines=False)
     space = parser.add_argument_group("search space")

@@ -140,6 +140,12 @@ class Skipped:
     def log(self, run: Run) -> None:
         """Those since the last call, and how many there are by now."""
         for number, images in self._records.items():
+            if images.damaged:
+                run.log(
+                    f"{images.path}: its index was made again; no record can be read at byte "
+                    f"{np.array2string(np.array(images.damaged), threshold=20, separator=', ')}"
+                )
+                images.damaged = []
             new = [key for key in sorted(images.skipped) if (number, key) not in self._known]
             self._known.update((number, key) for key in new)
             if new:
