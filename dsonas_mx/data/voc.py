@@ -30,7 +30,7 @@ FOLDERS = {
     "coco": ("coco", "coco-voc"),
 }
 # How many training images there are, for a dry run without data. SBD's are those of its 11,355 that
-# are neither in VOC's train nor in its val: with train they are the "trainaug" of DeepLabv3, 10,582.
+# are neither in VOC's train nor in its val: with train they are "trainaug", DeepLabv3's 10,582.
 # COCO's, those of train2017 with 1,000 pixels of VOC's classes, are an estimate.
 NUM_TRAIN = {"voc": 1_464, "sbd": 9_118, "coco": 94_000}
 
