@@ -108,6 +108,12 @@ def test_no_data(script, tmp_path):
     assert "train.rec: not there" in err
 
 
+def test_more_samples_than_there_are(script, folder, tmp_path):
+    status, _, err = script(*search_words(folder, tmp_path / "run", "--num-samples", 61))
+    assert status == 2
+    assert "train.rec has 60 records that can be found, not 61: give --num-samples 60 or" in err
+
+
 def test_mobile_search_train_export_draw(script, folder, tmp_path):
     search, train = tmp_path / "search", tmp_path / "train"
     narrow = ("--space", "mobile-gpu", "--blocks", 1, "--width-multiplier", 0.01)

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from symbols.mobile import proxyless
 from symbols.segmentation import voc_space
 
 SEARCH, TRAIN = "train/search_voc.py", "train/train_voc.py"
@@ -211,6 +212,17 @@ def test_search_refuses(script, options, tmp_path, words, message):
     status, _, err = script(SEARCH, *options, *words)
     assert status == 2 and message in err and err.count("\n") == 1
     assert not folder.exists()
+
+
+def test_training_refuses(script, options, tmp_path):
+    path = tmp_path / "mobile.json"
+    proxyless("mobile-gpu").save(path)
+    words = ("--stages", "garden:1:0.1", "--save-dir", tmp_path / "run")
+    status, _, err = script(TRAIN, *options, *words, "--architecture", path)
+    assert status == 2 and "mobile.json is of the mobile setting: give one of the normal" in err
+    status, _, err = script(TRAIN, *options, *words, "--model", "mobilenet_v1", "--crop", 0)
+    assert status == 2 and err == "train_voc.py: crop must be at least 1, got 0\n"
+    assert not (tmp_path / "run").exists()
 
 
 def test_stages_of_the_paper():

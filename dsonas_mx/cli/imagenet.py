@@ -103,6 +103,11 @@ def train_loaders(
 ) -> List[Loader]:
     """Batches of the training images, or of each part of them; no image is in two parts."""
     images = records(options, train=True)
+    if (options.num_samples or 0) > len(images):
+        raise ValueError(
+            f"{images.path} has {len(images):,} records that can be found, not "
+            f"{options.num_samples:,}: give --num-samples {len(images)} or less"
+        )
     pieces = split(options.num_samples, images.labels, parts or (1,), options.seed)
     augment = ImageNetAugmentation(options.image_size, threads=options.threads)
     return [

@@ -1,7 +1,7 @@
 """ImageNet's augmentation, that of fb.resnet: random area and aspect, colour, lighting, mirror.
 
-MXNet's `ImageRecordIter` has most of it, but its augmentation does not follow a seed, and it cannot
-begin in the middle of an epoch: no run would repeat or go on bit for bit.
+MXNet's `ImageRecordIter` has most of it, but does not repeat by `seed`, and by `seed_aug` draws the
+same numbers in every epoch, place by place. It cannot begin in the middle of an epoch either.
 """
 
 from __future__ import annotations
