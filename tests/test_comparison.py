@@ -3,6 +3,8 @@
 import json
 from pathlib import Path
 
+from dsonas_mx.files import renew
+
 import pytest
 
 from symbols.published import NETWORKS, cost_of
@@ -24,7 +26,7 @@ def test_size(name):
         assert cost.parameters == pytest.approx(parameters, rel=CLOSE)
 
 
-def test_latency_beside_the_papers(script, monkeypatch):
+def test_latency_beside_the_papers(script, monkeypatch, tmp_path):
     monkeypatch.syspath_prepend(ROOT / "tools")
     words = ("latency", "--networks", "MobileNetV2", "--rounds", 2)
     status, out, err = script("tools/compare.py", *words, "--json")
@@ -36,7 +38,14 @@ def test_latency_beside_the_papers(script, monkeypatch):
     )
     assert rows["MobileNetV2"]["table3_ratio"] == pytest.approx(20.5 / 11.7)
     assert rows["MobileNetV2"]["table5_ratio"] is None
-    status, out, _ = script("tools/compare.py", *words)
+    document = tmp_path / "document.md"
+    document.write_text("before\n<!-- latency-1 -->\nold\n<!-- /latency-1 -->\nbehind\n")
+    status, out, _ = script("tools/compare.py", *words, "--into", document)
+    text = document.read_text(encoding="utf-8")
+    assert text == f"before\n<!-- latency-1 -->\n{out}<!-- /latency-1 -->\nbehind\n"
+    document.write_text("before\n")
+    with pytest.raises(ValueError, match="document.md has no lines <!-- latency-1 --> and"):
+        renew(document, "latency-1", "table")
     line = next(line for line in out.splitlines() if "MobileNetV2" in line)
     assert line.startswith("| MobileNetV2 | 3.50M (3.4M) | 300.8M (300M) |")
     assert line.endswith("| 1.75 | – |")
