@@ -17,7 +17,7 @@ from ..data.imagenet import (
     STD,
     ImageNetAugmentation,
 )
-from ..data.loader import Loader, split
+from ..data.loader import Loader, RecordLoader, split
 from ..data.records import Records
 from ..files import atomic
 from ..mobile_architecture import AnyArchitecture, MobileArchitecture, load_architecture
@@ -111,7 +111,7 @@ def train_loaders(
     pieces = split(options.num_samples, images.labels, parts or (1,), options.seed)
     augment = ImageNetAugmentation(options.image_size, threads=options.threads)
     return [
-        Loader(images, part, options.batch_size, augment, options.seed, stream=stream)
+        RecordLoader(images, part, options.batch_size, augment, options.seed, stream=stream)
         for stream, part in enumerate(pieces)
     ]
 
@@ -135,7 +135,7 @@ def write_parts(run: Run, loaders: Sequence[Loader]) -> None:
 
 
 class Skipped:
-    """Logs the records that were skipped, each once."""
+    """Logs the records that were skipped, each once; each worker those of its parts of batches."""
 
     def __init__(self, *loaders: Optional[Loader]) -> None:
         found = [loader.images for loader in loaders if loader is not None]
@@ -155,7 +155,7 @@ class Skipped:
             self._known.update((number, key) for key in new)
             if new:
                 examples = "; ".join(f"record {key}: {images.skipped[key]}" for key in new[:3])
-                run.log(
+                run.warn(
                     f"{images.path}: {len(images.skipped):,} records skipped; new are "
                     f"{np.array2string(np.array(new), threshold=20)}: {examples}"
                 )
