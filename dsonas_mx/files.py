@@ -48,6 +48,24 @@ def atomic_folder(path: PathLike) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def renew(path: PathLike, name: str, text: str) -> None:
+    """Put `text` between the marks of that name in a Markdown file.
+
+    Raises
+    ------
+    ValueError
+        It has no such marks.
+    """
+    begin, end = f"<!-- {name} -->", f"<!-- /{name} -->"
+    content = Path(path).read_text(encoding="utf-8")
+    before, found, rest = content.partition(begin)
+    _, closed, after = rest.partition(end)
+    if not (found and closed):
+        raise ValueError(f"{path} has no lines {begin} and {end} to write the table between")
+    with atomic(path) as temporary:
+        temporary.write_text(f"{before}{begin}\n{text}\n{end}{after}", encoding="utf-8")
+
+
 def remove_temporary(folder: PathLike) -> None:
     """Remove what `atomic` and `atomic_folder` left in a folder when their process was killed."""
     for path in Path(folder).iterdir():

@@ -163,6 +163,8 @@ class Loop:
         done = list(order[: self.position])
         if not done:
             self._tallies = {kind: Tally(self.workers, len(self._contexts)) for kind in data}
+        for loader in data.values():
+            loader.part = self._part if self.workers.size > 1 else None
         batches = {k: loader.epoch(self.epoch, done.count(k)) for k, loader in data.items()}
         left = order[self.position :]
         try:

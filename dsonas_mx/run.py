@@ -172,6 +172,12 @@ class Run:
             print(json.dumps(stamped) if self._as_json else line, flush=True)
         self._note(line)
 
+    def warn(self, line: str) -> None:
+        """Log a line that others do not know; a worker that does not log prints it on stderr."""
+        self.log(line)
+        if self._quiet:
+            print(line, file=sys.stderr, flush=True)
+
     def _note(self, line: str) -> None:
         with open(self.folder / "log.txt", "a", encoding="utf-8") as file:
             file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {line}\n")

@@ -28,6 +28,10 @@ def _gluoncv(name: str, **options: object) -> HybridBlock:
     return net
 
 
+def _proxyless(name: str) -> HybridBlock:
+    return network_of(proxyless(name))
+
+
 class Network(NamedTuple):
     """A network, and what was published of it.
 
@@ -52,10 +56,11 @@ class Network(NamedTuple):
 NETWORKS: Dict[str, Network] = {
     "MobileNet": Network(lambda: _gluoncv("mobilenet1.0"), 4.2e6, 569e6, 11.7, 5.4, 28.21, 1.87),
     "MobileNetV2": Network(lambda: _gluoncv("mobilenetv2_1.0"), 3.4e6, 300e6, 20.5, 6.2),
-    "Proxyless (GPU)": Network(lambda: network_of(proxyless("mobile-gpu")), None, 465e6, 15.3, 6.2),
-    "Proxyless (CPU)": Network(lambda: network_of(proxyless("mobile-cpu")), None, 439e6, 21.7, 7.3),
+    "Proxyless (GPU)": Network(lambda: _proxyless("mobile-gpu"), 7.1e6, 465e6, 15.3, 6.2),
+    "Proxyless (CPU)": Network(lambda: _proxyless("mobile-cpu"), 4.4e6, 439e6, 21.7, 7.3),
+    # GluonCV's default stem of 96 channels is that of the large network; the mobile one has 32.
     "NASNet-A": Network(
-        lambda: _gluoncv("nasnet_4_1056", use_aux=False),
+        lambda: _gluoncv("nasnet_4_1056", use_aux=False, stem_filters=32),
         5.3e6,
         564e6,
         table5_cpu=35.54,

@@ -232,6 +232,24 @@ def make_scenes():
     return make
 
 
+@pytest.fixture
+def voc_and_sbd(make_scenes, tmp_path):
+    """A folder with voc, and sbd that has train0 to train4 and val0 to val2; VOC tests on val0 and
+    val1, whose masks in SBD are not to be read.
+    """
+    from PIL import Image
+
+    root = tmp_path / "data"
+    make_scenes(root / "voc", train=2, val=2)
+    lists = make_scenes(root / "sbd", train=5) / "ImageSets/Segmentation"
+    (lists / "train.txt").write_text((lists / "train.txt").read_text() + "val0\nval1\nval2\n")
+    (lists / "val.txt").unlink()
+    for name in ("val0", "val1"):
+        mask = root / f"sbd/SegmentationClass/{name}.png"
+        Image.fromarray(np.full((48, 32), 99, np.uint8)).save(mask)
+    return root
+
+
 @pytest.fixture(scope="session")
 def scenes_folder(tmp_path_factory, make_scenes):
     """A folder of `make_scenes`; not to be changed."""

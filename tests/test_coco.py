@@ -112,6 +112,15 @@ def test_sbd(script, tmp_path):
     status, text, err = script("tools/prepare_data.py", "sbd", root, "--out", out)
     assert (status, text, err) == (0, "train: 2 images\n", "")
     np.testing.assert_array_equal(voc.load(out, "train").read(1)[1], mask)
+    status, _, err = script("tools/prepare_data.py", "sbd", root, "--out", out)
+    assert status == 2 and "train.txt is there already: give another --out, or remove it" in err
+    good = (root / "cls/b.mat").read_bytes()
+    other = ("tools/prepare_data.py", "sbd", root, "--out", tmp_path / "other")
     (root / "cls/b.mat").unlink()
-    status, _, err = script("tools/prepare_data.py", "sbd", root, "--out", tmp_path / "other")
+    status, _, err = script(*other)
     assert status == 2 and "b.mat: not there" in err and err.count("\n") == 1
+    (root / "cls/b.mat").write_bytes(good[:100])
+    status, _, err = script(*other)
+    assert status == 2 and "b.mat: not a mask of SBD (" in err and err.count("\n") == 1
+    (root / "cls/b.mat").write_bytes(good)
+    assert script(*other)[0] == 0  # what was begun is no hindrance

@@ -67,14 +67,18 @@ def test_skipped_records_are_in_the_log(script, folder, tmp_path):
     for name in ("train.rec", "train.idx", "val.rec", "val.idx"):
         (tmp_path / name).write_bytes((folder / name).read_bytes())
     content = bytearray((tmp_path / "train.rec").read_bytes())
-    offset = recordio.read_index(tmp_path / "train.idx")[7]
-    content[offset + 32 : offset + 132] = b"\0" * 100
+    offsets = recordio.read_index(tmp_path / "train.idx")
+    content[offsets[7] + 32 : offsets[7] + 132] = b"\0" * 100
+    content[offsets[5] : offsets[5] + 4] = b"\0" * 4
     (tmp_path / "train.rec").write_bytes(bytes(content))
-    status, _, err = script(*search_words(tmp_path, tmp_path / "search", "--split", "none"))
+    (tmp_path / "train.idx").unlink()
+    more = ("--split", "none", "--num-samples", 59)
+    status, _, err = script(*search_words(tmp_path, tmp_path / "search", *more))
     assert (status, err) == (0, "")
     log = (tmp_path / "search" / "log.txt").read_text()
     assert "1 records skipped; new are [7]: record 7: its image is truncated or corrupt" in log
     assert log.count("records skipped") == 1
+    assert log.count(f"index was made again; no record can be read at byte [{offsets[5]}]") == 1
 
 
 def test_blocks_of_cifar_go_into_the_network_for_imagenet(script, tmp_path, tiny_space):
@@ -102,6 +106,12 @@ def test_no_data(script, tmp_path):
     status, _, err = script(SEARCH, "--data-dir", tmp_path)
     assert status == 2
     assert "train.rec: not there" in err
+
+
+def test_more_samples_than_there_are(script, folder, tmp_path):
+    status, _, err = script(*search_words(folder, tmp_path / "run", "--num-samples", 61))
+    assert status == 2
+    assert "train.rec has 60 records that can be found, not 61: give --num-samples 60 or" in err
 
 
 def test_mobile_search_train_export_draw(script, folder, tmp_path):

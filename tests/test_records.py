@@ -10,7 +10,7 @@ from dsonas_mx.data.imagenet import (
     lighting,
     normalised,
 )
-from dsonas_mx.data.loader import Loader
+from dsonas_mx.data.loader import Loader, RecordLoader
 from dsonas_mx.data.records import Records
 
 import cv2
@@ -68,9 +68,12 @@ def test_index_is_made_again(file):
 
 def test_index_is_made_again_around_damage(file):
     damage(file, 4, "magic")
+    damage(file, COUNT - 1, "cut")
+    offsets = recordio.read_index(file.with_suffix(".idx"))
     file.with_suffix(".idx").unlink()
-    keys = Records(file, CLASSES, 8).keys.tolist()
-    assert keys == [key for key in range(100, 112) if key != 104]
+    records = Records(file, CLASSES, 8)
+    assert records.keys.tolist() == [key for key in range(100, 111) if key != 104]
+    assert records.damaged == [offsets[4], offsets[COUNT - 1]]
 
 
 @pytest.mark.parametrize("what", ["magic", "image", "cut"])
@@ -114,6 +117,23 @@ def test_batches_do_not_depend_on_threads(file):
 
     assert np.array_equal(batch(1), batch(3))
     assert not np.array_equal(batch(1)[0], batch(1)[1])
+
+
+@pytest.mark.parametrize("part", [slice(0, 3), slice(3, 6)])
+def test_a_worker_decodes_its_part_alone(file, part):
+    """Bit for bit that of the whole batch; a damaged record is met by whoever has it."""
+    augment = ImageNetAugmentation(8)
+    loaders = [RecordLoader(Records(file, CLASSES, 8), None, 6, augment, seed=3) for _ in range(2)]
+    loaders[1].part = part
+    for whole, own in zip(*(loader.epoch(1) for loader in loaders)):
+        assert np.array_equal(own.data[part], whole.data[part])
+        assert np.array_equal(own.labels, whole.labels)
+        assert np.count_nonzero(own.data.any((1, 2, 3))) == 3
+    damage(file, part.start, "image")
+    other = RecordLoader(Records(file, CLASSES, 8), range(6), 6, augment, shuffle=False, prefetch=0)
+    other.part = slice(3 - part.start, 6 - part.start)
+    next(other.epoch(0))
+    assert not other.images.skipped
 
 
 def test_crop_covers_the_area_asked_for():

@@ -74,6 +74,16 @@ def test_the_log(tmp_path, capsys):
         assert [line.split(" ", 2)[2] for line in lines] == ["λ is 0.5", "done"]
 
 
+@pytest.mark.parametrize("quiet", [False, True])
+def test_a_warning_is_heard_of_every_worker(tmp_path, capsys, quiet):
+    with Run(tmp_path / "run", {}, quiet=quiet) as one:
+        one.warn("record 7 is damaged")
+    heard = capsys.readouterr()
+    assert (heard.out, heard.err)[quiet] == "record 7 is damaged\n"
+    assert (heard.out, heard.err)[not quiet] == ""
+    assert "record 7 is damaged" in (one.folder / "log.txt").read_text()
+
+
 def test_what_ends_a_run_early_is_in_its_log(tmp_path, capsys):
     with pytest.raises(ArithmeticError), Run(tmp_path / "run", {}) as folder:
         folder.log("epoch 1")

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from symbols.mobile import proxyless
 from symbols.segmentation import voc_space
 
 SEARCH, TRAIN = "train/search_voc.py", "train/train_voc.py"
@@ -114,6 +115,22 @@ def test_a_backbone_is_taken_over(found, script, options, tmp_path):
     assert status == 2 and "which network? Give --architecture FILE, --model" in err
 
 
+def test_neither_search_nor_training_reads_vocs_val_in_sbd(script, voc_and_sbd, complete, tmp_path):
+    options = ("--data-dir", voc_and_sbd, *TINY)
+    words = search_words(options, tmp_path / "search", "--data", "sbd", "--pretrain-epochs", 1)
+    assert script(*words)[::2] == (0, "")
+    status, out, _ = script(*words, "--dry-run")
+    assert status == 0 and re.search(r"^steps an epoch +2$", out, re.M)  # of 6 images, in halves
+    words = ("--architecture", complete, "--stages", "sbd+voc:1:0.01,voc:1:0.01")
+    status, out, err = script(TRAIN, *options, *words, "--save-dir", tmp_path / "train")
+    assert (status, err) == (0, "")
+    # Also if it is tested on something else.
+    words = (*words, "--test-data", "sbd", "--save-dir", tmp_path / "other")
+    lists = voc_and_sbd / "sbd/ImageSets/Segmentation"
+    (lists / "val.txt").write_text("val2\n")
+    assert script(TRAIN, *options, *words)[::2] == (0, "")
+
+
 def test_dry_runs_need_no_data(script, tmp_path):
     words = ("--blocks", 1, "--width", 4, "--data-dir", tmp_path, "--dry-run", *TINY)
     status, out, err = script(SEARCH, *words)
@@ -195,6 +212,17 @@ def test_search_refuses(script, options, tmp_path, words, message):
     status, _, err = script(SEARCH, *options, *words)
     assert status == 2 and message in err and err.count("\n") == 1
     assert not folder.exists()
+
+
+def test_training_refuses(script, options, tmp_path):
+    path = tmp_path / "mobile.json"
+    proxyless("mobile-gpu").save(path)
+    words = ("--stages", "garden:1:0.1", "--save-dir", tmp_path / "run")
+    status, _, err = script(TRAIN, *options, *words, "--architecture", path)
+    assert status == 2 and "mobile.json is of the mobile setting: give one of the normal" in err
+    status, _, err = script(TRAIN, *options, *words, "--model", "mobilenet_v1", "--crop", 0)
+    assert status == 2 and err == "train_voc.py: crop must be at least 1, got 0\n"
+    assert not (tmp_path / "run").exists()
 
 
 def test_stages_of_the_paper():

@@ -33,10 +33,22 @@ def test_train_does_not_read_other_lists(scenes_folder, folder):
     lists = folder / "ImageSets/Segmentation"
     (lists / "trainval.txt").write_text("train0\nval0\nval1\nval2\n")
     (lists / "train.txt").write_text("train1\nval2\n")
-    test = voc.load(scenes_folder, "val")
-    names = [files.name for files in voc.training([scenes_folder, folder], test).files]
-    assert names == [f"train{number}" for number in range(8)]
-    assert voc.training([scenes_folder, folder], test).files[1].mask.parent.parent == folder
+    test = voc.held_out(str(scenes_folder.parent), ["garden"])
+    assert test == {"val0", "val1", "val2"}
+    scenes = voc.training([scenes_folder, folder], test)
+    assert [files.name for files in scenes.files] == [f"train{number}" for number in range(8)]
+    assert scenes.files[1].mask.parent.parent == folder
+
+
+def test_sbd_is_without_what_voc_tests_on(voc_and_sbd):
+    test = voc.held_out(str(voc_and_sbd), ["sbd"])
+    assert test == {"val0", "val1"}
+    scenes = voc.training([voc_and_sbd / "sbd"], test)
+    names = [files.name for files in scenes.files]
+    assert names == ["train0", "train1", "train2", "train3", "train4", "val2"]
+    shutil.rmtree(voc_and_sbd / "voc")
+    with pytest.raises(FileNotFoundError, match=r"data/voc: .*; SBD has images of VOC's val"):
+        voc.held_out(str(voc_and_sbd), ["sbd"])
 
 
 @pytest.mark.parametrize(

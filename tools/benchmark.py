@@ -15,7 +15,7 @@ from typing import Any, Dict
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from dsonas_mx import cli
-from dsonas_mx.files import atomic
+from dsonas_mx.files import renew
 
 from bench import data, deploy, memory, profile, shrink, step
 
@@ -73,7 +73,7 @@ def main(options: argparse.Namespace) -> None:
             show(options.name, result)
         if options.name == "profile":
             for path in options.into:
-                renew(Path(path), "profile", profile.table(result))
+                renew(path, "profile", profile.table(result))
         return
     results = {}
     for words in (["step"], ["memory"], ["memory", "--dataset", "imagenet"], ["shrink"]):
@@ -81,7 +81,7 @@ def main(options: argparse.Namespace) -> None:
         results[" ".join(words)] = BENCHMARKS[one.name].measure(one)
         show(" ".join(words), results[" ".join(words)])
     for path in options.into:
-        renew(Path(path), "performance", table(results))
+        renew(path, "performance", table(results))
 
 
 def table(results: Dict[str, Any]) -> str:
@@ -111,15 +111,6 @@ def table(results: Dict[str, Any]) -> str:
         rows.append((f"{name} by connections left", shares))
     lines = ["| `python tools/benchmark.py all`, on 2 CPU cores | |", "|-|-|"]
     return "\n".join(lines + [f"| {name} | {value} |" for name, value in rows])
-
-
-def renew(path: Path, name: str, text: str) -> None:
-    """Put `text` between the marks of that name in a Markdown file."""
-    begin, end = f"<!-- {name} -->", f"<!-- /{name} -->"
-    before, rest = path.read_text(encoding="utf-8").split(begin, 1)
-    after = rest.split(end, 1)[1]
-    with atomic(path) as temporary:
-        temporary.write_text(f"{before}{begin}\n{text}\n{end}{after}", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from dsonas_mx import cli
+from dsonas_mx.files import renew
 
 from comparison import checkpoint, latency, tables
 
@@ -30,7 +31,10 @@ def arguments() -> cli.Parser:
 def main(options: argparse.Namespace) -> None:
     module = COMPARISONS[options.name]
     result = module.measure(options)
-    print(json.dumps(result, ensure_ascii=False) if options.json else module.text(result, options))
+    text = module.text(result, options)
+    print(json.dumps(result, ensure_ascii=False) if options.json else text)
+    for path in getattr(options, "into", ()):  # of latency
+        renew(path, f"latency-{options.batch_size}", text)
 
 
 if __name__ == "__main__":

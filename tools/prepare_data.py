@@ -65,8 +65,10 @@ def write_part(folder: Path, name: str, entries: Iterable[Entry]) -> None:
 def write_scenes(options: argparse.Namespace) -> None:
     """COCO or SBD in VOC layout."""
     source, out = Path(options.source), Path(options.out)
-    if (out / "ImageSets").exists():
-        raise ValueError(f"{out / 'ImageSets'} is there already: give another --out")
+    for part in ("train", "val"):  # a list is written when its images are there
+        path = out / "ImageSets" / "Segmentation" / f"{part}.txt"
+        if path.exists():
+            raise ValueError(f"{path} is there already: give another --out, or remove it")
     counts = {}
     if options.data_set == "sbd":
         counts = coco.convert_sbd(source, out, options.copy)

@@ -16,7 +16,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import dsonas_mx as dso
 from dsonas_mx import cli
 from dsonas_mx.backbone import digest, parameters_file
-from dsonas_mx.data import voc
 from dsonas_mx.data.loader import split
 from dsonas_mx.data.scenes import Crop, SceneLoader
 from dsonas_mx.device import contexts
@@ -35,7 +34,10 @@ def arguments() -> cli.Parser:
     parser = cli.Parser(description=__doc__)
     data = cli.add_scenes(parser, batch_size=80)
     data.add_argument(
-        "--data", dest="data_set", default="coco", help="coco, voc, or any folder in VOC layout"
+        "--data",
+        dest="data_set",
+        default="coco",
+        help="coco, sbd, voc, or any folder of its layout",
     )
     cli.add_devices(parser, machines=False)
     space = parser.add_argument_group("search space")
@@ -96,7 +98,7 @@ def main(options: argparse.Namespace) -> None:
         raise ValueError(
             "the supernet needs a start: give --pretrained RUN or --pretrain-epochs N, one of them"
         )
-    scenes = voc.training([voc.find(options.data_dir, options.data_set)])
+    scenes = cli.training_scenes(options, [options.data_set])
     parts = split(None, np.zeros(len(scenes), int), ratio, options.seed)
     loaders = [
         SceneLoader(scenes, part, options.batch_size, crop, options.seed, stream, options.workers)

@@ -18,8 +18,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import dsonas_mx as dso
 from dsonas_mx import cli
 from dsonas_mx.data import voc
+from dsonas_mx.data.scenes import Crop
 from dsonas_mx.device import contexts
 from dsonas_mx.mirror import parse_mirror
+from dsonas_mx.mobile_architecture import MobileArchitecture, load_architecture
 from dsonas_mx.segment import SegmentationFit
 from dsonas_mx.space import parse_blocks
 from dsonas_mx.symbol_cost import count_symbol
@@ -80,7 +82,9 @@ def found(options: argparse.Namespace, classes: int) -> Optional[dso.Architectur
     changes = {"num_classes": classes, "image_size": options.crop, "in_channels": 3}
     if options.width is not None:
         changes["width"] = options.width
-    architecture = dso.Architecture.load(source)
+    architecture = load_architecture(source)
+    if isinstance(architecture, MobileArchitecture):
+        raise ValueError(f"{source} is of the mobile setting: give one of the normal setting")
     if architecture.space.stem != "imagenet":  # found on CIFAR
         architecture = architecture.transferred_to(dso.SearchSpace.imagenet())
     if options.blocks is not None:
@@ -92,6 +96,7 @@ def main(options: argparse.Namespace) -> None:
     if options.eval is not None:
         cli.take_from_run(options, SAVE_DIR)
     stages = cli.parse_stages(options.stages)
+    Crop(options.crop)  # refuses a size that is none
     devices, mirror = contexts(options.gpus, options.cpus), parse_mirror(options.mirror)
     where = options.test_data or stages[-1].data[-1]
     options.data_set = cli.data_name(options, where)  # for the record

@@ -45,6 +45,7 @@ from .segmentation import (
     pixel_loss,
     print_scene_dry_run,
     take_backbone,
+    training_scenes,
 )
 from .segmentation_fit import take_from_run, test_of_run, train_scenes_to_end
 
@@ -99,5 +100,6 @@ __all__ = [
     "train_loaders",
     "train_scenes_to_end",
     "train_to_end",
+    "training_scenes",
     "write_parts",
 ]

@@ -17,7 +17,7 @@ from ..data.imagenet import (
     STD,
     ImageNetAugmentation,
 )
-from ..data.loader import Loader, split
+from ..data.loader import Loader, RecordLoader, split
 from ..data.records import Records
 from ..files import atomic
 from ..mobile_architecture import AnyArchitecture, MobileArchitecture, load_architecture
@@ -103,10 +103,15 @@ def train_loaders(
 ) -> List[Loader]:
     """Batches of the training images, or of each part of them; no image is in two parts."""
     images = records(options, train=True)
+    if (options.num_samples or 0) > len(images):
+        raise ValueError(
+            f"{images.path} has {len(images):,} records that can be found, not "
+            f"{options.num_samples:,}: give --num-samples {len(images)} or less"
+        )
     pieces = split(options.num_samples, images.labels, parts or (1,), options.seed)
     augment = ImageNetAugmentation(options.image_size, threads=options.threads)
     return [
-        Loader(images, part, options.batch_size, augment, options.seed, stream=stream)
+        RecordLoader(images, part, options.batch_size, augment, options.seed, stream=stream)
         for stream, part in enumerate(pieces)
     ]
 
@@ -130,7 +135,7 @@ def write_parts(run: Run, loaders: Sequence[Loader]) -> None:
 
 
 class Skipped:
-    """Logs the records that were skipped, each once."""
+    """Logs the records that were skipped, each once; each worker those of its parts of batches."""
 
     def __init__(self, *loaders: Optional[Loader]) -> None:
         found = [loader.images for loader in loaders if loader is not None]
@@ -140,11 +145,17 @@ class Skipped:
     def log(self, run: Run) -> None:
         """Those since the last call, and how many there are by now."""
         for number, images in self._records.items():
+            if images.damaged:
+                run.log(
+                    f"{images.path}: its index was made again; no record can be read at byte "
+                    f"{np.array2string(np.array(images.damaged), threshold=20, separator=', ')}"
+                )
+                images.damaged = []
             new = [key for key in sorted(images.skipped) if (number, key) not in self._known]
             self._known.update((number, key) for key in new)
             if new:
                 examples = "; ".join(f"record {key}: {images.skipped[key]}" for key in new[:3])
-                run.log(
+                run.warn(
                     f"{images.path}: {len(images.skipped):,} records skipped; new are "
                     f"{np.array2string(np.array(new), threshold=20)}: {examples}"
                 )

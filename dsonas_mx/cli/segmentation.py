@@ -81,9 +81,21 @@ def known_classes(options: argparse.Namespace, name: str) -> Sequence[str]:
 def num_train(options: argparse.Namespace, names: Sequence[str]) -> int:
     """How many training images there are, or, of data that is not there, should be."""
     try:
-        return len(voc.training([voc.find(options.data_dir, name) for name in names]))
+        for name in names:
+            voc.find(options.data_dir, name)
     except FileNotFoundError:
-        return sum(voc.NUM_TRAIN.get(name, 0) for name in names)
+        if not set(names) <= set(voc.NUM_TRAIN):
+            raise
+        return sum(voc.NUM_TRAIN[name] for name in names)
+    return len(training_scenes(options, names))
+
+
+def training_scenes(
+    options: argparse.Namespace, names: Sequence[str], test: Sequence[voc.Files] = ()
+) -> voc.Scenes:
+    """The training images of data sets, without all that is tested on."""
+    without = voc.held_out(options.data_dir, names) | {files.name for files in test}
+    return voc.training([voc.find(options.data_dir, name) for name in names], without)
 
 
 def load_stages(
@@ -93,7 +105,7 @@ def load_stages(
     crop = Crop(options.crop)
     planned = []
     for number, (names, num_epochs, rate) in enumerate(stages):
-        scenes = voc.training([voc.find(options.data_dir, name) for name in names], test)
+        scenes = training_scenes(options, names, test.files)
         loader = SceneLoader(
             scenes, None, options.batch_size, crop, options.seed, number, options.workers
         )

@@ -190,7 +190,10 @@ def convert_sbd(source: PathLike, out: PathLike, copy: bool = False) -> Dict[str
         for file in (image, mask):
             if not file.is_file():
                 raise FileNotFoundError(f"{file}: not there, though a list of {root} names it")
-        labels = loadmat(str(mask), squeeze_me=True)["GTcls"]["Segmentation"].item()
+        try:
+            labels = loadmat(str(mask), squeeze_me=True)["GTcls"]["Segmentation"].item()
+        except Exception as error:  # scipy raises many kinds
+            raise ValueError(f"{mask}: not a mask of SBD ({error}); copy it again") from None
         place(image, folder / "JPEGImages" / f"{name}.jpg", copy)
         save_mask(folder / "SegmentationClass" / f"{name}.png", labels.astype(np.uint8))
     write_list(folder, "train", names)

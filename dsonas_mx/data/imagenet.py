@@ -1,7 +1,7 @@
 """ImageNet's augmentation, that of fb.resnet: random area and aspect, colour, lighting, mirror.
 
-MXNet's `ImageRecordIter` has most of it, but its augmentation does not follow a seed, and it cannot
-begin in the middle of an epoch: no run would repeat or go on bit for bit.
+MXNet's `ImageRecordIter` has most of it, but does not repeat by `seed`, and by `seed_aug` draws the
+same numbers in every epoch, place by place. It cannot begin in the middle of an epoch either.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any, Optional, Sequence, Tuple
+from typing import Any, List, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -70,9 +70,12 @@ class ImageNetAugmentation:
         elif generator is None:
             raise ValueError("a random augmentation needs a generator, got none")
         else:  # each image has random numbers of its own, whatever thread it is in
-            seeds = generator.integers(0, 2**63, len(images)).tolist()
-            done = workers(self.threads).map(self._random, images, seeds)
+            done = workers(self.threads).map(self._random, images, _seeds(generator, len(images)))
         return np.stack(list(done))
+
+    def skip(self, generator: np.random.Generator, count: int) -> None:
+        """Draw what so many images of a batch would: those behind them are augmented alike."""
+        _seeds(generator, count)
 
     def _centre(self, image: np.ndarray) -> np.ndarray:
         return normalised(unit(centre(image, self.size)))
@@ -103,6 +106,11 @@ class ImageNetAugmentation:
                 left = generator.integers(0, width - wide + 1)
                 return resized(image[top : top + high, left : left + wide], self.size, self.size)
         return centre(image, self.size, margin=1)
+
+
+def _seeds(generator: np.random.Generator, count: int) -> List[int]:
+    """One for each image, drawn one after the other."""
+    return generator.integers(0, 2**63, count).tolist()
 
 
 def unit(image: np.ndarray) -> np.ndarray:

@@ -168,15 +168,15 @@ class Place(NamedTuple):
     label: float
 
 
-def scan(path: Path) -> Iterator[Place]:
+def scan(path: Path, damaged: List[int]) -> Iterator[Place]:
     """The records of a file that can be read, in its order; what is damaged is passed over.
 
     Parts and records begin with the magic number at a multiple of four bytes, so behind damage the
-    next one is found again.
+    next one is found again. `damaged` gets the byte at which each damage begins.
     """
     with open(path, "rb") as file:
         size = os.fstat(file.fileno()).st_size
-        at = 0
+        at, is_good = 0, True
         while at < size:
             file.seek(at)
             try:
@@ -184,7 +184,11 @@ def scan(path: Path) -> Iterator[Place]:
                 label = _unpack(payload, at, path).label
                 yield Place(_HEADER.unpack_from(payload)[2], at, label)
                 at = file.tell()
+                is_good = True
             except ValueError:
+                if is_good:
+                    damaged.append(at)
+                is_good = False
                 at = _next_magic(file, at + 4, size)
 
 

@@ -20,7 +20,8 @@ _MOST_BAD = 0.5  # of the records: with more, the index is of another file
 class Records:
     """Labelled images of any size, on disk.
 
-    A record that cannot be read or decoded is skipped: `skipped` has its key and the reason.
+    A record that cannot be read or decoded is skipped: `skipped` has its key and the reason. Where
+    nothing can be read when the index is made again, the key is lost too: `damaged` has the bytes.
 
     Parameters
     ----------
@@ -46,6 +47,7 @@ class Records:
         self.path = Path(path)
         self.image_shape = (image_size, image_size, 3)
         self.skipped: Dict[int, str] = {}
+        self.damaged: List[int] = []
         if threads < 1:
             raise ValueError(f"threads must be at least 1, got {threads}")
         self._threads = threads
@@ -79,7 +81,7 @@ class Records:
     def _places(self) -> List[recordio.Place]:
         if self.path.with_suffix(".idx").is_file():
             return recordio.read_places(self.path)
-        places = list(recordio.scan(self.path))
+        places = list(recordio.scan(self.path, self.damaged))
         try:
             recordio.write_places(self.path, places)
         except OSError:  # a folder that is only for reading

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
+from typing import AbstractSet, Dict, FrozenSet, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -21,6 +21,7 @@ CLASSES = (
 ).split()
 VOID = 255  # in files
 IGNORED = -1  # in labels
+_LISTS = Path("ImageSets") / "Segmentation"
 
 # What a name of an option may be called in --data-dir.
 FOLDERS = {
@@ -28,8 +29,9 @@ FOLDERS = {
     "sbd": ("sbd", "SBD"),
     "coco": ("coco", "coco-voc"),
 }
-# How many training images there are, for a dry run without data; SBD's are those that are neither
-# in VOC's train nor in its val: together they are the 10,582 of DeepLabv3.
+# How many training images there are, for a dry run without data. SBD's are those of its 11,355 that
+# are neither in VOC's train nor in its val: with train they are "trainaug", DeepLabv3's 10,582.
+# COCO's, those of train2017 with 1,000 pixels of VOC's classes, are an estimate.
 NUM_TRAIN = {"voc": 1_464, "sbd": 9_118, "coco": 94_000}
 
 
@@ -79,7 +81,7 @@ def find(data_dir: Optional[str], name: str) -> Path:
     root = Path(data_dir or ".")
     candidates = [root / folder for folder in FOLDERS.get(name, (name,))]
     for candidate in candidates:
-        if (candidate / "ImageSets" / "Segmentation").is_dir():
+        if (candidate / _LISTS).is_dir():
             return candidate
     raise FileNotFoundError(
         f"{candidates[0]}: not a folder in VOC layout (ImageSets/Segmentation, JPEGImages, "
@@ -107,28 +109,60 @@ def load(folder: PathLike, part: str) -> Scenes:
     ValueError, OSError
         The list is empty, a line is no name, or a file of it is missing; it is named.
     """
-    root = Path(folder)
-    path = root / "ImageSets" / "Segmentation" / f"{part}.txt"
+    root, files = Path(folder), []
+    for name in names_in(root, part):
+        image = root / "JPEGImages" / f"{name}.jpg"
+        files.append(Files(name, image, root / "SegmentationClass" / f"{name}.png"))
+        for file in files[-1][1:]:
+            if not file.is_file():
+                raise FileNotFoundError(f"{file}: not there, though {_list(root, part)} names it")
+    return Scenes(tuple(files), read_classes(root))
+
+
+def names_in(folder: PathLike, part: str) -> List[str]:
+    """The names in one list of a folder, as ``'train'`` or ``'val'``."""
+    path = _list(folder, part)
     if not path.is_file():
         raise FileNotFoundError(f"{path}: not there; it lists the names of images, one a line")
-    names = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
-    files: Dict[str, Files] = {}
-    for number, name in enumerate(names, 1):
-        if name and (Path(name).name != name or name in files):
+    names: Dict[str, None] = {}  # in their order
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        name = line.strip()
+        if name and (Path(name).name != name or name in names):
             raise ValueError(f"{path}: line {number} is no name of an image, or is there twice")
         if name:
-            image = root / "JPEGImages" / f"{name}.jpg"
-            files[name] = Files(name, image, root / "SegmentationClass" / f"{name}.png")
-            for file in files[name][1:]:
-                if not file.is_file():
-                    raise FileNotFoundError(f"{file}: not there, though {path} names it")
-    if not files:
+            names[name] = None
+    if not names:
         raise ValueError(f"{path} names no image")
-    return Scenes(tuple(files.values()), read_classes(root))
+    return list(names)
 
 
-def training(folders: Sequence[PathLike], test: Optional[Scenes] = None) -> Scenes:
-    """The training images of several folders together, each name once, without those of `test`.
+def _list(folder: PathLike, part: str) -> Path:
+    return Path(folder) / _LISTS / f"{part}.txt"
+
+
+def held_out(data_dir: Optional[str], data_sets: Sequence[str]) -> FrozenSet[str]:
+    """The names of images that are not trained on: those in the val.txt of each data set and,
+    since SBD has most of them in its own lists, in that of VOC.
+
+    Raises
+    ------
+    FileNotFoundError
+        A data set is not there, or SBD is asked for where VOC is not.
+    """
+    folders = [find(data_dir, name) for name in data_sets]
+    try:
+        folders.append(find(data_dir, "voc"))
+    except FileNotFoundError as error:
+        if "sbd" in data_sets:
+            raise FileNotFoundError(
+                f"{error}; SBD has images of VOC's val, and VOC's val.txt says which are left out"
+            ) from None
+    lists = (folder for folder in folders if _list(folder, "val").is_file())
+    return frozenset(name for folder in lists for name in names_in(folder, "val"))
+
+
+def training(folders: Sequence[PathLike], without: AbstractSet[str] = frozenset()) -> Scenes:
+    """The training images of several folders together, each name once, but those of `without`.
 
     An image that is in several, as those of VOC are in SBD, has the mask of the last.
     """
@@ -140,8 +174,8 @@ def training(folders: Sequence[PathLike], test: Optional[Scenes] = None) -> Scen
         if scenes.classes != classes[0]:
             raise ValueError(f"{folder} has other classes than {folders[0]}: see their classes.txt")
         together.update((files.name, files) for files in scenes.files)
-    for files in test.files if test is not None else ():
-        together.pop(files.name, None)
+    for name in without:
+        together.pop(name, None)
     if not together:
         raise ValueError(f"{folders[0]}: all its training images are test images")
     return Scenes(tuple(together.values()), classes[0])

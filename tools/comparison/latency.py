@@ -25,6 +25,13 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--gpus", default="", help="the number of a GPU; empty for the CPU")
     parser.add_argument("--batch-size", type=int, default=1, help="table 3's GPU column has 8")
     parser.add_argument("--rounds", type=int, default=20, help="turns, of which the fastest counts")
+    parser.add_argument(
+        "--into",
+        metavar="FILE",
+        nargs="*",
+        default=[],
+        help="Markdown files whose table to renew, between <!-- latency-B --> of the batch size B",
+    )
 
 
 def measure(options: argparse.Namespace) -> Dict[str, Any]:
