@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import tempfile
-import warnings
 from pathlib import Path
 from typing import Any, Mapping, NamedTuple
 
@@ -86,8 +85,10 @@ def export(net: HybridBlock, prefix: PathLike, batch: np.ndarray) -> Exported:
     return Exported(prefix.parent / names[0], prefix.parent / names[1], difference)
 
 
-def import_symbol(symbol: PathLike, parameters: PathLike) -> SymbolBlock:
+def import_symbol(symbol: PathLike, parameters: PathLike, dtype: str = "float32") -> SymbolBlock:
     """The exported network, as any MXNet program loads it, once both files have been checked.
+
+    `dtype` is that of its input. `SymbolBlock.imports` does not know it, and warns.
 
     Raises
     ------
@@ -96,6 +97,6 @@ def import_symbol(symbol: PathLike, parameters: PathLike) -> SymbolBlock:
     """
     read_symbol(symbol)
     read_params(parameters)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of parameters that an inference does not use
-        return SymbolBlock.imports(str(symbol), ["data"], str(parameters), ctx=mx.cpu())
+    net = SymbolBlock(mx.sym.load(str(symbol)), mx.sym.var("data", dtype=dtype))
+    net.load_parameters(str(parameters), ctx=mx.cpu(), cast_dtype=True, dtype_source="saved")
+    return net
