@@ -60,7 +60,7 @@ def main() -> None:
             if form == "onnx":
                 nets[form] = with_onnxruntime(*files)
             else:
-                nets[form] = with_mxnet(*files, dtype=str(data.dtype))
+                nets[form] = with_mxnet(files[0], files[1], str(data.dtype))
         except ImportError as error:
             row["error"] = str(error)
             continue

@@ -85,10 +85,8 @@ def export(net: HybridBlock, prefix: PathLike, batch: np.ndarray) -> Exported:
     return Exported(prefix.parent / names[0], prefix.parent / names[1], difference)
 
 
-def import_symbol(symbol: PathLike, parameters: PathLike, dtype: str = "float32") -> SymbolBlock:
-    """The exported network, as any MXNet program loads it, once both files have been checked.
-
-    `dtype` is that of its input. `SymbolBlock.imports` does not know it, and warns.
+def import_symbol(symbol: PathLike, parameters: PathLike) -> SymbolBlock:
+    """The exported network, once both files have been checked.
 
     Raises
     ------
@@ -97,6 +95,14 @@ def import_symbol(symbol: PathLike, parameters: PathLike, dtype: str = "float32"
     """
     read_symbol(symbol)
     read_params(parameters)
+    return load_symbol(symbol, parameters)
+
+
+def load_symbol(symbol: PathLike, parameters: PathLike, dtype: str = "float32") -> SymbolBlock:
+    """A deployed network of any form, as any MXNet program loads it.
+
+    `dtype` is that of its input. `SymbolBlock.imports` does not know it, and warns.
+    """
     net = SymbolBlock(mx.sym.load(str(symbol)), mx.sym.var("data", dtype=dtype))
     net.load_parameters(str(parameters), ctx=mx.cpu(), cast_dtype=True, dtype_source="saved")
     return net

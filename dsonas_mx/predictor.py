@@ -10,7 +10,7 @@ import numpy as np
 
 from .card import Card
 from .checks import check_int
-from .export import import_symbol
+from .export import load_symbol
 from .files import PathLike
 from .onnx_file import ADVICE
 from .preprocess import Image, read_pixels, sized
@@ -57,7 +57,7 @@ class Predictor:
         if self.form == "onnx":
             self._run = _onnxruntime(*files)
         else:
-            self._run = _mxnet(*files, dtype=self.card.dtype)
+            self._run = _mxnet(files[0], files[1], self.card.dtype)
 
     def classify(self, images: Sequence[Image], top: int = 5) -> List[List[Guess]]:
         """The `top` most likely classes of each image, the likeliest first."""
@@ -117,7 +117,7 @@ class Predictor:
 
 
 def _mxnet(symbol: str, parameters: str, dtype: str) -> Any:
-    net = import_symbol(symbol, parameters, dtype)
+    net = load_symbol(symbol, parameters, dtype)
     net.hybridize(static_alloc=True, static_shape=True)
     return lambda data: net(mx.nd.array(data, dtype=data.dtype)).asnumpy()
 
