@@ -8,7 +8,6 @@ import json
 import statistics
 import sys
 import time
-import warnings
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List
 
@@ -23,13 +22,12 @@ if sys.version_info >= (3, 12):  # where MXNet 1.9.1 does not import by itself
     sys.path.pop(0)
 
 
-def with_mxnet(symbol: str, parameters: str) -> Net:
+def with_mxnet(symbol: str, parameters: str, dtype: str) -> Net:
     """A callable over arrays, as any MXNet program makes it."""
     import mxnet as mx
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        net = mx.gluon.SymbolBlock.imports(symbol, ["data"], parameters, ctx=mx.cpu())
+    net = mx.gluon.SymbolBlock(mx.sym.load(symbol), mx.sym.var("data", dtype=dtype))
+    net.load_parameters(parameters, cast_dtype=True, dtype_source="saved")
     net.hybridize(static_alloc=True, static_shape=True)
     return lambda data: net(mx.nd.array(data, dtype=data.dtype)).asnumpy()
 
@@ -59,7 +57,10 @@ def main() -> None:
         row = {"form": form, "error": None}
         rows.append(row)
         try:
-            nets[form] = (with_onnxruntime if form == "onnx" else with_mxnet)(*files)
+            if form == "onnx":
+                nets[form] = with_onnxruntime(*files)
+            else:
+                nets[form] = with_mxnet(files[0], files[1], str(data.dtype))
         except ImportError as error:
             row["error"] = str(error)
             continue

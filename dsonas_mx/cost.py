@@ -183,12 +183,14 @@ def stem(space: SearchSpace) -> Cost:
     return first + conv_bn(width // 2, width, 3, halved(side), stride=2)
 
 
-def reduction(channels: int, side: int, branches: Branches) -> Cost:
-    """The sum of the live ones of conv1×1/2 and conv3×3/2 with BN, from C channels to 2C."""
+def reduction(channels: int, side: int, branches: Branches, stride: int = 2) -> Cost:
+    """The sum of the live ones of conv1×1/2 and conv3×3/2 with BN, from C channels to 2C; the last
+    one of a backbone for segmentation has stride 1.
+    """
     live = [kernel for kernel, lives in zip((1, 3), branches) if lives]
     return total(
-        conv_bn(channels, 2 * channels, kernel, side, stride=2) for kernel in live
-    ) + summed(len(live), 2 * channels, halved(side))
+        conv_bn(channels, 2 * channels, kernel, side, stride=stride) for kernel in live
+    ) + summed(len(live), 2 * channels, math.ceil(side / stride))
 
 
 def classifier(channels: int, classes: int, side: int = 1) -> Cost:

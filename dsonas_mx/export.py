@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import tempfile
-import warnings
 from pathlib import Path
 from typing import Any, Mapping, NamedTuple
 
@@ -87,7 +86,7 @@ def export(net: HybridBlock, prefix: PathLike, batch: np.ndarray) -> Exported:
 
 
 def import_symbol(symbol: PathLike, parameters: PathLike) -> SymbolBlock:
-    """The exported network, as any MXNet program loads it, once both files have been checked.
+    """The exported network, once both files have been checked.
 
     Raises
     ------
@@ -96,6 +95,14 @@ def import_symbol(symbol: PathLike, parameters: PathLike) -> SymbolBlock:
     """
     read_symbol(symbol)
     read_params(parameters)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of parameters that an inference does not use
-        return SymbolBlock.imports(str(symbol), ["data"], str(parameters), ctx=mx.cpu())
+    return load_symbol(symbol, parameters)
+
+
+def load_symbol(symbol: PathLike, parameters: PathLike, dtype: str = "float32") -> SymbolBlock:
+    """A deployed network of any form, as any MXNet program loads it.
+
+    `dtype` is that of its input. `SymbolBlock.imports` does not know it, and warns.
+    """
+    net = SymbolBlock(mx.sym.load(str(symbol)), mx.sym.var("data", dtype=dtype))
+    net.load_parameters(str(parameters), ctx=mx.cpu(), cast_dtype=True, dtype_source="saved")
+    return net

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Dict
+
 from .cost import (
     Cost,
     batch_norm,
@@ -27,23 +29,36 @@ def mbconv(shape: BlockShape, kernel: int, expansion: int) -> Cost:
     return expand + depthwise + batch_norm(wide) + conv_bn(wide, shape.outputs, 1, side)
 
 
-def count_mobile(architecture: MobileArchitecture) -> Cost:
-    """The network with all operations that an architecture keeps."""
+def mobile_parts(architecture: MobileArchitecture) -> Dict[str, Cost]:
+    """The network with all operations that an architecture keeps, part by part."""
     space = architecture.space
     side = halved(space.image_size)
-    cost = conv_bn(space.in_channels, space.stem, 3, space.image_size, stride=2)
-    cost += mbconv(BlockShape(space.stem, space.first, 1, side), 3, 1)
-    for block, shape in enumerate(space.block_shapes):
+    parts = {
+        "stem": conv_bn(space.in_channels, space.stem, 3, space.image_size, stride=2)
+        + mbconv(BlockShape(space.stem, space.first, 1, side), 3, 1)
+    }
+    for block, ((stage, position), shape) in enumerate(
+        zip(space.block_positions, space.block_shapes)
+    ):
         names = architecture.live(block)
         side = halved(shape.side) if shape.stride == 2 else shape.side
         terms = len(names) + shape.has_identity
-        cost += total(mbconv(shape, *kernel_and_expansion(name)) for name in names)
-        cost += summed(terms, shape.outputs, side)
-    cost += conv_bn(space.widths[-1], space.last, 1, side)
-    cost += (
-        maps(1, space.last, side) + maps(1, space.last, 1) + dense(space.last, space.num_classes)
+        operations = total(mbconv(shape, *kernel_and_expansion(name)) for name in names)
+        parts[f"stage {stage}, block {position}"] = (
+            Cost(connections=len(names)) + operations + summed(terms, shape.outputs, side)
+        )
+    pooling = maps(1, space.last, side) + maps(1, space.last, 1)
+    parts["classifier"] = (
+        conv_bn(space.widths[-1], space.last, 1, side)
+        + pooling
+        + dense(space.last, space.num_classes)
     )
-    return cost + Cost(connections=architecture.num_connections)
+    return parts
+
+
+def count_mobile(architecture: MobileArchitecture) -> Cost:
+    """The network with all operations that an architecture keeps."""
+    return total(mobile_parts(architecture).values())
 
 
 def count_network(architecture: AnyArchitecture) -> Cost:

@@ -21,7 +21,13 @@ def read_paper() -> Dict[str, Any]:
     return json.loads(path.read_text(encoding="utf-8"))["tables"]
 
 
-# Rows of the paper's tables, and the rows of experiments/tableN.json that do the same.
+def experiment_of(number: str) -> str:
+    """The name of the experiment that does rows of a table: of its file, and of its results."""
+    return "imagenet" if number in ("2", "3", "5") else f"table{number}"
+
+
+# Rows of the paper's tables, and the rows of their experiments that do the same. The share scope of
+# table 2 is that of table 5 with adaptive latency; the experiment is without.
 _PRETRAINING = {0: "none", 60: "half", 120: "usual", 150: "longer"}
 EXPERIMENTS: Dict[str, Dict[str, str]] = {
     "1": {
@@ -31,6 +37,14 @@ EXPERIMENTS: Dict[str, Dict[str, str]] = {
         "random-full+cutout": "random, full",
         "full network+cutout": "full network",
     },
+    "2": {"DSO-NAS-full": "full", "random-share": "random, share"},
+    "3": {"DSO-NAS(GPU)": "mobile, GPU", "DSO-NAS(CPU)": "mobile, CPU"},
+    "4": {
+        "DSO-NAS-seg": "DSO-NAS-seg",
+        "DSO-NAS-cls": "DSO-NAS-cls",
+        "Mobilenet v2 [46]": "MobileNetV2",
+    },
+    "5": {"DSO-Nas-share": "share"},
     "6": {
         f"{epochs} epochs, {scope}": f"{name}, {scope}"
         for epochs, name in _PRETRAINING.items()

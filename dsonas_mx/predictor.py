@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
 from typing import Any, List, NamedTuple, Optional, Sequence
 
@@ -11,6 +10,7 @@ import numpy as np
 
 from .card import Card
 from .checks import check_int
+from .export import load_symbol
 from .files import PathLike
 from .onnx_file import ADVICE
 from .preprocess import Image, read_pixels, sized
@@ -54,8 +54,10 @@ class Predictor:
             raise ValueError(f"{card} names no files: export the network again")
         self.form = form or next(iter(self.card.forms))
         files = [str(path) for path in self.card.files(Path(card).parent, self.form)]
-        load = _onnxruntime if self.form == "onnx" else _mxnet
-        self._run = load(*files)
+        if self.form == "onnx":
+            self._run = _onnxruntime(*files)
+        else:
+            self._run = _mxnet(files[0], files[1], self.card.dtype)
 
     def classify(self, images: Sequence[Image], top: int = 5) -> List[List[Guess]]:
         """The `top` most likely classes of each image, the likeliest first."""
@@ -114,10 +116,8 @@ class Predictor:
             raise ValueError(f"this network is for {self.card.task}, not for {task}")
 
 
-def _mxnet(symbol: str, parameters: str) -> Any:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of parameters that an inference does not use
-        net = mx.gluon.SymbolBlock.imports(symbol, ["data"], parameters, ctx=mx.cpu())
+def _mxnet(symbol: str, parameters: str, dtype: str) -> Any:
+    net = load_symbol(symbol, parameters, dtype)
     net.hybridize(static_alloc=True, static_shape=True)
     return lambda data: net(mx.nd.array(data, dtype=data.dtype)).asnumpy()
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 from dsonas_mx.card import Card
 from dsonas_mx.deploy import check, deploy, table, traced
 from dsonas_mx.fold import fold
+from dsonas_mx.predictor import Predictor
 from dsonas_mx.quantize import float_operators, quantize
 
 import mxnet as mx
@@ -132,6 +133,8 @@ def test_every_form_in_a_fresh_process(net, card, pixels, tmp_path):
         assert row["relative"] < (0.1 if form == "int8" else 1e-5)
         assert row["agreement"] >= 0.9
         assert row["ms_1"] > 0 and row["ms_8"] > 0
+        outputs = Predictor(tmp_path / "net.json", form).outputs(list(pixels.transpose(0, 2, 3, 1)))
+        assert np.abs(outputs - expected).max() == pytest.approx(row["difference"], abs=1e-4)
     wrong = check(tmp_path / "net", written, pixels, expected + 1, 1)
     assert wrong[0]["difference"] == pytest.approx(1, abs=1e-4)
     assert len(table(wrong).splitlines()) == 5

@@ -6,7 +6,7 @@ import json
 import re
 from pathlib import Path
 
-from dsonas_mx.paper import EXPERIMENTS, TABLES, read_paper
+from dsonas_mx.paper import EXPERIMENTS, TABLES, experiment_of, read_paper
 
 import pytest
 
@@ -82,9 +82,13 @@ def test_every_value_stands_in_the_paper(number):
 def test_experiments_do_rows_of_the_paper():
     for number, rows in EXPERIMENTS.items():
         names = {row["name"] for row in read_paper()[number]["rows"]}
-        experiment = json.loads((ROOT / f"experiments/table{number}.json").read_text("utf-8"))
+        path = ROOT / f"experiments/{experiment_of(number)}.json"
+        done = set(json.loads(path.read_text("utf-8"))["rows"])
         assert set(rows) <= names
-        assert set(rows.values()) == set(experiment["rows"])
+        if path.stem == f"table{number}":
+            assert set(rows.values()) == done
+        else:  # of several tables
+            assert set(rows.values()) < done
 
 
 @pytest.fixture
@@ -116,6 +120,30 @@ def test_tables(script, results):
     assert "25,624,430 parameters" in lines["DenseNet [64]"]
     assert "10,031,130 | 10,031,130" in lines["CIFAR-10, share"]
     assert "12,459,688 | 12,459,688" in lines["ImageNet, share"]
+
+
+def test_other_measures_and_experiments_of_several_tables(script, tmp_path):
+    """mIoU in table 4; ImageNet's one experiment in tables 2, 3 and 5, with what it is small of."""
+    size = {"n": 1, "parameters": {"mean": 9.0, "std": None}, "hours": {}}
+    row = {**size, "mean_iou": {"mean": 0.5, "std": None}}
+    content = {"measure": "mean_iou", "description": "scenes", "rows": {"DSO-NAS-seg": row}}
+    (tmp_path / "table4_small.json").write_text(json.dumps(content))
+    row = {**size, "test_error": {"mean": 0.75, "std": None}}
+    names = ("full", "share", "mobile, CPU")
+    content = {"description": "enlarged", "rows": dict.fromkeys(names, row)}
+    (tmp_path / "imagenet_small.json").write_text(json.dumps(content))
+    words = ("tables", "--tables", "2,3,4,5", "--results", tmp_path)
+    status, out, err = script("tools/compare.py", *words)
+    assert (status, err) == (0, "")
+    lines = {line.split(" | ")[0].strip("| "): line for line in out.splitlines() if "|" in line}
+    assert lines["DSO-NAS-seg"].endswith("| mIoU 50.00 %, n = 1, 9 parameters |")
+    for name in ("DSO-NAS-full", "DSO-Nas-share", "DSO-NAS(CPU)"):
+        assert lines[name].endswith("| error 75.00 %, n = 1, 9 parameters |")
+    assert "search_imagenet.py --budget latency" in lines["DSO-NAS-share"]
+    assert lines["DSO-NAS-share"].endswith("| not run |")  # which has adaptive latency
+    assert "not run" not in lines["DARTS+ [49]*"]
+    assert out.count("Small scale here: enlarged.") == 3
+    assert "train_voc.py --model mobilenet_v2" in lines["Mobilenet v2 [46]"]
 
 
 def test_other_formats(script, results):

@@ -316,6 +316,23 @@ def test_curves_of_a_training(tmp_path):
     assert "Training: test error 37.50%" in texts(figure)
 
 
+def test_curves_of_a_training_in_segmentation(tmp_path):
+    table = {
+        "epoch": [0, 1],
+        "learning_rate": [0.1, 0.05],
+        "train_loss": [2.0, 1.5],
+        "train_accuracy": [0.5, 0.6],
+        "test_accuracy": ["", 0.55],
+        "test_miou": ["", 0.25],
+    }
+    write_csv(tmp_path / "metrics.csv", table)
+    figure = draw_curves(read_table(tmp_path / "metrics.csv"))
+    lines = lines_of(figure)
+    assert set(lines) == set(table) - {"epoch"}
+    assert list(lines["test_miou"].get_xdata()) == [1]
+    assert "Training: test mean IoU 25.00%" in texts(figure)
+
+
 # Files
 
 

@@ -127,6 +127,8 @@ def test_the_tool(deployed, images, script, tmp_path):
     status, out, err = script("tools/predict.py", deployed(), *images, "--top", 1)
     assert (status, err) == (0, "")
     assert out.splitlines() == [f"{images[0]}: dark 100.0%", f"{images[1]}: bright 100.0%"]
+    status, out, _ = script("tools/predict.py", deployed(), images[0].parent, "--top", 1)
+    assert out.splitlines() == [f"{images[1]}: bright 100.0%", f"{images[0]}: dark 100.0%"]
     card = deployed("segmentation")
     status, out, _ = script("tools/predict.py", card, images[0], "--out", tmp_path / "maps")
     assert (status, out) == (0, f"{images[0]}: dark 100.0%\n")
@@ -142,11 +144,14 @@ def test_the_tool(deployed, images, script, tmp_path):
 def test_the_tool_refuses(deployed, images, script, tmp_path):
     text = tmp_path / "text.png"
     text.write_text("no image")
+    (tmp_path / "empty").mkdir()
     for words, message in (
         ((deployed(), text), "text.png: not an image that can be read"),
         ((deployed(), images[0], "--form", "onnx"), "form must be mxnet, got 'onnx'"),
         ((deployed(), images[0], "--out", "x"), "--out is for maps of classes"),
         ((images[0], images[0]), "night.png"),
+        ((deployed(), tmp_path / "empty"), "no images (.bmp, .jpeg, .jpg, .png) in this folder"),
+        ((tmp_path, images[0]), "is a folder: give a file"),
     ):
         status, out, err = script("tools/predict.py", *words)
         assert (status, out, len(err.splitlines())) == (2, "", 1)

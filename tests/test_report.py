@@ -5,10 +5,18 @@ import re
 import shutil
 import subprocess
 
-from dsonas_mx import Architecture, cost
+from dsonas_mx import Architecture, SearchSpace, cost
+from dsonas_mx.mobile_architecture import MobileArchitecture
+from dsonas_mx.mobile_cost import count_mobile
+from dsonas_mx.mobile_space import OPERATIONS, MobileSpace
 from dsonas_mx.report import page, write_report
+from dsonas_mx.report.costs import parts_of
+from dsonas_mx.symbol_cost import count_symbol
 
+import mxnet as mx
 import pytest
+
+from symbols.segmentation import Features
 
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser")
 
@@ -59,7 +67,7 @@ def test_the_page_has_everything_and_needs_nothing(run, tmp_path, script):
 def test_blocks_add_up(tiny_space, some_architecture):
     for scope in ("share", "full"):
         found = some_architecture(tiny_space(scope=scope))
-        parts = page.by_block(found)
+        parts = parts_of(found)
         assert list(parts) == [
             "stem",
             "stage 1, block 1",
@@ -67,7 +75,22 @@ def test_blocks_add_up(tiny_space, some_architecture):
             "stage 2, block 1",
             "classifier",
         ]
-        assert sum(parts.values()) == cost.count(found).multiply_adds
+        total = cost.total(parts.values())
+        assert total.multiply_adds == cost.count(found).multiply_adds
+        assert total.parameters == cost.count(found).parameters
+
+
+def test_blocks_of_a_backbone_add_up(some_architecture):
+    """To what its operators cost, with the maps of the last stage twice as large."""
+    space = SearchSpace.imagenet(
+        levels=2, operations=("sep3", "max"), blocks=(1, 2, 1), width=4, image_size=33
+    )
+    found = some_architecture(space)
+    maps = Features(found)(mx.sym.Variable("data"))
+    counted = count_symbol(mx.sym.Group(list(maps)), (1, 3, 33, 33))
+    total = cost.total(parts_of(found, dilated=True).values())
+    assert (total.parameters, total.multiply_adds) == (counted.parameters, counted.multiply_adds)
+    assert total.multiply_adds > cost.count(found).multiply_adds
 
 
 def test_several_runs_beside_each_other(run, tmp_path):
@@ -77,7 +100,68 @@ def test_several_runs_beside_each_other(run, tmp_path):
     Architecture.load(folder / "architecture.json").save(other / "architecture.json")
     text = write_report([folder, other], tmp_path / "r.html").read_text(encoding="utf-8")
     assert text.count("<section") == 3 and "<h2>All runs</h2>" in text
+    assert "<th>test error</th>" in text and "mean IoU" not in text
     assert page.unique_names([folder, tmp_path / "x" / "search"]) == ["runs/search", "x/search"]
+
+
+@pytest.fixture
+def mobile(tmp_path):
+    """A search in the mobile setting: one operation in each of six blocks is left."""
+    space = MobileSpace.skeleton("mobile-gpu", 0.1, (1,) * 6, image_size=32, num_classes=3)
+    folder = tmp_path / "mobile"
+    folder.mkdir()
+    found = MobileArchitecture.of(space, [[name] for name in OPERATIONS])
+    found.save(folder / "architecture.json")
+    names = [f"stage{stage}.block1:{name}->output" for stage in range(1, 7) for name in OPERATIONS]
+    last = ["0.5" if live else "0" for row in found.kept for live in row]
+    lines = ["epoch," + ",".join(names), "0" + ",1" * 36, ",".join(["1", *last])]
+    (folder / "lambdas.csv").write_text("\n".join(lines) + "\n")
+    return folder, found
+
+
+def test_a_search_of_the_mobile_setting(mobile, run, tmp_path, script):
+    """One map of operation by block; the blocks add up to the network."""
+    folder, found = mobile
+    path = tmp_path / "new" / "report.html"
+    status, _, err = script("tools/report.py", folder, run[0], "-o", path, "--tables", "none")
+    assert (status, err) == (0, "")
+    text = path.read_text(encoding="utf-8")
+    parts = parts_of(found)
+    assert cost.total(parts.values()) == count_mobile(found)
+    assert all(f"{part.multiply_adds:,}" in text for part in parts.values())
+    assert "<td>36</td>" in text and "stage 6, block 1: k7e6" in text
+    data = json.loads(re.search(r'application/json">(.*?)</script>', text)[1])
+    assert list(data["groups"]) == ["blocks"]
+    assert data["groups"]["blocks"][0] == ["k3e3", "1.1", [1.0, 0.5]]
+    assert data["groups"]["blocks"][7] == ["k5e3", "2.1", [1.0, 0.5]]
+
+
+def test_a_training_in_segmentation(tmp_path, some_architecture):
+    """Its backbone with maps as large as they are there, the heads, mean IoU, test images."""
+    space = SearchSpace.imagenet(
+        levels=2, operations=("sep3", "max"), blocks=(1, 1), width=4, image_size=33
+    )
+    found = some_architecture(space)
+    folder = tmp_path / "train"
+    (folder / "pictures").mkdir(parents=True)
+    found.save(folder / "architecture.json")
+    for number in range(6):
+        (folder / "pictures" / f"val{number}.png").write_bytes(b"content %d" % number)
+    (folder / "args.json").write_text(json.dumps({"options": {"crop": 33}}))
+    backbone = cost.total(parts_of(found, dilated=True).values()).multiply_adds
+    result = {"mean_iou": 0.25, "class_iou": {"leaf": 0.5, "sky": None}}
+    (folder / "result.json").write_text(json.dumps({**result, "multiply_adds": backbone + 777}))
+    (folder / "metrics.csv").write_text(
+        "epoch,stage,learning_rate,train_loss,train_accuracy,test_accuracy,test_miou\n"
+        "0,1,0.1,1.5,0.5,,\n1,2,0.05,1.1,0.6,0.4,0.25\n"
+    )
+    text = write_report([folder], tmp_path / "r.html").read_text(encoding="utf-8")
+    assert "<span>heads</span>" in text and "<span>777</span>" in text
+    assert "<td>mean IoU</td><td>25.00%</td>" in text
+    assert "<td>class IoU leaf</td><td>50.00%</td>" in text
+    assert "<td>class IoU sky</td><td>–</td>" in text
+    assert "without the heads, images of 33×33" in text
+    assert text.count("data:image/png;base64,") == 4
 
 
 def test_what_is_no_run(tmp_path, script):

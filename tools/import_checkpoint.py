@@ -71,6 +71,11 @@ def read(
         theirs = without_kinds(arrays)
         if options.architecture is not None:
             return read_derived(theirs, options)
+        if not any(name.startswith("lambda") for name in theirs):
+            raise ValueError(
+                "there are no scales (lambda_…), so this is no supernet: of a derived network give "
+                "--architecture FILE"
+            )
         space = read_space(
             theirs,
             levels=options.levels,

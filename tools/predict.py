@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-from typing import Dict
+from typing import Dict, List
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -19,6 +19,7 @@ from dsonas_mx import Predictor, cli
 from dsonas_mx.card import FORMS
 from dsonas_mx.data.voc import palette
 from dsonas_mx.files import atomic
+from dsonas_mx.samples import SUFFIXES, image_files
 
 import numpy as np
 
@@ -26,7 +27,7 @@ import numpy as np
 def arguments() -> cli.Parser:
     parser = cli.Parser(description=__doc__)
     parser.add_argument("card", metavar="CARD", help="NAME.json, which tools/export.py wrote")
-    parser.add_argument("images", metavar="IMAGE", nargs="+")
+    parser.add_argument("images", metavar="IMAGE", nargs="+", help="a file, or a folder of images")
     parser.add_argument("--form", choices=FORMS, help="which files of the card; its first if none")
     parser.add_argument("--top", type=int, default=5, help="classes to print")
     parser.add_argument("--out", metavar="DIR", help="where maps of classes go")
@@ -34,6 +35,7 @@ def arguments() -> cli.Parser:
 
 
 def main(options: argparse.Namespace) -> None:
+    options.images = [path for given in options.images for path in files_of(given)]
     predictor = Predictor(options.card, options.form)
     if predictor.card.task == "segmentation":
         segment(predictor, options)
@@ -43,6 +45,16 @@ def main(options: argparse.Namespace) -> None:
     for path, guesses in zip(options.images, predictor.classify(options.images, options.top)):
         shown = ", ".join(f"{guess.name} {guess.probability:.1%}" for guess in guesses)
         print(f"{path}: {shown}")
+
+
+def files_of(path: str) -> List[str]:
+    """The images in a folder; or what is given."""
+    if not Path(path).is_dir():
+        return [path]
+    files = [str(file) for file in image_files(path)]
+    if not files:
+        raise ValueError(f"{path}: no images ({', '.join(SUFFIXES)}) in this folder")
+    return files
 
 
 def segment(predictor: Predictor, options: argparse.Namespace) -> None:

@@ -70,6 +70,8 @@ def _message(error: Exception) -> str:
     """What an error of a file, or a value, says."""
     if isinstance(error, (FileNotFoundError, NotADirectoryError)) and error.filename:
         return f"{os.fspath(error.filename)}: {error.strerror}; check the path"
+    if isinstance(error, IsADirectoryError) and error.filename:
+        return f"{os.fspath(error.filename)} is a folder: give a file"
     return str(error)
 
 

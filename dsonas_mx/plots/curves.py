@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import List
+from typing import List, Sequence, Tuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -17,33 +17,41 @@ SEARCH_COLUMNS = (
     *("connections", "learning_rate"),
 )
 TRAIN_COLUMNS = ("epoch", "learning_rate", "train_loss", "train_error", "test_loss", "test_error")
+SEGMENTATION_COLUMNS = (
+    *("epoch", "learning_rate", "train_loss", "train_accuracy", "test_accuracy", "test_miou"),
+)
 
 
 def draw_curves(table: Table) -> Figure:
-    """Loss, accuracy and kept connections of a search, or loss and error of a training.
+    """Loss, accuracy and kept connections of a search, or loss and error of a training, or loss,
+    accuracy and mean IoU of one in segmentation.
 
     Parameters
     ----------
     table : mapping of column to values
-        As `read_table` gives it, with the columns `SEARCH_COLUMNS` or `TRAIN_COLUMNS`; others
-        are ignored. Accuracies and errors are fractions.
+        As `read_table` gives it, with the columns `SEARCH_COLUMNS`, `TRAIN_COLUMNS` or
+        `SEGMENTATION_COLUMNS`; others are ignored. Accuracies and errors are fractions.
 
     Raises
     ------
     ValueError
         No row, or a column is missing.
     """
-    search = "phase" in table
-    for name in SEARCH_COLUMNS if search else TRAIN_COLUMNS:
+    of, draw = "training", _draw_training
+    columns: Sequence[str] = TRAIN_COLUMNS
+    if "phase" in table:
+        of, columns, draw = "search", SEARCH_COLUMNS, _draw_search
+    elif "test_miou" in table:
+        columns, draw = SEGMENTATION_COLUMNS, _draw_segmentation
+    for name in columns:
         if name not in table:
-            of = "search" if search else "training"
             raise ValueError(f"no column {name!r}, which the metrics of a {of} have")
     if not len(column_of(table, "epoch")):
         raise ValueError("no epoch yet")
-    return _draw_search(table) if search else _draw_training(table)
+    return draw(table)
 
 
-_ONE, _TWO = "#0072B2", "#D55E00"
+_ONE, _TWO, _THREE = "#0072B2", "#D55E00", "#009E73"
 
 
 def _draw_search(table: Table) -> Figure:
@@ -92,21 +100,44 @@ def _draw_search(table: Table) -> Figure:
 
 
 def _draw_training(table: Table) -> Figure:
+    parts = (("train", "training", _ONE), ("test", "test", _TWO))
+    loss, error = (
+        [(f"{part}_{what}", label, colour) for part, label, colour in parts]
+        for what in ("loss", "error")
+    )
+    return _draw_fit(table, loss, "Error", error, "test error", "test_error")
+
+
+def _draw_segmentation(table: Table) -> Figure:
+    accuracy = [
+        ("train_accuracy", "training", _ONE),
+        ("test_accuracy", "test", _TWO),
+        ("test_miou", "test, mean IoU", _THREE),
+    ]
+    loss = [("train_loss", "training", _ONE)]
+    return _draw_fit(table, loss, "Accuracy of pixels", accuracy, "test mean IoU", "test_miou")
+
+
+_Curves = Sequence[Tuple[str, str, str]]  # column, label, colour
+
+
+def _draw_fit(
+    table: Table, loss: _Curves, name: str, curves: _Curves, measure: str, column: str
+) -> Figure:
+    """Loss, what a training is measured by, learning rate; `column` of the last test on top."""
     epochs = column_of(table, "epoch")
     figure = Figure(figsize=(13, 4.3), facecolor="white")
     panels = _panels(figure, 1, 3)
-    for axes, what in ((panels[0], "loss"), (panels[1], "error")):
-        for part, label, colour in (("train", "training", _ONE), ("test", "test", _TWO)):
-            _paint_curve(axes, table, epochs, f"{part}_{what}", colour, label)
+    for axes, lines in zip(panels, (loss, curves, [("learning_rate", "", TEXT)])):
+        for what, label, colour in lines:
+            _paint_curve(axes, table, epochs, what, colour, label)
         _from_zero(axes)
     panels[1].yaxis.set_major_formatter(PercentFormatter(1.0))
-    _paint_curve(panels[2], table, epochs, "learning_rate", TEXT)
-    _from_zero(panels[2])
-    for axes, title in zip(panels, ("Loss", "Error", "Learning rate")):
+    for axes, title in zip(panels, ("Loss", name, "Learning rate")):
         _finish(axes, epochs, title)
-    error = column_of(table, "test_error")
-    measured = error[np.isfinite(error)]
-    title = f"Training: test error {measured[-1]:.2%}" if len(measured) else "Training"
+    values = column_of(table, column)
+    measured = values[np.isfinite(values)]
+    title = f"Training: {measure} {measured[-1]:.2%}" if len(measured) else "Training"
     write_title(figure, title, [_epochs(len(epochs), "of training")])
     return figure
 

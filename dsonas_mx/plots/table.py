@@ -16,7 +16,10 @@ from ..files import PathLike
 
 Table = Mapping[str, Any]  # name of a column to its values
 
-_MAY_BE_EMPTY = ("lambda_loss", "lambda_accuracy", "test_loss", "test_error")
+_MAY_BE_EMPTY = (
+    *("lambda_loss", "lambda_accuracy", "test_loss", "test_error"),
+    *("test_accuracy", "test_miou"),
+)
 PHASES = ("pretrain", "search")
 
 

@@ -8,18 +8,22 @@ import io
 import json
 import re
 from pathlib import Path
-from typing import Any, Dict, List, Sequence
+from typing import Any, Dict, List, Mapping, Sequence
 
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
-from .. import cost
-from ..architecture import Architecture
 from ..files import PathLike, atomic
-from ..plots import draw_block, draw_blocks, draw_curves, read_table
+from ..mobile_architecture import AnyArchitecture, MobileArchitecture, load_architecture
+from ..mobile_space import OPERATIONS as MOBILE_OPERATIONS
+from ..plots import draw_block, draw_blocks, draw_curves, draw_mobile, read_table
+from .costs import complete, parts_of, whole
 
 _HERE = Path(__file__).parent
 _LAMBDA = re.compile(r"(?:(?P<group>[^:]+):)?(?P<source>[^>]+)->(?P<target>.+)")
+_FILES = ("architecture.json", "metrics.csv", "lambdas.csv", "result.json")
+_MOST_PICTURES = 4  # of segmented test images
+_LEAST_SCALE = 0.6  # of a drawing
 
 
 def write_report(folders: Sequence[PathLike], path: PathLike, comparison: str = "") -> Path:
@@ -28,9 +32,9 @@ def write_report(folders: Sequence[PathLike], path: PathLike, comparison: str = 
     Parameters
     ----------
     folders : sequence of path
-        Run folders of searches and trainings, with ``architecture.json`` or ``metrics.csv``.
+        Run folders of searches, trainings and tests, of any of the scripts.
     path : path
-        The file to write.
+        The file to write; its folder is made if it is not there.
     comparison : str
         HTML of further tables.
 
@@ -51,6 +55,7 @@ def write_report(folders: Sequence[PathLike], path: PathLike, comparison: str = 
         parts.append(f'<section id="paper"><h2>The paper beside this project</h2>{comparison}')
         parts.append("</section>")
     template = (_HERE / "template.html").read_text(encoding="utf-8")
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
     with atomic(path) as temporary:
         temporary.write_text(template.replace("{{body}}", "\n".join(parts)), encoding="utf-8")
     return Path(path)
@@ -73,68 +78,65 @@ def navigation(names: Sequence[str]) -> str:
 
 def section(folder: Path, name: str) -> str:
     """All that is known of one run."""
-    files = [folder / known for known in ("architecture.json", "metrics.csv", "lambdas.csv")]
-    if not any(path.is_file() for path in files):
-        raise ValueError(
-            f"{folder} is no run: it has no architecture.json, metrics.csv, lambdas.csv"
-        )
-    number = re.sub(r"\W", "-", name)
+    there = {file for file in _FILES if (folder / file).is_file()}
+    if not there:
+        raise ValueError(f"{folder} is no run: it has no {', '.join(_FILES)}")
+    arguments, outcome = read_json(folder / "args.json"), read_json(folder / "result.json")
+    segments = is_segmentation(arguments)
     parts = [f"<h2>{html.escape(name)}</h2>"]
-    if files[0].is_file():
-        parts += found(Architecture.load(files[0]))
-    if files[2].is_file():
-        parts.append(lambdas(files[2], number))
-    if files[1].is_file():
-        table = read_table(files[1])
+    if "architecture.json" in there:
+        parts += found(load_architecture(folder / "architecture.json"), segments, outcome)
+    if "lambdas.csv" in there:
+        parts.append(lambdas(folder / "lambdas.csv", re.sub(r"\W", "-", name)))
+    if "metrics.csv" in there:
+        table = read_table(folder / "metrics.csv")
         if len(table["epoch"]):
             parts += ["<h3>Curves</h3>", picture(draw_curves(table), "learning curves")]
-    parts += results(folder) + command(folder)
+    parts += results(outcome) + segmented(folder) + command(arguments)
     return "\n".join(parts)
 
 
-def found(architecture: Architecture) -> List[str]:
+def is_segmentation(arguments: Mapping[str, Any]) -> bool:
+    """Whether a run is of `search_voc.py` or `train_voc.py`, which alone cut their images."""
+    return "crop" in arguments.get("options", {})
+
+
+def found(
+    architecture: AnyArchitecture, segments: bool = False, outcome: Mapping[str, Any] = {}
+) -> List[str]:
     """The block as a picture and in words, its cost, and multiply-adds by block."""
-    draw = draw_block if architecture.space.scope == "share" else draw_blocks
+    if isinstance(architecture, MobileArchitecture):
+        figure = draw_mobile(architecture)
+    else:
+        draw = draw_block if architecture.space.scope == "share" else draw_blocks
+        figure = draw(architecture)
+    side = architecture.space.image_size
+    adds = {name: cost.multiply_adds for name, cost in parts_of(architecture, segments).items()}
+    adds.pop("end", None)  # BN alone
+    heads = outcome.get("multiply_adds", 0) - sum(adds.values())
+    if segments and heads > 0:
+        adds["heads"] = heads
+    of = "Cost of the backbone, without the heads" if segments else "Cost"
     return [
         "<h3>What was found</h3>",
-        picture(draw(architecture), "the block"),
+        picture(figure, "the block"),
         "<details><summary>in words</summary>"
         f"<pre>{html.escape(str(architecture))}</pre></details>",
-        "<h3>Cost</h3>",
-        rows_of(cost_rows(architecture)),
+        f"<h3>{of}, images of {side}×{side}</h3>",
+        rows_of(cost_rows(architecture, segments)),
         "<h3>Multiply-adds by block</h3>",
-        bars(by_block(architecture)),
+        bars(adds),
     ]
 
 
-def cost_rows(architecture: Architecture) -> List[List[str]]:
+def cost_rows(architecture: AnyArchitecture, segments: bool = False) -> List[List[str]]:
     """What was found beside the complete network of the same width."""
-    space = architecture.space
-    counts = [cost.count(a) for a in (architecture, Architecture.complete(space))]
+    here, all_ = (whole(a, segments) for a in (architecture, complete(architecture)))
     rows = [["", "found", "complete", "share"]]
-    for name in ("parameters", "multiply_adds", "memory_access", "connections"):
-        here, all_ = (getattr(count, name) for count in counts)
-        share = f"{here / all_:.1%}" if all_ else "–"
-        rows.append([name.replace("_", " "), f"{here:,}", f"{all_:,}", share])
+    for name, value in here.items():
+        share = f"{value / all_[name]:.1%}" if all_[name] else "–"
+        rows.append([title_of(name), f"{value:,}", f"{all_[name]:,}", share])
     return rows
-
-
-def by_block(architecture: Architecture) -> Dict[str, int]:
-    """Multiply-adds of the stem, each block and reduction, and the classifier."""
-    space = architecture.space
-    parts = {"stem": cost.stem(space).multiply_adds}
-    for index, (stage, position) in enumerate(space.block_positions):
-        channels, side = space.stage_shapes[stage - 1]
-        if position == 1 and stage > 1:
-            shape = space.stage_shapes[stage - 2]
-            branches = architecture.reductions[stage - 2]
-            parts[f"reduction {stage - 1}"] = cost.reduction(*shape, branches).multiply_adds
-        structure = space.structure_of(index)
-        block = cost.block(architecture, structure, channels, side, first=position == 1)
-        parts[f"stage {stage}, block {position}"] = block.multiply_adds
-    channels, side = space.stage_shapes[-1]
-    parts["classifier"] = cost.classifier(channels, space.num_classes, side).multiply_adds
-    return parts
 
 
 def lambdas(path: Path, number: str) -> str:
@@ -148,8 +150,10 @@ def lambdas(path: Path, number: str) -> str:
         match = _LAMBDA.fullmatch(column)
         if match:
             series = [round(float(value), 3) for value in values]
-            row = [match["source"], match["target"], series]
-            groups.setdefault(match["group"] or "block", []).append(row)
+            group, source, target = match["group"] or "block", match["source"], match["target"]
+            if source in MOBILE_OPERATIONS:  # one map of operation by block
+                group, target = "blocks", ".".join(re.findall(r"\d+", group))
+            groups.setdefault(group, []).append([source, target, series])
     data = json.dumps({"epochs": epochs, "groups": groups}).replace("<", "\\u003c")
     return (
         f'<h3>λ by epoch</h3><div class="lambdas" id="lambdas-{number}">'
@@ -160,24 +164,42 @@ def lambdas(path: Path, number: str) -> str:
     )
 
 
-def results(folder: Path) -> List[str]:
-    values = read_json(folder / "result.json")
-    if not values:
+def results(outcome: Mapping[str, Any]) -> List[str]:
+    if not outcome:
         return []
-    rows = [["", ""]] + [[key.replace("_", " "), shown(key, values[key])] for key in values]
+    rows = [["", ""]]
+    for key, value in outcome.items():
+        values = value if isinstance(value, dict) else {"": value}
+        for of, each in values.items():
+            rows.append([f"{title_of(key)} {of}".strip(), shown(key, each)])
     return ["<h3>Result</h3>", rows_of(rows)]
 
 
+def title_of(key: str) -> str:
+    """mean_iou → mean IoU."""
+    return key.replace("_", " ").replace("iou", "IoU")
+
+
 def shown(key: str, value: Any) -> str:
-    """A value of result.json: errors in percent."""
-    if isinstance(value, float) and key.endswith("error"):
+    """A value of result.json: fractions in percent."""
+    if value is None:
+        return "–"
+    if isinstance(value, float) and key.endswith(("error", "iou", "accuracy")):
         return f"{value:.2%}"
     return f"{value:,}" if isinstance(value, (int, float)) else str(value)
 
 
-def command(folder: Path) -> List[str]:
+def segmented(folder: Path) -> List[str]:
+    """Some of the pictures of a test in segmentation."""
+    paths = sorted((folder / "pictures").glob("*.png"))[:_MOST_PICTURES]
+    if not paths:
+        return []
+    images = [image(path.read_bytes(), "png", path.stem) for path in paths]
+    return ["<h3>Test images: image, truth, prediction</h3>", *images]
+
+
+def command(arguments: Mapping[str, Any]) -> List[str]:
     """The command line, the options and the environment."""
-    arguments = read_json(folder / "args.json")
     if not arguments:
         return []
     environment = dict(arguments.get("environment", {}))
@@ -193,15 +215,19 @@ def command(folder: Path) -> List[str]:
 
 
 def all_runs(folders: Sequence[Path], names: Sequence[str]) -> str:
-    """The runs beside each other."""
-    rows = [["run", "test error", "parameters", "multiply-adds", "connections"]]
-    for folder, name in zip(folders, names):
-        error = read_json(folder / "result.json").get("test_error")
-        row = [name, "–" if error is None else f"{error:.2%}"]
+    """The runs beside each other; what a training says of its size is that of its network."""
+    measures = ("test_error", "mean_iou", "parameters", "multiply_adds", "connections")
+    known = []
+    for folder in folders:
+        values: Dict[str, Any] = {}
         if (folder / "architecture.json").is_file():
-            size = cost.count(Architecture.load(folder / "architecture.json"))
-            row += [f"{size.parameters:,}", f"{size.multiply_adds:,}", f"{size.connections:,}"]
-        rows.append(row + ["–"] * (len(rows[0]) - len(row)))
+            segments = is_segmentation(read_json(folder / "args.json"))
+            values = dict(whole(load_architecture(folder / "architecture.json"), segments))
+        known.append({**values, **read_json(folder / "result.json")})
+    there = [key for key in measures if any(key in values for values in known)]
+    rows = [["run", *map(title_of, there)]]
+    for name, values in zip(names, known):
+        rows.append([name, *(shown(key, values.get(key)) for key in there)])
     return f'<section id="runs"><h2>All runs</h2>{rows_of(rows)}</section>'
 
 
@@ -213,8 +239,17 @@ def picture(figure: Figure, title: str) -> str:
     content = io.BytesIO()
     with rc_context({"svg.hashsalt": title}):  # the same figure, the same bytes
         figure.savefig(content, format="svg", metadata={"Date": None})
-    code = base64.b64encode(content.getvalue()).decode("ascii")
-    return f'<img class="figure" alt="{html.escape(title)}" src="data:image/svg+xml;base64,{code}">'
+    # Not so narrow that its text cannot be read: on a phone it is scrolled.
+    least = round(_LEAST_SCALE * 96 * figure.get_figwidth())
+    style = f'class="figure" style="min-width:{least}px"'
+    return f'<div class="wide">{image(content.getvalue(), "svg+xml", title, style)}</div>'
+
+
+def image(content: bytes, kind: str, title: str, attributes: str = 'class="photo"') -> str:
+    """The content of a picture's file inside the page."""
+    code = base64.b64encode(content).decode("ascii")
+    name = html.escape(title)
+    return f'<img {attributes} alt="{name}" src="data:image/{kind};base64,{code}">'
 
 
 def rows_of(rows: Sequence[Sequence[str]]) -> str:

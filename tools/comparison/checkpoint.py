@@ -41,12 +41,18 @@ def measure(options: argparse.Namespace) -> Dict[str, Any]:
     asked = options.data_dir is not None or cli.data_set(options) == "fashion_mnist"
     if parameters is None or not asked:
         return result
+    _, images, augmentation = cli.load_images(options)
+    space, classes = architecture.space, len(images.classes)
+    if (space.stem, space.num_classes) != ("cifar", classes):
+        raise ValueError(
+            f"the network is for {space.num_classes} classes on the {space.stem} stem, the data "
+            f"have {classes} and are small images: leave out --data-dir, or name its --data-set"
+        )
     fixed = import_checkpoint.FIXED if weighted else "none"
     net = get_model("dsonas", architecture, weighted=weighted, fix_gamma=fixed)
     for name, parameter in net.collect_params().items():
         parameter.initialize(ctx=mx.cpu())
         parameter.set_data(mx.nd.array(parameters[name]))
-    _, images, augmentation = cli.load_images(options)
     plain = augmentation.plain()
     data = Loader(images, None, options.batch_size, plain, shuffle=False, drop_last=False)
     result["test_error"] = 1 - evaluate(net, data, [mx.cpu()]).accuracy

@@ -13,7 +13,8 @@ from typing import Any, Dict, List, Optional, Tuple
 
 from dsonas_mx.architecture import Architecture
 from dsonas_mx.cost import count, count_lambdas
-from dsonas_mx.paper import EXPERIMENTS, SUPERNETS, TABLES, read_paper
+from dsonas_mx.experiment import MEASURES
+from dsonas_mx.paper import EXPERIMENTS, SUPERNETS, TABLES, experiment_of, read_paper
 from dsonas_mx.scaling import Target, fit_width, parameters
 from dsonas_mx.space import OPERATIONS, SearchSpace
 
@@ -26,6 +27,19 @@ FORMATS = ("markdown", "csv", "html")
 BASELINES = dict(zip(("ResNet(pre-activation) [63]", "DenseNet [64]"), PUBLISHED))
 LISTED = ("sep3", "avg", "max", "sep5", "sep7")  # table 9 has the first N
 ROOT = Path(__file__).resolve().parents[2]
+EIGHT = "--gpus 0,1,2,3,4,5,6,7"
+DATA = {"imagenet": f"--data-dir data/imagenet {EIGHT}", "table4": f"--data-dir data {EIGHT}"}
+SCRIPTS = {  # what would run a row that no experiment has at the paper's scale
+    ("2", "DSO-NAS†"): "train_imagenet.py --architecture runs/search_cifar/architecture.json "
+    "--target-flops 600M",
+    ("2", "DSO-NAS-share"): "search_imagenet.py --budget latency",
+    ("2", "random-full"): "train_imagenet.py --random full --target-flops 600M",
+    ("4", "Mobilenet v1 [46]"): "train_voc.py --model mobilenet_v1",
+    ("4", "Mobilenet v2 [46]"): "train_voc.py --model mobilenet_v2",
+    ("4", "DSO-NAS-seg"): "search_voc.py",
+    ("4", "DSO-NAS-cls"): "train_voc.py --backbone runs/train_imagenet",
+    ("5", "DSO-Nas-share+AL"): "search_imagenet.py --budget latency",
+}
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -34,9 +48,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--results",
         default=str(ROOT / "docs" / "results"),
-        help="folder of tableN_small.json and tableN_paper.json, of run_experiment.py --docs",
+        help="folder of the files EXPERIMENT_small.json and EXPERIMENT_paper.json of "
+        "run_experiment.py --docs",
     )
-    parser.add_argument("--memory", action="store_true", help="plan the supernets' memory: minutes")
+    parser.add_argument(
+        "--memory", action="store_true", help="plan the supernets' memory, too: about a minute"
+    )
 
 
 def measure(options: argparse.Namespace) -> Dict[str, Any]:
@@ -89,17 +106,19 @@ def one_table(number: str, results: Path) -> Dict[str, Any]:
     compared = []
     for row in table["rows"]:
         name = row["name"]
-        ours = name.startswith(("DSO", "random", "full")) or name in rows
         cells: Dict[str, Any] = {
             "name": name,
             "paper": {column["key"]: row[column["key"]] for column in table["columns"]},
             "exact": exact_of(number, name),
             "paper_scale": found(runs["paper"], rows.get(name)),
             "small": found(runs["small"], rows.get(name)),
-            "command": command(number, rows.get(name)) if ours else None,
+            "command": command(number, name),
         }
         compared.append(cells)
-    return {**table, "number": number, "rows": compared}
+    notes = table["notes"]
+    if any(row["small"] for row in compared):
+        notes = [*notes, f"Small scale here: {runs['small'].get('description')}."]
+    return {**table, "number": number, "notes": notes, "rows": compared}
 
 
 def exact_of(number: str, name: str) -> Optional[str]:
@@ -140,16 +159,18 @@ def space_of(number: str, name: str) -> Optional[SearchSpace]:
 
 
 def load_results(folder: Path, number: str, scale: str) -> Dict[str, Any]:
-    path = folder / f"table{number}_{scale}.json"
-    return json.loads(path.read_text(encoding="utf-8"))["rows"] if path.is_file() else {}
+    path = folder / f"{experiment_of(number)}_{scale}.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {"rows": {}}
 
 
-def found(rows: Dict[str, Any], name: Optional[str]) -> Optional[str]:
+def found(results: Dict[str, Any], name: Optional[str]) -> Optional[str]:
     """What the runs of a row gave."""
-    row = rows.get(name or "")
+    row = results["rows"].get(name or "")
     if not row or not row["n"]:
         return None
-    parts = [f"error {mean(row['test_error'], 100, 2)} %", f"n = {row['n']}"]
+    measure = results.get("measure", "test_error")
+    shown = MEASURES[measure].replace("test ", "")
+    parts = [f"{shown} {mean(row[measure], 100, 2)} %", f"n = {row['n']}"]
     parts += [
         f"{mean(row[key], 1, 0)} {key.replace('_', ' ')}"
         for key in ("parameters", "connections")
@@ -168,16 +189,19 @@ def mean(summary: Dict[str, Any], factor: float, digits: int) -> str:
     return shown if std is None else f"{shown} ± {factor * std:,.{digits}f}"
 
 
-def command(number: str, row: Optional[str]) -> Optional[str]:
-    """What would run it at the paper's scale."""
-    if row is not None:
-        return (
-            f"python tools/run_experiment.py experiments/table{number}.json --scale paper "
-            f"--rows '{row}' --data-dir data/cifar10 --gpus 0,1"
-        )
-    script = {"2": "imagenet", "3": "imagenet", "4": "voc", "5": "imagenet"}[number]
-    known = (ROOT / "train" / f"search_{script}.py").is_file()
-    return f"python train/search_{script}.py" if known else None
+def command(number: str, name: str) -> Optional[str]:
+    """What would run a row at the paper's scale; None for the rows of others."""
+    experiment = experiment_of(number)
+    data = DATA.get(experiment, "--data-dir data/cifar10 --gpus 0,1")
+    if (number, name) in SCRIPTS:
+        return f"python train/{SCRIPTS[number, name]} {data}"
+    row = EXPERIMENTS.get(number, {}).get(name)
+    if row is None:
+        return None
+    return (
+        f"python tools/run_experiment.py experiments/{experiment}.json --scale paper "
+        f"--rows '{row}' {data}"
+    )
 
 
 # Text
