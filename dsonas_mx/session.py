@@ -279,8 +279,9 @@ class Session:
         def note(number: int, frame: Any) -> None:
             self._signal = number
             signal.signal(signal.SIGINT, signal.SIG_DFL)
+            text = "ending after this step, with a checkpoint; Ctrl-C ends at once"
             with suppress(OSError):  # not print, which may be what was interrupted
-                os.write(2, b"ending after this step, with a checkpoint; Ctrl-C ends at once\n")
+                os.write(2, f"{self._run.printed(text)}\n".encode())
 
         numbers = (signal.SIGTERM, signal.SIGINT)
         before = {number: signal.signal(number, note) for number in numbers}

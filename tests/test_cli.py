@@ -197,12 +197,15 @@ def test_progress_shows_what_is_left_on_a_terminal(monkeypatch):
             return True
 
     monkeypatch.setattr(sys, "stderr", Terminal())
-    steps = iter(cli.progress(range(4), 4, "search 3"))
+    steps = iter(cli.progress(range(4), 4, "search 3 of 9", later=40_000))
     for _ in range(3):
         next(steps)
         time.sleep(0.15)
     shown = sys.stderr.getvalue().split("\r")[-1]
-    assert re.match(r"search 3: +50%.*2/4 \[00:00<00:00", shown), shown
+    # 40,002 steps of 0.15 s and a little more are left, 2 of them in this epoch.
+    found = re.match(r"search 3 of 9: +50%.*2/4,.* left: 00:0\d, of the run (\d):(\d\d):", shown)
+    assert found, shown
+    assert 0.15 * 40_000 <= 3600 * int(found[1]) + 60 * int(found[2]) + 60 < 3 * 0.15 * 40_000
 
 
 def test_progress_passes_everything_on(capsys):

@@ -65,7 +65,8 @@ def add_watching(group: argparse._ArgumentGroup) -> None:
         "--log-format",
         choices=("text", "json"),
         default="text",
-        help="of what is printed: json for an object a line, of an epoch with its numbers",
+        help="of what is printed: json for an object a line, of an epoch with its numbers, of an "
+        "error with its status",
     )
 
 
@@ -118,7 +119,7 @@ def train(
         return False
     board = None
     if options.tensorboard and not loop.workers.rank:
-        board = tensorboard.Board(run.folder, loop.epoch)
+        board = tensorboard.Board(run.folder, loop.epoch + 1)
 
     def record_all(epoch: Any) -> None:
         record(epoch)
