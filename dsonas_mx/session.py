@@ -178,7 +178,7 @@ class Session:
         loop = self._loop
         loop.after_step, loop.data_failed = self._after_step, self._data_failed
         self._postpone()
-        with self._catching_signals():
+        with self._catching_signals(), self._naming_the_full_disk():
             if not self._good:
                 self._save(loop.state())
             while not loop.finished:
@@ -188,12 +188,6 @@ class Session:
                     if not self._roll_back:
                         raise
                     self._back(error)
-                except OSError as error:
-                    if error.errno not in _FULL:
-                        raise
-                    raise OSError(
-                        f"{self._run.folder}: {error.strerror}: make room, and go on with --resume"
-                    ) from None
                 if self._workers.agree(self._signal is not None, False)[0]:
                     self._stop()
 
@@ -268,6 +262,17 @@ class Session:
             paths.insert(0, self._checkpoints.folder / self._boundary)
         path = next(path for path in paths if path.exists())
         return path, load(path)
+
+    @contextmanager
+    def _naming_the_full_disk(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            if error.errno not in _FULL:
+                raise
+            raise OSError(
+                f"{self._run.folder}: {error.strerror}: make room, and go on with --resume"
+            ) from None
 
     @contextmanager
     def _catching_signals(self) -> Iterator[None]:

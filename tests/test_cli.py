@@ -1,6 +1,7 @@
 """What all command lines share: one line an error, options that win over --demo, data."""
 
 import argparse
+import errno
 import io
 import re
 import sys
@@ -8,6 +9,7 @@ import time
 
 from dsonas_mx import cli
 from dsonas_mx.data import cifar, fashion_mnist
+from dsonas_mx.files import atomic
 
 import mxnet as mx
 import pytest
@@ -44,7 +46,7 @@ def raising(error):
         (ValueError("levels must be at least 1, got 0"), 2, "levels must be at least 1, got 0"),
         (FileNotFoundError("no such file"), 2, "no such file"),
         (FileNotFoundError(2, "No such file", "a"), 2, "a: No such file; check the path"),
-        (OSError(28, "No space left on device", "a"), 2, "[Errno 28] No space left on device: 'a'"),
+        (OSError(28, "No space left on device", "a"), 2, "a: No space left on device"),
         (ArithmeticError("the loss is nan"), 1, "the loss is nan"),
         (KeyboardInterrupt(), 130, "interrupted"),
         (mx.MXNetError("Check failed: a == b"), 1, "MXNet: a == b"),
@@ -211,3 +213,21 @@ def test_progress_shows_what_is_left_on_a_terminal(monkeypatch):
 def test_progress_passes_everything_on(capsys):
     assert list(cli.progress(iter("abc"), 3, "letters")) == ["a", "b", "c"]
     assert capsys.readouterr().err == ""  # no bar where there is no terminal
+
+
+def test_a_checkpoint_that_is_none_is_refused_before_there_is_a_folder(tmp_path):
+    given = options(
+        resume=False, resume_from=str(tmp_path), checkpoint_minutes=30, save_dir=str(tmp_path / "a")
+    )
+    with pytest.raises(ValueError, match=r"--resume-from .*: no checkpoint; they are RUN/checkpoi"):
+        cli.open_run(given)
+    assert not (tmp_path / "a").exists()
+
+
+def test_a_full_disk_names_the_file(tmp_path, call):
+    def main(options):
+        with atomic(tmp_path / "model.params"):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    expected = f"script.py: {tmp_path}/model.params: No space left on device\n"
+    assert call(main) == (2, "", expected)

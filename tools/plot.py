@@ -1,8 +1,8 @@
 #!/usr/bin/env python
 """Draw a run folder: the block's graph, λ over the epochs, learning curves.
 
-With --follow it does so after each epoch, until the run has ended; one that was cut off may go on. `plot.py pareto RUN...` draws the
-error of trained networks against what they cost.
+With --follow it does so after each epoch, until the run has ended; one that was cut off may go on.
+`plot.py pareto RUN...` draws the error of trained networks against what they cost.
 """
 
 from __future__ import annotations

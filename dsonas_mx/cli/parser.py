@@ -78,9 +78,10 @@ def run(
 
 def _message(error: Exception) -> str:
     """What an error of a file, or a value, says."""
-    if isinstance(error, (FileNotFoundError, NotADirectoryError)) and error.filename:
-        return f"{os.fspath(error.filename)}: {error.strerror}; check the path"
-    return str(error)
+    if not isinstance(error, OSError) or not error.filename or not error.strerror:
+        return str(error)
+    wrong_path = isinstance(error, (FileNotFoundError, NotADirectoryError))
+    return f"{error.filename}: {error.strerror}{'; check the path' if wrong_path else ''}"
 
 
 def first_line(error: Exception) -> str:

@@ -8,6 +8,7 @@ from tempfile import TemporaryDirectory
 from typing import Any, Callable, Optional
 
 from .. import tensorboard
+from ..checkpoint import is_checkpoint
 from ..loop import Loop
 from ..run import Run
 from ..session import Session
@@ -79,6 +80,11 @@ def open_run(options: argparse.Namespace, workers: Optional[Workers] = None) -> 
     if workers is not None and workers.rank:
         return _Aside(options)
     resumes = options.resume or options.resume_from is not None
+    if options.resume_from is not None and not is_checkpoint(options.resume_from):
+        raise ValueError(
+            f"--resume-from {options.resume_from}: no checkpoint; they are RUN/checkpoint/000012 "
+            "and so on"
+        )
     if options.tensorboard:
         tensorboard.check()  # before there is a run folder
     return Run(options.save_dir, vars(options), resume=resumes, log_format=options.log_format)
