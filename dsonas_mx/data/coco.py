@@ -9,6 +9,7 @@ from typing import Any, Callable, Dict, Iterable, List, Mapping
 
 import numpy as np
 
+from ..checks import shown
 from ..files import PathLike, atomic
 from .voc import CLASSES, VOID, palette
 
@@ -122,7 +123,7 @@ def convert(
         mask = mask_of(height, width, by_image[image["id"]], classes, pixels)
         if np.count_nonzero((mask > 0) & (mask != VOID)) < LEAST_PIXELS:
             continue
-        source = Path(images) / image["file_name"]
+        source = Path(images) / _name(image["file_name"], path)
         if not source.is_file():
             raise FileNotFoundError(f"{source}: not there, though {path} names it")
         name = source.stem
@@ -131,6 +132,13 @@ def convert(
         names.append(name)
     write_list(folder, part, names)
     return len(names)
+
+
+def _name(name: Any, path: Path) -> str:
+    """What a list names, refused unless it is the name of a file in its folder."""
+    if not isinstance(name, str) or Path(name).name != name:
+        raise ValueError(f"{path}: {shown(name)} is no name of a file")
+    return name
 
 
 def make_folders(folder: Path) -> None:
@@ -183,7 +191,7 @@ def convert_sbd(source: PathLike, out: PathLike, copy: bool = False) -> Dict[str
         path = root / f"{part}.txt"
         if not path.is_file():
             raise FileNotFoundError(f"{path}: not there; give the folder dataset of SBD")
-        names += path.read_text(encoding="utf-8").split()
+        names += [_name(name, path) for name in path.read_text(encoding="utf-8").split()]
     make_folders(folder)
     for name in names:
         image, mask = root / "img" / f"{name}.jpg", root / "cls" / f"{name}.mat"
