@@ -110,7 +110,11 @@ def convert(
     folder, names = Path(out), []
     make_folders(folder)
     for image in data["images"]:
-        height, width = image["height"], image["width"]
+        try:
+            height, width = int(image["height"]), int(image["width"])
+            file = _name(image["file_name"], path)
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"{path}: not COCO's instances ({error!r})") from None
 
         def pixels(annotation: Any, height: int = height, width: int = width) -> np.ndarray:
             shape = annotation["segmentation"]
@@ -120,10 +124,15 @@ def convert(
                 shape = run_lengths.frPyObjects(shape, height, width)
             return run_lengths.decode(shape)
 
-        mask = mask_of(height, width, by_image[image["id"]], classes, pixels)
+        try:
+            mask = mask_of(height, width, by_image[image["id"]], classes, pixels)
+        except (KeyError, TypeError) as error:
+            raise ValueError(
+                f"{path}: image {shown(image['id'])}: an annotation is not COCO's ({error!r})"
+            ) from None
         if np.count_nonzero((mask > 0) & (mask != VOID)) < LEAST_PIXELS:
             continue
-        source = Path(images) / _name(image["file_name"], path)
+        source = Path(images) / file
         if not source.is_file():
             raise FileNotFoundError(f"{source}: not there, though {path} names it")
         name = source.stem
