@@ -326,6 +326,20 @@ def test_ends_with_its_epochs(search):
     ]
 
 
+def test_the_bar_is_told_how_many_steps_come_later(search):
+    running = search(replace(OPTIONS, pretrain_epochs=2, num_epochs=2, gamma=0), (4, 2))
+    told = []
+    running._progress = lambda steps, *about: told.append(about) or steps
+    running.run()
+    steps = running.steps_per_epoch
+    assert told == [
+        (4, "pretrain 1 of 4", 4 + 2 * steps),
+        (4, "pretrain 2 of 4", 2 * steps),
+        (steps, "search 3 of 4", steps),
+        (steps, "search 4 of 4", 0),
+    ]
+
+
 def test_a_gamma_that_prunes_everything(search):
     running = search(replace(OPTIONS, pretrain_epochs=1, gamma=100.0))
     message = "^epoch 2 removed every connection: use a gamma below 100.0$"
