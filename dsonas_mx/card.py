@@ -122,7 +122,7 @@ class Card:
         for name in values:
             if name not in known:
                 raise ValueError(f"unknown field {shown(name)}")
-        _check_name("name", data.get("name"))
+        check_text("name", data.get("name"))
         for name in check_list("classes", data.get("classes")):
             check_text("classes", name)
         for size in check_list("shape", data.get("shape"), 3):
