@@ -46,10 +46,11 @@ class CannotRun(ImportError):
 
 
 def print_one_line(kind: Any, error: BaseException, trace: Any) -> None:
-    """In place of sys.excepthook: what is to be installed needs no traceback."""
-    if isinstance(error, CannotRun):
+    """In place of sys.excepthook: something to be installed, or Ctrl-C, needs no traceback."""
+    if isinstance(error, (CannotRun, KeyboardInterrupt)):
         name = os.path.basename(sys.argv[0]) if sys.argv and sys.argv[0] else "dsonas_mx"
-        sys.stderr.write("{}: {}\n".format(name, error))
+        what = error if isinstance(error, CannotRun) else "interrupted"
+        sys.stderr.write("{}: {}\n".format(name, what))
     else:
         sys.__excepthook__(kind, error, trace)
 
@@ -220,10 +221,10 @@ def import_mxnet() -> Any:
 
 
 def prepare() -> None:
-    """Do all of the above, in order; if it cannot be done, uncaught, that is one line."""
+    """Do all of the above, in order; if it cannot be done, or Ctrl-C ends it, that is one line."""
     try:
         _prepare()
-    except CannotRun:
+    except (CannotRun, KeyboardInterrupt):  # loading MXNet takes seconds
         if sys.excepthook is sys.__excepthook__:
             sys.excepthook = print_one_line
         raise

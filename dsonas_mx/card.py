@@ -9,7 +9,7 @@ from typing import Any, Dict, Mapping, Optional, Tuple
 
 import numpy as np
 
-from .checks import shown
+from .checks import check_choice, check_int, check_list, check_object, check_text, shown
 from .files import PathLike, parse_json, write_json
 
 FORMAT, VERSION = "dsonas-deployed", 1
@@ -122,6 +122,22 @@ class Card:
         for name in values:
             if name not in known:
                 raise ValueError(f"unknown field {shown(name)}")
+        check_text("name", data.get("name"))
+        for name in check_list("classes", data.get("classes")):
+            check_text("classes", name)
+        for size in check_list("shape", data.get("shape"), 3):
+            check_int("shape", size, 1)
+        for name in ("mean", "std"):
+            for value in check_list(name, data.get(name)):
+                if not isinstance(value, (int, float)) or isinstance(value, bool):
+                    raise ValueError(f"{name} must have numbers, got {shown(value)}")
+        if min(data["std"], default=1) <= 0:
+            raise ValueError("std must be above 0")
+        for form, files in check_object("forms", data.get("forms", {})).items():
+            check_choice("forms", form, FORMS)
+            for name, digest in check_object(form, files).items():
+                _check_name(form, name)
+                check_text(name, digest)
         return cls(**values)
 
     def files(self, folder: PathLike, form: str) -> Tuple[Path, ...]:
@@ -141,6 +157,13 @@ class Card:
                 raise ValueError(f"{path} is not the file that the card names: copy it again")
             paths.append(path)
         return tuple(paths)
+
+
+def _check_name(field_name: str, value: Any) -> None:
+    """Refuse what is not the name of a file in a folder."""
+    check_text(field_name, value)
+    if not value.strip(".") or Path(value).name != value or "\0" in value:
+        raise ValueError(f"{field_name} must be the name of a file, got {shown(value)}")
 
 
 def sha256(path: PathLike) -> str:

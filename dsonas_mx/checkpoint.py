@@ -105,6 +105,11 @@ class Checkpoints:
         return None
 
 
+def is_checkpoint(path: PathLike) -> bool:
+    """Whether it looks like one."""
+    return Path(path).joinpath(_STATE).is_file()
+
+
 def load(path: PathLike) -> State:
     """Read and check one checkpoint.
 

@@ -33,6 +33,13 @@ def check_int(field: str, value: Any, least: int, most: int = 2**31 - 1) -> int:
     return number
 
 
+def check_text(field: str, value: Any) -> str:
+    """Refuse what is no text."""
+    if not isinstance(value, str):
+        raise ValueError(f"{field} must be text, got {shown(value)}")
+    return value
+
+
 def check_choice(field: str, value: Any, choices: Sequence[str]) -> None:
     """Refuse what is none of `choices`."""
     if not isinstance(value, str) or value not in choices:

@@ -26,6 +26,9 @@ def atomic(path: PathLike) -> Iterator[Path]:
         _to_disk(temporary)
         os.replace(temporary, target)
         _to_disk(target.parent)
+    except OSError as error:  # of a full disk no file is named
+        error.filename = error.filename or os.fspath(target)
+        raise
     finally:
         if temporary.exists():
             temporary.unlink()

@@ -76,7 +76,7 @@ class FitOptions:
 
 @dataclass(frozen=True)
 class FitEpoch:
-    """What an epoch did: the number of the epoch from 0, and scores on both halves."""
+    """What an epoch did: the number of the epoch, from 1, and scores on both halves."""
 
     epoch: int
     learning_rate: float
@@ -102,7 +102,7 @@ class FitEpoch:
 
     def __str__(self) -> str:
         return (
-            f"epoch {self.epoch + 1}: train loss {self.train.loss:.4f}, error "
+            f"epoch {self.epoch}: train loss {self.train.loss:.4f}, error "
             f"{1 - self.train.accuracy:.2%}; test error {self.error:.2%}"
             + ("" if self.test.top5 is None else f", top-5 {1 - self.test.top5:.2%}")
         )
@@ -157,9 +157,18 @@ class Fit(Loop):
         self._bind({"all": optimizer})
 
     @property
+    def num_epochs(self) -> int:
+        """Those of the options."""
+        return self.options.num_epochs
+
+    def steps_of(self, epoch: int) -> int:
+        """The same in all epochs."""
+        return len(self._data[0])
+
+    @property
     def finished(self) -> bool:
         """Whether its epochs are over."""
-        return self.epoch >= self.options.num_epochs
+        return self.epoch >= self.num_epochs
 
     def run(self, record: Optional[Callable[[FitEpoch], None]] = None) -> Score:
         """Train to the end; `record` is called after every epoch. Returns the last test score.
@@ -189,7 +198,7 @@ class Fit(Loop):
                 f"the test loss is {test.loss} in epoch {self.epoch + 1}: {self._advice()}"
             )
         self._next_epoch()
-        return FitEpoch(self.epoch - 1, rate, train, test)
+        return FitEpoch(self.epoch, rate, train, test)
 
     @property
     def test_data(self) -> Loader:

@@ -191,7 +191,13 @@ class TrainGraph:
             self._random = any(node["op"].startswith(RANDOM_OPERATORS) for node in nodes)
         return self._random
 
-    def step(self, gradients: str, data: np.ndarray, label: np.ndarray) -> List[Outputs]:
+    def step(
+        self,
+        gradients: str,
+        data: np.ndarray,
+        label: np.ndarray,
+        seeds: Optional[Sequence[int]] = None,
+    ) -> List[Outputs]:
         """Compute the gradients of a batch into the parameters, summed over its samples.
 
         Nothing here waits for the device. What is not asked for keeps its old gradient. On the CPU
@@ -202,6 +208,8 @@ class TrainGraph:
         ----------
         gradients : {'all', 'weights', 'lambdas'}
         data, label : arrays of the whole batch
+        seeds : sequence of int, optional
+            Of MXNet's generators, for what each device draws.
 
         Returns
         -------
@@ -210,7 +218,9 @@ class TrainGraph:
         executors = self._executors(gradients)
         results = []
         self._load(executors, {"data": data, "label": label})
-        for executor in executors:
+        for device, executor in enumerate(executors):
+            if seeds is not None:  # in the queue before what draws: devices of the CPU share one
+                mx.random.seed(seeds[device], ctx=self._contexts[device])
             executor.forward(is_train=True)
         for executor in executors:
             executor.backward()

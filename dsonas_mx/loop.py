@@ -17,7 +17,7 @@ from .metric import Score, Tally
 from .mirror import Mirror, Plan
 from .workers import Workers
 
-Progress = Callable[[Any, int, str], Any]  # iterable, length, what it is
+Progress = Callable[[Any, int, str, int], Any]  # steps, how many, of what, how many after them
 
 GLANCE_EVERY = 50  # steps
 
@@ -29,9 +29,10 @@ class Diverged(ArithmeticError):
 class Loop:
     """What every training of a network has in common: its steps, and its state.
 
-    A class derived from it sets `net`, calls `_bind`, and defines `finished` and `step_epoch`,
-    which calls `_set_rate`, `_run_steps` and, at its end, `_next_epoch`. Then it can be stopped
-    after any step: `state` is all that it has to know to go on.
+    A class derived from it sets `net`, calls `_bind`, and defines `num_epochs`, `steps_of`,
+    `finished` and `step_epoch`, which calls `_set_rate`, `_run_steps` and, at its end,
+    `_next_epoch`. Then it can be stopped after any step: `state` is all that it has to know to go
+    on.
 
     Parameters
     ----------
@@ -84,11 +85,20 @@ class Loop:
         self._sample = sample
         self._contexts = list(contexts or [mx.cpu()])
         self._loss = loss
-        self._progress: Progress = progress or (lambda steps, length, what: steps)
+        self._progress: Progress = progress or (lambda steps, *about: steps)
         self._mirror = mirror
         self._dtype = dtype
         self._tallies: Dict[str, Tally] = {}
         self._seen: List[mx.nd.NDArray] = []
+
+    @property
+    def num_epochs(self) -> int:
+        """So many at most."""
+        raise NotImplementedError
+
+    def steps_of(self, epoch: int) -> int:
+        """The steps of an epoch, counted from 0."""
+        raise NotImplementedError
 
     @property
     def finished(self) -> bool:
@@ -167,8 +177,10 @@ class Loop:
             loader.part = self._part if self.workers.size > 1 else None
         batches = {k: loader.epoch(self.epoch, done.count(k)) for k, loader in data.items()}
         left = order[self.position :]
+        later = sum(map(self.steps_of, range(self.epoch + 1, self.num_epochs)))
+        what = f"{what} {self.epoch + 1} of {self.num_epochs}"
         try:
-            for kind in self._progress(left, len(left), f"{what} {self.epoch + 1}"):
+            for kind in self._progress(left, len(left), what, later):
                 self._step(kind, self._fetch(batches[kind]))
                 self._glance(order)
                 self.after_step()
@@ -190,13 +202,8 @@ class Loop:
             raise
 
     def _step(self, kind: str, batch: Batch) -> None:
-        if self._graph.is_random:
-            # MXNet's generators cannot be read, so a checkpoint could not hold them.
-            place = [self._sample.seed, self.epoch, self.position]
-            if self.workers.rank:
-                place.append(self.workers.rank)
-            mx.random.seed(int(np.random.SeedSequence(place).generate_state(1)[0] >> 1))
-        outputs = self._graph.step(kind, batch.data[self._part], batch.labels[self._part])
+        seeds = self._seeds() if self._graph.is_random else None
+        outputs = self._graph.step(kind, batch.data[self._part], batch.labels[self._part], seeds)
         self._tallies[kind].add(outputs, len(batch.labels))
         for name, trainer in self._trainers.items():
             if kind not in (name, "all"):
@@ -208,6 +215,15 @@ class Loop:
             else:
                 trainer.step(len(batch.labels))
         self.position += 1
+
+    def _seeds(self) -> List[int]:
+        """Of each device in this step: MXNet's generators cannot be read, so no state has them."""
+        count = len(self._contexts)
+        seeds = []
+        for device in range(self.workers.rank * count, (self.workers.rank + 1) * count):
+            place = [self._sample.seed, self.epoch, self.position] + [device] * (device > 0)
+            seeds.append(int(np.random.SeedSequence(place).generate_state(1)[0] >> 1))
+        return seeds
 
     def _next_epoch(self) -> None:
         self.epoch += 1

@@ -168,8 +168,7 @@ class Run:
     def log(self, line: str, **fields: Any) -> None:
         """Print a line, as JSON with the fields that it tells of; add it to ``log.txt``."""
         if not self._quiet:
-            stamped = {"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "message": line, **fields}
-            print(json.dumps(stamped) if self._as_json else line, flush=True)
+            print(self.printed(line, **fields), flush=True)
         self._note(line)
 
     def warn(self, line: str) -> None:
@@ -177,6 +176,10 @@ class Run:
         self.log(line)
         if self._quiet:
             print(line, file=sys.stderr, flush=True)
+
+    def printed(self, line: str, **fields: Any) -> str:
+        """A line in the format of those that are printed."""
+        return json_line(line, **fields) if self._as_json else line
 
     def _note(self, line: str) -> None:
         with open(self.folder / "log.txt", "a", encoding="utf-8") as file:
@@ -248,6 +251,12 @@ class Run:
             self._lengths[name] = len(content)
             header = content.decode(errors="replace").splitlines()[:1]
             self._columns[name] = next(csv.reader(header), [])
+
+
+def json_line(message: str, **fields: Any) -> str:
+    """A line of a log: an object of the time, the message, and what it tells of."""
+    stamped = {"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "message": message, **fields}
+    return json.dumps(stamped)
 
 
 def _digits(value: Any) -> Any:

@@ -68,8 +68,10 @@ class Machine:
         return [str(self.scripts[task.stage]), *words(devices), *task.words()]
 
     def shown(self, task: Task) -> str:
-        """The command of a run, for a shell."""
-        return f"OMP_NUM_THREADS={self.threads} python {shlex.join(self.command(task))}"
+        """The command of a run, for a shell; "$DATA_DIR" stands for a data folder not given."""
+        words = self.command(task)
+        data = ' --data-dir "$DATA_DIR"' * (self.data_dir is None and not task.options.get("demo"))
+        return f"OMP_NUM_THREADS={self.threads} python {shlex.join(words)}{data}"
 
 
 # How runs ended

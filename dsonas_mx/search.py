@@ -85,7 +85,7 @@ class SearchEpoch:
     Attributes
     ----------
     epoch : int
-        From 0, pre-training included.
+        From 1, pre-training included.
     phase : {'pretrain', 'search'}
     weights, lambdas : Score
         On the samples of the weights and of λ, while they were trained on; none in pre-training.
@@ -125,7 +125,7 @@ class SearchEpoch:
             for name, score in halves.items()
             if score
         )
-        return f"{self.phase} epoch {self.epoch + 1}: {parts}; connections: {self.connections}"
+        return f"{self.phase} epoch {self.epoch}: {parts}; connections: {self.connections}"
 
 
 class Search(Loop):
@@ -199,6 +199,16 @@ class Search(Loop):
         self._start(architecture)
 
     @property
+    def num_epochs(self) -> int:
+        """Those of pre-training, and of search at most."""
+        return self.options.pretrain_epochs + self.options.num_epochs
+
+    def steps_of(self, epoch: int) -> int:
+        """Those of pre-training see all samples of the weights."""
+        pretrains = epoch < self.options.pretrain_epochs
+        return len(self._data[0]) if pretrains else self.steps_per_epoch
+
+    @property
     def finished(self) -> bool:
         """Whether the search has converged, or met its target, or its epochs are over."""
         if self._epochs_left <= 0:
@@ -209,7 +219,7 @@ class Search(Loop):
 
     @property
     def _epochs_left(self) -> int:
-        return self.options.pretrain_epochs + self.options.num_epochs - self.epoch
+        return self.num_epochs - self.epoch
 
     @property
     def steps_per_epoch(self) -> int:
@@ -258,7 +268,7 @@ class Search(Loop):
         if searching:
             self._remove()
         return SearchEpoch(
-            self.epoch - 1,
+            self.epoch,
             "search" if searching else "pretrain",
             scores["weights" if "weights" in scores else "all"],
             scores.get("lambdas"),

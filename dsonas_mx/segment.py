@@ -22,6 +22,7 @@ from .loss import pixel_cross_entropy
 from .metric import Score
 from .mirror import Mirror
 from .schedule import poly
+from .workers import Workers
 
 SCALES = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)  # of a multi-scale test (Chen et al. 2017)
 _MOST_EXECUTORS = 8
@@ -37,7 +38,7 @@ class Stage(NamedTuple):
 
 @dataclass(frozen=True)
 class SegmentationEpoch:
-    """What an epoch did; `test` is there if the network was tested after it."""
+    """What an epoch, counted from 1, did; `test` is there if the network was tested after it."""
 
     epoch: int
     stage: int
@@ -65,7 +66,7 @@ class SegmentationEpoch:
     def __str__(self) -> str:
         tested = "" if self.test is None else f"; test mIoU {self.test.mean_iou:.2%}"
         return (
-            f"epoch {self.epoch + 1}, stage {self.stage + 1}: train loss {self.train.loss:.4f}, "
+            f"epoch {self.epoch}, stage {self.stage + 1}: train loss {self.train.loss:.4f}, "
             f"pixel accuracy {self.train.accuracy:.2%}{tested}"
         )
 
@@ -87,7 +88,7 @@ class SegmentationFit(Loop):
         Only weights of convolutions decay.
     test_every : int
         Epochs between tests; there always is one after the last.
-    contexts, loss, progress, mirror
+    contexts, loss, progress, mirror, workers
         See `Loop`.
     """
 
@@ -103,6 +104,7 @@ class SegmentationFit(Loop):
         loss: Callable[..., Any] = pixel_cross_entropy,
         progress: Optional[Progress] = None,
         mirror: Mirror = "off",
+        workers: Optional[Workers] = None,
     ) -> None:
         if not 0 <= momentum < 1:
             raise ValueError(f"momentum must be in [0, 1), got {momentum}")
@@ -110,7 +112,7 @@ class SegmentationFit(Loop):
             raise ValueError(f"weight_decay must be at least 0 and finite, got {weight_decay}")
         if test_every < 1:
             raise ValueError(f"test_every must be at least 1, got {test_every}")
-        super().__init__(stages[0].data, contexts, loss, progress, mirror)
+        super().__init__(stages[0].data, contexts, loss, progress, mirror, workers)
         self.net = net
         self._stages = tuple(stages)
         self._test_data = test_data
@@ -122,14 +124,18 @@ class SegmentationFit(Loop):
         """Of all stages."""
         return sum(stage.num_epochs for stage in self._stages)
 
+    def steps_of(self, epoch: int) -> int:
+        """Those of its stage."""
+        number, _ = self._place(epoch)
+        return len(self._stages[number].data)
+
     @property
     def finished(self) -> bool:
         """Whether its epochs are over."""
         return self.epoch >= self.num_epochs
 
-    def _place(self) -> Tuple[int, int]:
-        """The present stage and epoch in it, both from 0."""
-        epoch = self.epoch
+    def _place(self, epoch: int) -> Tuple[int, int]:
+        """The stage of an epoch, and which one it is in it, all from 0."""
         for number, stage in enumerate(self._stages):
             if epoch < stage.num_epochs:
                 return number, epoch
@@ -138,7 +144,7 @@ class SegmentationFit(Loop):
 
     def _rate(self, position: int) -> float:
         """The learning rate of a step of the present epoch."""
-        number, epoch = self._place()
+        number, epoch = self._place(self.epoch)
         stage = self._stages[number]
         length = len(stage.data)
         done = (epoch * length + position) / (stage.num_epochs * length)
@@ -156,20 +162,22 @@ class SegmentationFit(Loop):
         ArithmeticError
             A loss that is not finite.
         """
-        number, _ = self._place()
+        number, _ = self._place(self.epoch)
         data = self._stages[number].data
         train = self._run_steps(("all",) * len(data), {"all": data}, "train")["all"]
         rate = self._set_rate(self._rate(len(data) - 1))  # the last step may have been long ago
         last = self.epoch + 1 == self.num_epochs
         tested = self.test() if last or (self.epoch + 1) % self._test_every == 0 else None
         self._next_epoch()
-        return SegmentationEpoch(self.epoch - 1, number, rate, train, tested)
+        return SegmentationEpoch(self.epoch, number, rate, train, tested)
 
     def test(self) -> Confusion:
-        """The counts on the test data, with the moving statistics of BN."""
-        predict = Predictor(self.net, self._contexts[0])
+        """The counts on the test data, with the moving statistics of BN of the first device."""
+        predict = Predictor(self.net, self._contexts[0], workers=self.workers)
         try:
-            return evaluate(predict, self._test_data, after_image=self.after_step)
+            return evaluate(
+                predict, self._test_data, after_image=self.after_step, workers=self.workers
+            )
         except (OSError, ValueError):  # an image that cannot be read
             self.data_failed()
             raise
@@ -189,6 +197,8 @@ class Predictor:
         The image is predicted at each of these scales, and the probabilities averaged.
     flip : bool
         At each scale also mirrored.
+    workers : Workers, optional
+        All of them predict with the statistics that the first one has.
     """
 
     def __init__(
@@ -197,6 +207,7 @@ class Predictor:
         context: mx.Context,
         scales: Sequence[float] = (1.0,),
         flip: bool = False,
+        workers: Optional[Workers] = None,
     ) -> None:
         logits = net(mx.sym.Variable("data"))
         logits = logits[0] if isinstance(logits, (list, tuple)) else logits
@@ -206,6 +217,9 @@ class Predictor:
         self._flip = flip
         parameters = net.collect_params().items()
         self._arrays = {name: p.data(context).copy() for name, p in parameters}
+        if workers is not None and workers.size > 1:
+            for name in self._symbol.list_auxiliary_states():
+                self._arrays[name][:] = workers.broadcast(self._arrays[name].asnumpy())
         self._bound: Dict[Tuple[int, ...], mx.executor.Executor] = {}
 
     def __call__(self, image: np.ndarray) -> np.ndarray:
@@ -244,15 +258,24 @@ def evaluate(
     scenes: Scenes,
     each: Callable[[int, np.ndarray, np.ndarray, np.ndarray], None] = lambda *found: None,
     after_image: Callable[[], None] = lambda: None,
+    workers: Optional[Workers] = None,
 ) -> Confusion:
-    """The counts over all scenes; `each` gets number, image, labels and prediction of each."""
+    """The counts over all scenes; `each` gets number, image, labels and prediction of each.
+
+    `workers` take the scenes in turn, and each of them gets the counts of all.
+    """
+    workers = workers or Workers()
     confusion = Confusion(len(scenes.classes))
-    for index in range(len(scenes)):
-        image, labels = scenes.read(index)
-        prediction = predict(image)
-        confusion.add(prediction, labels)
-        each(index, image, labels, prediction)
+    for first in range(0, len(scenes), workers.size):
+        index = first + workers.rank
+        if index < len(scenes):
+            image, labels = scenes.read(index)
+            prediction = predict(image)
+            confusion.add(prediction, labels)
+            each(index, image, labels, prediction)
         after_image()
+    counts = workers.gather(confusion.counts.view(np.float32)).view(np.int64)
+    confusion.counts = counts.reshape(-1, *confusion.counts.shape).sum(0)
     return confusion
 
 

@@ -178,7 +178,7 @@ class Session:
         loop = self._loop
         loop.after_step, loop.data_failed = self._after_step, self._data_failed
         self._postpone()
-        with self._catching_signals():
+        with self._catching_signals(), self._naming_the_full_disk():
             if not self._good:
                 self._save(loop.state())
             while not loop.finished:
@@ -188,12 +188,6 @@ class Session:
                     if not self._roll_back:
                         raise
                     self._back(error)
-                except OSError as error:
-                    if error.errno not in _FULL:
-                        raise
-                    raise OSError(
-                        f"{self._run.folder}: {error.strerror}: make room, and go on with --resume"
-                    ) from None
                 if self._workers.agree(self._signal is not None, False)[0]:
                     self._stop()
 
@@ -270,6 +264,17 @@ class Session:
         return path, load(path)
 
     @contextmanager
+    def _naming_the_full_disk(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            if error.errno not in _FULL:
+                raise
+            raise OSError(
+                f"{self._run.folder}: {error.strerror}: make room, and go on with --resume"
+            ) from None
+
+    @contextmanager
     def _catching_signals(self) -> Iterator[None]:
         """Note SIGTERM and SIGINT; a second SIGINT ends the process at once."""
         if threading.current_thread() is not threading.main_thread():
@@ -279,8 +284,9 @@ class Session:
         def note(number: int, frame: Any) -> None:
             self._signal = number
             signal.signal(signal.SIGINT, signal.SIG_DFL)
+            text = "ending after this step, with a checkpoint; Ctrl-C ends at once"
             with suppress(OSError):  # not print, which may be what was interrupted
-                os.write(2, b"ending after this step, with a checkpoint; Ctrl-C ends at once\n")
+                os.write(2, f"{self._run.printed(text)}\n".encode())
 
         numbers = (signal.SIGTERM, signal.SIGINT)
         before = {number: signal.signal(number, note) for number in numbers}

@@ -30,7 +30,7 @@ class Board:
         tensorboardX is not installed.
     """
 
-    def __init__(self, folder: PathLike, epoch: int = 0) -> None:
+    def __init__(self, folder: PathLike, epoch: int = 1) -> None:
         check()
         from tensorboardX import SummaryWriter
 

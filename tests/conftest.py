@@ -254,3 +254,25 @@ def voc_and_sbd(make_scenes, tmp_path):
 def scenes_folder(tmp_path_factory, make_scenes):
     """A folder of `make_scenes`; not to be changed."""
     return make_scenes(tmp_path_factory.mktemp("scenes") / "garden")
+
+
+@pytest.fixture(scope="session")
+def pid_of_worker():
+    """`pid_of_worker(1, run)`: of those of tools/launch.py that work in a run folder.
+
+    It is neither the process that follows it, nor the server's.
+    """
+
+    def find(number, folder):
+        for path in Path("/proc").glob("[0-9]*"):
+            try:
+                words = (path / "cmdline").read_text().split("\0")
+                variables = (path / "environ").read_text(errors="replace").split("\0")
+            except OSError:
+                continue
+            if str(folder) in words and "launching" not in words[1] and "launch.py" not in words[1]:
+                if {"DMLC_ROLE=worker", f"DSONAS_WORKER={number}"} <= set(variables):
+                    return int(path.name)
+        raise AssertionError("no such worker")
+
+    return find

@@ -1,6 +1,7 @@
 """What all command lines share: one line an error, options that win over --demo, data."""
 
 import argparse
+import errno
 import io
 import re
 import sys
@@ -8,6 +9,7 @@ import time
 
 from dsonas_mx import cli
 from dsonas_mx.data import cifar, fashion_mnist
+from dsonas_mx.files import atomic
 
 import mxnet as mx
 import pytest
@@ -44,7 +46,7 @@ def raising(error):
         (ValueError("levels must be at least 1, got 0"), 2, "levels must be at least 1, got 0"),
         (FileNotFoundError("no such file"), 2, "no such file"),
         (FileNotFoundError(2, "No such file", "a"), 2, "a: No such file; check the path"),
-        (OSError(28, "No space left on device", "a"), 2, "[Errno 28] No space left on device: 'a'"),
+        (OSError(28, "No space left on device", "a"), 2, "a: No space left on device"),
         (ArithmeticError("the loss is nan"), 1, "the loss is nan"),
         (KeyboardInterrupt(), 130, "interrupted"),
         (mx.MXNetError("Check failed: a == b"), 1, "MXNet: a == b"),
@@ -197,14 +199,35 @@ def test_progress_shows_what_is_left_on_a_terminal(monkeypatch):
             return True
 
     monkeypatch.setattr(sys, "stderr", Terminal())
-    steps = iter(cli.progress(range(4), 4, "search 3"))
+    steps = iter(cli.progress(range(4), 4, "search 3 of 9", later=40_000))
     for _ in range(3):
         next(steps)
         time.sleep(0.15)
     shown = sys.stderr.getvalue().split("\r")[-1]
-    assert re.match(r"search 3: +50%.*2/4 \[00:00<00:00", shown), shown
+    # 40,002 steps of 0.15 s and a little more are left, 2 of them in this epoch.
+    found = re.match(r"search 3 of 9: +50%.*2/4,.* left: 00:0\d, of the run (\d):(\d\d):", shown)
+    assert found, shown
+    assert 0.15 * 40_000 <= 3600 * int(found[1]) + 60 * int(found[2]) + 60 < 3 * 0.15 * 40_000
 
 
 def test_progress_passes_everything_on(capsys):
     assert list(cli.progress(iter("abc"), 3, "letters")) == ["a", "b", "c"]
     assert capsys.readouterr().err == ""  # no bar where there is no terminal
+
+
+def test_a_checkpoint_that_is_none_is_refused_before_there_is_a_folder(tmp_path):
+    given = options(
+        resume=False, resume_from=str(tmp_path), checkpoint_minutes=30, save_dir=str(tmp_path / "a")
+    )
+    with pytest.raises(ValueError, match=r"--resume-from .*: no checkpoint; they are RUN/checkpoi"):
+        cli.open_run(given)
+    assert not (tmp_path / "a").exists()
+
+
+def test_a_full_disk_names_the_file(tmp_path, call):
+    def main(options):
+        with atomic(tmp_path / "model.params"):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    expected = f"script.py: {tmp_path}/model.params: No space left on device\n"
+    assert call(main) == (2, "", expected)

@@ -3,7 +3,7 @@
 import json
 
 from dsonas_mx.data import voc
-from dsonas_mx.data.coco import NAMES, classes_by_category, convert, mask_of
+from dsonas_mx.data.coco import NAMES, classes_by_category, convert, convert_sbd, mask_of
 
 import numpy as np
 import pytest
@@ -93,6 +93,11 @@ def test_from_annotations_to_scenes(coco, script, tmp_path):
     (coco / "train2017/000000000001.jpg").unlink()
     with pytest.raises(FileNotFoundError, match=r"000000000001.jpg: not there, though .* names it"):
         convert(coco / "annotations/instances_train2017.json", coco / "train2017", out, "train")
+    content = json.loads((coco / "annotations/instances_val2017.json").read_text())
+    content["images"][0]["file_name"] = "../val2017/000000000001.jpg"
+    (tmp_path / "out.json").write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=r"out.json: '../val2017/0000.*' is no name of a file"):
+        convert(tmp_path / "out.json", coco / "val2017", out, "val")
     bad = tmp_path / "bad.json"
     bad.write_text("{}")
     with pytest.raises(ValueError, match="bad.json: not COCO's instances"):
@@ -105,6 +110,9 @@ def test_sbd(script, tmp_path):
     mask = np.arange(48, dtype=np.uint8).reshape(6, 8) % 21
     for folder in ("img", "cls"):
         (root / folder).mkdir(parents=True)
+    (root / "train.txt").write_text("../img/a\n")
+    with pytest.raises(ValueError, match=r"train.txt: '../img/a' is no name of a file"):
+        convert_sbd(root, out)
     for part, name in (("train", "a"), ("val", "b")):
         (root / f"{part}.txt").write_text(f"{name}\n")
         Image.fromarray(np.zeros((6, 8, 3), np.uint8)).save(root / f"img/{name}.jpg")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import signal
 import subprocess
 import sys
 import types
@@ -228,6 +229,18 @@ def fake_mxnet(folder: Path, text: str, monkeypatch: pytest.MonkeyPatch) -> None
     (folder / "mxnet.py").write_text(text)
     monkeypatch.delitem(sys.modules, "mxnet")
     monkeypatch.syspath_prepend(str(folder))
+
+
+def test_an_interrupt_while_mxnet_is_loaded_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "mxnet.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n")
+    result = subprocess.run(
+        [sys.executable, "train/search_cifar.py"],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+    )
+    assert (result.returncode, result.stderr) == (-signal.SIGINT, "search_cifar.py: interrupted\n")
 
 
 def test_gpu_wheel_without_a_driver_says_so(

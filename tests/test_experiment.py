@@ -153,7 +153,9 @@ def test_files_of_the_project(path, scale, script):
     assert (status, err) == (0, "")
     assert experiment.load(path, scale).name == path.stem
     assert len(experiment.load(path, scale).seeds) >= 3
-    assert all("python" in line for line in out.splitlines())
+    for line in out.splitlines():
+        assert "python" in line
+        assert line.endswith(' --data-dir "$DATA_DIR"') != ("--demo" in line.split())
 
 
 def test_a_bad_option_is_named(script, tmp_path):

@@ -44,7 +44,7 @@ def test_learns_what_can_be_learnt(fit, contexts):
     epochs = []
     training = fit(replace(OPTIONS, num_epochs=20, period=20), contexts)
     score = training.run(epochs.append)
-    assert [epoch.epoch for epoch in epochs] == list(range(20))
+    assert [epoch.epoch for epoch in epochs] == list(range(1, 21))
     assert epochs[0].train.loss > 0.3
     assert epochs[-1].train.accuracy > 0.95
     assert score == epochs[-1].test

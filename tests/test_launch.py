@@ -16,19 +16,8 @@ SEARCH = ["train/search_cifar.py", "--demo", "--levels", "2", "--operations", "m
 SEARCH += ["--width", "4", "--batch-size", "241", "--pretrain-epochs", "1", "--num-epochs", "4"]
 SEARCH += ["--gamma", "0.12", "--shrink-every", "1", "--patience", "9"]  # it shrinks twice
 TRAIN = ["train/train_cifar.py", "--demo", "--random", "share", "--width", "4", "--blocks", "1,1,1"]
-TRAIN += [
-    "--batch-size",
-    "241",
-    "--validation",
-    "1000",
-    "--num-epochs",
-    "2",
-    "--dropout",
-    "0",
-    "--drop-path",
-    "0",
-]
-TRAIN += ["--auxiliary", "0"]
+TRAIN += ["--batch-size", "241", "--validation", "1000", "--num-epochs", "2", "--dropout", "0.4"]
+TRAIN += ["--drop-path", "0.5", "--auxiliary", "0"]
 FOUND = ("architecture.json", "metrics.csv", "lambdas.csv", "model.params")
 
 
@@ -78,20 +67,6 @@ def until(condition):
         time.sleep(0.05)
 
 
-def pid_of_worker(number, folder):
-    """The process of a worker: not the one that follows it, nor the server's."""
-    for path in Path("/proc").glob("[0-9]*"):
-        try:
-            words = (path / "cmdline").read_text().split("\0")
-            variables = (path / "environ").read_text(errors="replace").split("\0")
-        except OSError:
-            continue
-        if str(folder) in words and "launching" not in words[1] and "launch.py" not in words[1]:
-            if {"DMLC_ROLE=worker", f"DSONAS_WORKER={number}"} <= set(variables):
-                return int(path.name)
-    raise AssertionError("no such worker")
-
-
 def same(first, second, names):
     for name in names:
         assert (first / name).read_bytes() == (second / name).read_bytes(), name
@@ -117,7 +92,7 @@ def test_two_workers_train_as_two_devices(start, tmp_path):
     np.testing.assert_allclose(one, two, rtol=1e-6)  # inference may differ in the last bit
 
 
-def test_a_worker_that_dies_ends_the_job(start, whole, tmp_path):
+def test_a_worker_that_dies_ends_the_job(start, whole, tmp_path, pid_of_worker):
     folder = tmp_path / "run"
     process = start(folder, SEARCH)
     until((folder / "checkpoint" / "000003").exists)
@@ -158,7 +133,7 @@ def test_an_error_of_one_is_an_end_for_all(start, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_launcher_that_dies_leaves_nobody(start, tmp_path):
+def test_a_launcher_that_dies_leaves_nobody(start, tmp_path, pid_of_worker):
     folder = tmp_path / "run"
     process = start(folder, SEARCH, "--num-epochs", "400", "--patience", "999")
     until((folder / "checkpoint" / "000002").exists)

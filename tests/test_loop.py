@@ -178,7 +178,9 @@ def test_reading_the_state_changes_nothing(searches, fits):
 def test_dropout_depends_on_the_seed_and_the_step_alone(fits, monkeypatch):
     seeds, seed = [], mx.random.seed
     training = fits(start=1)
-    monkeypatch.setattr(mx.random, "seed", lambda number: seeds.append(number) or seed(number))
+    monkeypatch.setattr(
+        mx.random, "seed", lambda number, ctx="all": seeds.append(number) or seed(number, ctx)
+    )
     training.run()
     assert len(set(seeds)) == len(seeds) == 15
     assert all(0 <= number < 2**31 for number in seeds)

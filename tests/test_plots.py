@@ -234,12 +234,23 @@ def test_the_map_is_the_last_epoch_by_source_and_target():
     sources = [tick.get_text() for tick in axes.get_yticklabels()]
     assert sources == [INPUT, *SHARE.nodes] and targets == [*SHARE.nodes[4:], OUTPUT]
     cells = np.ma.filled(image.get_array(), 0)
-    for source, target in SHARE.connections:
+    last = np.array([table[f"{source}->{target}"][-1] for source, target in SHARE.connections])
+    found = Architecture.from_lambdas(SHARE, last[None], np.ones((SHARE.num_reductions, 2)))
+    for (source, target), value, kept in zip(SHARE.connections, last, found.kept[0]):
         cell = cells[sources.index(source), targets.index(target)]
-        assert cell == table[f"{source}->{target}"][-1]
-    alive = sum(values[-1] > 0 for name, values in table.items() if "->" in name)
-    assert np.count_nonzero(cells) == alive
-    assert f"{alive} of 124 connections have λ above zero" in texts(figure)
+        assert cell == (value if kept else 0)
+    assert np.count_nonzero(cells) == found.num_connections < np.count_nonzero(last)
+    assert f"{found.num_connections} of 124 connections kept" in texts(figure)
+    more = np.count_nonzero(last) - found.num_connections
+    assert any(f"{more} more have λ above zero" in text for text in texts(figure))
+    assert sum(text.startswith("(") for text in texts(figure)) == more
+
+
+def test_a_small_lambda_is_not_shown_as_zero():
+    table = {"epoch": [1], "1.max->output": [1.0], "1.avg->output": [0.004], "2.max->output": [0.3]}
+    table["1.avg->2.max"] = [0.0]
+    shown = texts(draw_lambdas(table))
+    assert {"1.00", "<.01", "(0.30)"} <= set(shown) and "0.00" not in shown
 
 
 @pytest.mark.parametrize("values", [[0.0], [0.0, 0.0], [1.0]])

@@ -115,8 +115,8 @@ def check_search(folder, epochs, split=True):
     found = Architecture.load(folder / "architecture.json")
     assert list(metrics[0]) == SEARCH_COLUMNS
     assert list(lambdas[0]) == ["epoch", *scale_names(found)]
-    assert [int(row["epoch"]) for row in metrics] == list(range(epochs))
-    assert [int(row["epoch"]) for row in lambdas] == list(range(epochs))
+    assert [int(row["epoch"]) for row in metrics] == list(range(1, epochs + 1))
+    assert [int(row["epoch"]) for row in lambdas] == list(range(1, epochs + 1))
     for row in metrics:
         assert 0 <= float(row["weight_accuracy"]) <= 1
         assert float(row["weight_loss"]) > 0

@@ -69,9 +69,9 @@ def steps(monkeypatch):
     kinds = []
     step = TrainGraph.step
 
-    def noted(self, gradients, data, label):
+    def noted(self, gradients, data, label, seeds):
         kinds.append(gradients)
-        return step(self, gradients, data, label)
+        return step(self, gradients, data, label, seeds)
 
     monkeypatch.setattr(TrainGraph, "step", noted)
     return kinds
@@ -146,11 +146,11 @@ def test_pretraining_takes_all_weight_batches_and_leaves_lambda_at_one(search, s
     pretraining = search(replace(OPTIONS, pretrain_epochs=2, num_epochs=1), (4, 2))
     for number in range(2):
         epoch = pretraining.step_epoch()
-        assert (epoch.epoch, epoch.phase, epoch.lambdas) == (number, "pretrain", None)
+        assert (epoch.epoch, epoch.phase, epoch.lambdas) == (number + 1, "pretrain", None)
         assert set(epoch.scales.values()) == {1.0}
         assert steps == ["weights"] * 4 * (number + 1)
     epoch = pretraining.step_epoch()
-    assert (epoch.epoch, epoch.phase) == (2, "search")
+    assert (epoch.epoch, epoch.phase) == (3, "search")
     assert 1.0 not in epoch.scales.values()
     assert pretraining.finished
 
@@ -161,9 +161,9 @@ def test_what_each_step_changes(search, monkeypatch, split):
     seen = []
     step = TrainGraph.step
 
-    def noted(self, gradients, data, label):
+    def noted(self, gradients, data, label, seeds):
         seen.append((gradients, values(running)))
-        return step(self, gradients, data, label)
+        return step(self, gradients, data, label, seeds)
 
     monkeypatch.setattr(TrainGraph, "step", noted)
     running.step_epoch()
@@ -187,8 +187,8 @@ def test_the_score_is_the_mean_of_the_part(search, steps, monkeypatch):
     losses = {"weights": [], "lambdas": []}
     step = TrainGraph.step
 
-    def noted(self, gradients, data, label):
-        (output,) = outputs = step(self, gradients, data, label)
+    def noted(self, gradients, data, label, seeds):
+        (output,) = outputs = step(self, gradients, data, label, seeds)
         losses[gradients].append(output.loss.asnumpy())
         return outputs
 
@@ -320,9 +320,23 @@ def test_ends_with_its_epochs(search):
     running = search(replace(OPTIONS, pretrain_epochs=1, num_epochs=2, gamma=0))
     assert running.run(recorded.append) is running.architecture
     assert [(epoch.epoch, epoch.phase) for epoch in recorded] == [
-        (0, "pretrain"),
-        (1, "search"),
+        (1, "pretrain"),
         (2, "search"),
+        (3, "search"),
+    ]
+
+
+def test_the_bar_is_told_how_many_steps_come_later(search):
+    running = search(replace(OPTIONS, pretrain_epochs=2, num_epochs=2, gamma=0), (4, 2))
+    told = []
+    running._progress = lambda steps, *about: told.append(about) or steps
+    running.run()
+    steps = running.steps_per_epoch
+    assert told == [
+        (4, "pretrain 1 of 4", 4 + 2 * steps),
+        (4, "pretrain 2 of 4", 2 * steps),
+        (steps, "search 3 of 4", steps),
+        (steps, "search 4 of 4", 0),
     ]
 
 

@@ -344,10 +344,10 @@ def test_rolling_back(fits, tmp_path):
         assert f"going back to {folder}/checkpoint/000002 with 0.5 of the learning rate" in log
         rows = [row.split(",") for row in (folder / "metrics.csv").read_text().splitlines()[1:]]
         assert [(int(row[0]), float(row[1])) for row in rows] == [
-            (0, 0.1),
-            (1, 0.05),
+            (1, 0.1),
             (2, 0.05),
             (3, 0.05),
+            (4, 0.05),
         ]
         runs += [folder, fit]
     assert_same(*runs)

@@ -68,7 +68,7 @@ def test_search_writes_events_and_json(script, tmp_path):
     lines = [json.loads(line) for line in out.splitlines()]
     assert all(set(line) >= {"time", "message"} for line in lines)
     epochs = [line for line in lines if "epoch" in line]
-    assert [line["epoch"] for line in epochs] == [0, 1]
+    assert [line["epoch"] for line in epochs] == [1, 2]
     rows = np.genfromtxt(run / "metrics.csv", delimiter=",", names=True)
     assert [line["weight_loss"] for line in epochs] == rows["weight_loss"].tolist()
     assert lines[-1]["message"].startswith("saved ")
@@ -82,6 +82,25 @@ def test_search_writes_events_and_json(script, tmp_path):
     assert status == 0
     assert "is finished: nothing to do" in out
     assert "tensorboard" not in (run / "architecture.json").read_text()
+
+
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        (["--gamma", "high"], "argument --gamma: invalid float value: 'high'"),
+        (["--gpus", "0"], "--gpus 0: this MXNet was built without CUDA; install requir"),
+        (["--lr", "1e30"], "use a learning rate below 1e+30"),
+    ],
+)
+def test_an_error_is_a_line_of_json(script, tmp_path, words, message):
+    words = [*SEARCH, *words, "--save-dir", tmp_path / "run", "--log-format", "json"]
+    status, out, err = script("train/search_cifar.py", *words)
+    (line,) = err.splitlines()
+    line = json.loads(line)
+    assert set(line) == {"time", "message", "status"}
+    assert message in line["message"]
+    assert status == line["status"] == (1 if "--lr" in words else 2)
+    assert all(json.loads(line)["message"] for line in out.splitlines())
 
 
 def test_a_missing_tensorboardx_is_one_line(script, tmp_path, monkeypatch):
@@ -125,13 +144,23 @@ def test_pictures_follow_a_run_to_its_end(tmp_path):
     assert (folder / "curves.png").read_bytes() == before
 
 
-def test_follow_waits_for_the_first_epoch_but_not_for_a_folder(tmp_path):
-    with pytest.raises(ValueError, match="no such folder"):
-        next(follow(tmp_path / "none"))
-    with Run(tmp_path / "run", {}, quiet=True) as run:
-        began = time.monotonic()
-        timer = threading.Timer(0.2, run.append, ("metrics.csv", ROW))
-        timer.start()
-        next(follow(tmp_path / "run", seconds=0.02))
-        assert time.monotonic() - began >= 0.2
-        timer.join()
+def test_follow_waits_for_the_folder_the_first_epoch_and_who_goes_on(tmp_path):
+    folder = tmp_path / "run"
+
+    def begin(epoch):
+        time.sleep(0.2)
+        with pytest.raises(KeyboardInterrupt), Run(folder, {}, quiet=True, resume=epoch > 1) as run:
+            time.sleep(0.2)
+            run.cut(run.lengths() if epoch == 1 else {"metrics.csv": length})
+            run.append("metrics.csv", {**ROW, "epoch": epoch})
+            raise KeyboardInterrupt  # it never ends well
+
+    pictures = follow(folder, seconds=0.02)
+    for epoch in (1, 2):
+        before = time.monotonic()
+        worker = threading.Thread(target=begin, args=(epoch,))
+        worker.start()
+        next(pictures)
+        assert time.monotonic() - before >= 0.4
+        worker.join()
+        length = (folder / "metrics.csv").stat().st_size

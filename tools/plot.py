@@ -1,8 +1,8 @@
 #!/usr/bin/env python
 """Draw a run folder: the block's graph, λ over the epochs, learning curves.
 
-With --follow it does so again and again, as the run goes on. `plot.py pareto RUN...` draws the
-error of trained networks against what they cost.
+With --follow it does so after each epoch, until the run has ended; one that was cut off may go on.
+`plot.py pareto RUN...` draws the error of trained networks against what they cost.
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ def main(options: argparse.Namespace) -> None:
     if len(options.run) > 1:
         raise ValueError("one run at a time, or pareto and the runs to compare")
     if options.follow:
+        if not Path(options.run[0]).is_dir():
+            print(f"{options.run[0]}: not there yet, waiting for it", file=sys.stderr, flush=True)
         for path in follow(options.run[0], options.out):
             print(path, flush=True)
         return

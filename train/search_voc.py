@@ -18,7 +18,6 @@ from dsonas_mx import cli
 from dsonas_mx.backbone import digest, parameters_file
 from dsonas_mx.data.loader import split
 from dsonas_mx.data.scenes import Crop, SceneLoader
-from dsonas_mx.device import contexts
 from dsonas_mx.mirror import parse_mirror
 from dsonas_mx.search import Search, turns
 from dsonas_mx.space import parse_blocks
@@ -39,7 +38,7 @@ def arguments() -> cli.Parser:
         default="coco",
         help="coco, sbd, voc, or any folder of its layout",
     )
-    cli.add_devices(parser, machines=False)
+    cli.add_devices(parser)
     space = parser.add_argument_group("search space")
     space.add_argument("--scope", choices=("share", "full"), default="share")
     space.add_argument("--levels", type=int, default=4, help="M, levels of a block")
@@ -75,7 +74,8 @@ def space_of(options: argparse.Namespace) -> dso.SearchSpace:
 
 def main(options: argparse.Namespace) -> None:
     settings = cli.search_settings(options)
-    devices, mirror = contexts(options.gpus, options.cpus), parse_mirror(options.mirror)
+    workers, devices = cli.connect(options)
+    mirror = parse_mirror(options.mirror)
     crop, loss = Crop(options.crop), cli.pixel_loss(options)
     name = cli.data_name(options, options.data_set)
     start = dso.Architecture.complete(space_of(options), {**cli.origin(options), "data": name})
@@ -107,7 +107,16 @@ def main(options: argparse.Namespace) -> None:
     mx.random.seed(options.seed)
     lambda_data = loaders[1] if settings.split else None
     search = Search(
-        build, start, loaders[0], lambda_data, settings, devices, loss, cli.progress, mirror
+        build,
+        start,
+        loaders[0],
+        lambda_data,
+        settings,
+        devices,
+        loss,
+        cli.progress,
+        mirror,
+        workers=workers,
     )
     source = options.pretrained and parameters_file(options.pretrained, pretrained=True)
     cli.search_to_end(

@@ -19,7 +19,6 @@ import dsonas_mx as dso
 from dsonas_mx import cli
 from dsonas_mx.data import voc
 from dsonas_mx.data.scenes import Crop
-from dsonas_mx.device import contexts
 from dsonas_mx.mirror import parse_mirror
 from dsonas_mx.mobile_architecture import MobileArchitecture, load_architecture
 from dsonas_mx.segment import SegmentationFit
@@ -38,7 +37,7 @@ def arguments() -> cli.Parser:
     parser = cli.Parser(description=__doc__)
     data = cli.add_scenes(parser, batch_size=16)
     data.add_argument("--test-data", help="where to test, on its val.txt; the last stage's folder")
-    cli.add_devices(parser, machines=False)
+    cli.add_devices(parser)
     network = parser.add_argument_group("network")
     which = network.add_mutually_exclusive_group()
     which.add_argument("--architecture", metavar="FILE", help="what a search found")
@@ -97,7 +96,8 @@ def main(options: argparse.Namespace) -> None:
         cli.take_from_run(options, SAVE_DIR)
     stages = cli.parse_stages(options.stages)
     Crop(options.crop)  # refuses a size that is none
-    devices, mirror = contexts(options.gpus, options.cpus), parse_mirror(options.mirror)
+    workers, devices = cli.connect(options)
+    mirror = parse_mirror(options.mirror)
     where = options.test_data or stages[-1].data[-1]
     options.data_set = cli.data_name(options, where)  # for the record
     classes = len(cli.known_classes(options, where))
@@ -130,6 +130,7 @@ def main(options: argparse.Namespace) -> None:
         loss,
         cli.progress,
         mirror,
+        workers,
     )
     cli.train_scenes_to_end(options, fit, scenes, architecture, deployed, cost)
 

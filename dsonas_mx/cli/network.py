@@ -112,18 +112,17 @@ def fitted(
     return architecture
 
 
-def add_devices(parser: argparse.ArgumentParser, machines: bool = True) -> None:
-    """`--gpus` and `--cpus`; for scripts that can run on several machines `--kv-store`."""
+def add_devices(parser: argparse.ArgumentParser) -> None:
+    """`--gpus`, `--cpus` and `--kv-store`."""
     group = parser.add_argument_group("devices")
     group.add_argument("--gpus", default="", help="numbers of GPUs, as 0,1; empty for the CPU")
     group.add_argument("--cpus", type=int, default=1, help="devices to divide the CPU into")
-    if machines:
-        group.add_argument(
-            "--kv-store",
-            choices=KINDS,
-            default="device",
-            help="dist_sync: with all processes of tools/launch.py, each with such devices",
-        )
+    group.add_argument(
+        "--kv-store",
+        choices=KINDS,
+        default="device",
+        help="dist_sync: with all processes of tools/launch.py, each with such devices",
+    )
 
 
 def connect(options: argparse.Namespace) -> Tuple[Workers, List[mx.Context]]:

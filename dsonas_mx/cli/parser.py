@@ -6,12 +6,13 @@ import argparse
 import os
 import sys
 from concurrent.futures import BrokenExecutor
-from typing import Any, Callable, Iterable, Mapping, NoReturn, Optional
+from typing import Any, Callable, Dict, Iterable, Mapping, NoReturn, Optional, Sequence
 
 import mxnet as mx
 from tqdm import tqdm
 
 from .. import workers
+from ..run import json_line
 from ..session import Interrupted
 
 
@@ -29,10 +30,19 @@ class Parser(argparse.ArgumentParser):
         """End the process; one of several workers at once, if it failed."""
         rank = workers.rank()
         if message:
-            sys.stderr.write(f"worker {rank}: {message}" if rank else message)
+            message = f"worker {rank}: {message}" if rank else message
+            if _logs_json(sys.argv):
+                message = f"{json_line(message.rstrip(), status=status)}\n"
+            sys.stderr.write(message)
         if status and workers.is_connected():
             workers.leave(status)
         sys.exit(status)
+
+
+def _logs_json(words: Sequence[str]) -> bool:
+    """Whether lines shall be JSON, also those about options that cannot be read."""
+    given = ("--log-format", "json") in zip(words, words[1:])
+    return given or "--log-format=json" in words
 
 
 def run(
@@ -68,11 +78,13 @@ def run(
 
 def _message(error: Exception) -> str:
     """What an error of a file, or a value, says."""
-    if isinstance(error, (FileNotFoundError, NotADirectoryError)) and error.filename:
-        return f"{os.fspath(error.filename)}: {error.strerror}; check the path"
-    if isinstance(error, IsADirectoryError) and error.filename:
-        return f"{os.fspath(error.filename)} is a folder: give a file"
-    return str(error)
+    if not isinstance(error, OSError) or not error.filename or not error.strerror:
+        return str(error)
+    path = os.fspath(error.filename)
+    if isinstance(error, IsADirectoryError):
+        return f"{path} is a folder: give a file"
+    wrong_path = isinstance(error, (FileNotFoundError, NotADirectoryError))
+    return f"{path}: {error.strerror}{'; check the path' if wrong_path else ''}"
 
 
 def first_line(error: Exception) -> str:
@@ -95,7 +107,29 @@ def number(text: str) -> int:
         ) from None
 
 
-def progress(steps: Iterable[Any], length: int, what: str) -> Iterable[Any]:
-    """A bar with the time that is left on a terminal, nothing elsewhere; one for all workers."""
+class _Bar(tqdm):
+    """A bar that knows, too, how long the steps after its own will take at the same rate."""
+
+    later = 0
+
+    @property
+    def format_dict(self) -> Dict[str, Any]:
+        known = super().format_dict
+        step = known["elapsed"] / known["n"] if known["n"] else 0.0
+        left = step * (known["total"] - known["n"] + self.later)
+        known["all"] = self.format_interval(left) if step else "?"
+        return known
+
+
+def progress(steps: Iterable[Any], length: int, what: str, later: int = 0) -> Iterable[Any]:
+    """A bar on a terminal, nothing elsewhere; one for all workers.
+
+    It shows the time that is left of these steps, and of the whole run, which has so many later.
+    """
     hidden = True if workers.rank() else None
-    return tqdm(steps, what, length, leave=False, disable=hidden, dynamic_ncols=True)
+    bar = "{l_bar}{bar}| {n_fmt}/{total_fmt}, {rate_fmt}, left: {remaining}, of the run {all}"
+    shown = _Bar(
+        steps, what, length, leave=False, disable=hidden, dynamic_ncols=True, bar_format=bar
+    )
+    shown.later = later
+    return shown

@@ -8,6 +8,7 @@ from tempfile import TemporaryDirectory
 from typing import Any, Callable, Optional
 
 from .. import tensorboard
+from ..checkpoint import is_checkpoint
 from ..loop import Loop
 from ..run import Run
 from ..session import Session
@@ -65,7 +66,8 @@ def add_watching(group: argparse._ArgumentGroup) -> None:
         "--log-format",
         choices=("text", "json"),
         default="text",
-        help="of what is printed: json for an object a line, of an epoch with its numbers",
+        help="of what is printed: json for an object a line, of an epoch with its numbers, of an "
+        "error with its status",
     )
 
 
@@ -78,6 +80,11 @@ def open_run(options: argparse.Namespace, workers: Optional[Workers] = None) -> 
     if workers is not None and workers.rank:
         return _Aside(options)
     resumes = options.resume or options.resume_from is not None
+    if options.resume_from is not None and not is_checkpoint(options.resume_from):
+        raise ValueError(
+            f"--resume-from {options.resume_from}: no checkpoint; they are RUN/checkpoint/000012 "
+            "and so on"
+        )
     if options.tensorboard:
         tensorboard.check()  # before there is a run folder
     return Run(options.save_dir, vars(options), resume=resumes, log_format=options.log_format)
@@ -118,7 +125,7 @@ def train(
         return False
     board = None
     if options.tensorboard and not loop.workers.rank:
-        board = tensorboard.Board(run.folder, loop.epoch)
+        board = tensorboard.Board(run.folder, loop.epoch + 1)
 
     def record_all(epoch: Any) -> None:
         record(epoch)

@@ -84,7 +84,7 @@ def search_to_end(
         if getattr(options, "budget", None) == "latency":  # others: by λ
             run.append("gammas.csv", {"epoch": epoch.epoch, **search.gammas()})
         run.log(f"{epoch} of {connections}", **epoch.row())
-        if epoch.epoch + 1 == search.options.pretrain_epochs:  # a search on other data may use it
+        if epoch.epoch == search.options.pretrain_epochs:  # a search on other data may use it
             save_parameters(run.folder / PRETRAINED, search.net)
         after_epoch(run)
 

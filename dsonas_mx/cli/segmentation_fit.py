@@ -49,6 +49,8 @@ def take_from_run(options: argparse.Namespace, save_dir: str) -> None:
             raise FileNotFoundError(f"{run / name}: not there; --eval needs a run that has ended")
     if options.architecture or options.model or options.backbone:
         raise ValueError("--eval tests the network of its run: name no other")
+    if options.kv_store != "device":
+        raise ValueError("--eval tests in one process: leave out --kv-store")
     try:
         recorded = json.loads((run / "args.json").read_text(encoding="utf-8"))["options"]
         options.model, options.stages = recorded["model"], recorded["stages"]
@@ -93,7 +95,7 @@ def train_scenes_to_end(
         "backbone": source and digest(source),
         "architecture": architecture and architecture.to_json(),
     }
-    with open_run(options) as run:
+    with open_run(options, fit.workers) as run:
         if architecture is not None and not (run.folder / "architecture.json").exists():
             architecture.save(run.folder / "architecture.json")
         run.log(
@@ -101,7 +103,7 @@ def train_scenes_to_end(
             f"{megabytes:,.0f} MB on each device"
         )
         take_backbone(run, fit.net, source)
-        if not train(options, run, fit, record, **identity):
+        if not train(options, run, fit, record, **identity) or fit.workers.rank:
             return
         save_parameters(run.folder / "model.params", fit.net)
         arrays = read_params(run.folder / "model.params")

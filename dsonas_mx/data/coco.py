@@ -9,6 +9,7 @@ from typing import Any, Callable, Dict, Iterable, List, Mapping
 
 import numpy as np
 
+from ..checks import shown
 from ..files import PathLike, atomic
 from .voc import CLASSES, VOID, palette
 
@@ -109,7 +110,11 @@ def convert(
     folder, names = Path(out), []
     make_folders(folder)
     for image in data["images"]:
-        height, width = image["height"], image["width"]
+        try:
+            height, width = int(image["height"]), int(image["width"])
+            file = _name(image["file_name"], path)
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"{path}: not COCO's instances ({error!r})") from None
 
         def pixels(annotation: Any, height: int = height, width: int = width) -> np.ndarray:
             shape = annotation["segmentation"]
@@ -119,10 +124,15 @@ def convert(
                 shape = run_lengths.frPyObjects(shape, height, width)
             return run_lengths.decode(shape)
 
-        mask = mask_of(height, width, by_image[image["id"]], classes, pixels)
+        try:
+            mask = mask_of(height, width, by_image[image["id"]], classes, pixels)
+        except (KeyError, TypeError) as error:
+            raise ValueError(
+                f"{path}: image {shown(image['id'])}: an annotation is not COCO's ({error!r})"
+            ) from None
         if np.count_nonzero((mask > 0) & (mask != VOID)) < LEAST_PIXELS:
             continue
-        source = Path(images) / image["file_name"]
+        source = Path(images) / file
         if not source.is_file():
             raise FileNotFoundError(f"{source}: not there, though {path} names it")
         name = source.stem
@@ -131,6 +141,13 @@ def convert(
         names.append(name)
     write_list(folder, part, names)
     return len(names)
+
+
+def _name(name: Any, path: Path) -> str:
+    """What a list names, refused unless it is the name of a file in its folder."""
+    if not isinstance(name, str) or Path(name).name != name:
+        raise ValueError(f"{path}: {shown(name)} is no name of a file")
+    return name
 
 
 def make_folders(folder: Path) -> None:
@@ -183,7 +200,7 @@ def convert_sbd(source: PathLike, out: PathLike, copy: bool = False) -> Dict[str
         path = root / f"{part}.txt"
         if not path.is_file():
             raise FileNotFoundError(f"{path}: not there; give the folder dataset of SBD")
-        names += path.read_text(encoding="utf-8").split()
+        names += [_name(name, path) for name in path.read_text(encoding="utf-8").split()]
     make_folders(folder)
     for name in names:
         image, mask = root / "img" / f"{name}.jpg", root / "cls" / f"{name}.mat"

@@ -199,6 +199,7 @@ def read_places(path: Path) -> List[Place]:
     """
     places = []
     with open(path, "rb") as file:
+        size = os.fstat(file.fileno()).st_size
         for number, line in enumerate(path.with_suffix(".idx").read_bytes().splitlines(), 1):
             fields = line.split()
             if len(fields) != 2 or not (fields[0].isdigit() and fields[1].isdigit()):
@@ -207,7 +208,8 @@ def read_places(path: Path) -> List[Place]:
                     "remove the file, it is made again from the records"
                 )
             key, offset = map(int, fields)
-            places.append(Place(key, offset, _label(os.pread(file.fileno(), 36, offset))))
+            head = os.pread(file.fileno(), 36, offset) if offset < size else b""
+            places.append(Place(key, offset, _label(head)))
     return places
 
 

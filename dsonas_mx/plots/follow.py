@@ -27,12 +27,10 @@ def follow(
     Raises
     ------
     ValueError, OSError
-        As `draw_run`, of a run that is finished; or there is no such folder. One that has not
-        finished its first epoch is waited for.
+        As `draw_run`, of a run that is finished. One that has not begun, not finished its first
+        epoch, or was cut off and may go on, is waited for.
     """
     folder = Path(folder)
-    if not folder.is_dir():
-        raise ValueError(f"{folder}: no such folder")
     drawn: Optional[Tuple[object, ...]] = None
     while True:
         finished = (folder / CHECKPOINTS / FINISHED).exists()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
-from typing import Dict, List, Mapping, NamedTuple, Sequence
+from typing import Dict, List, Mapping, NamedTuple, Sequence, Set
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -53,7 +53,9 @@ def draw_lambdas(table: Table) -> Figure:
     """λ over the epochs of a search.
 
     A line a connection, in the colour of its source, pale if λ is zero in the end. In the share
-    scope also λ of the last epoch, source by target; in the full scope a panel a block.
+    scope also λ of the last epoch, source by target; in the full scope a panel a block. A
+    connection whose λ is above zero, but which leads from or to an operation that is gone, does
+    not count as kept; between two removals there may be such.
 
     Parameters
     ----------
@@ -80,9 +82,13 @@ def draw_lambdas(table: Table) -> Figure:
         raise ValueError("the columns must be those of one block, or of blocks with their stages")
     draw = _draw_shared if "" in blocks else _draw_panels
     figure = draw(epochs, blocks, reductions)
-    last = [values[-1] for lines in blocks.values() for values in lines.values()]
-    title = f"{sum(value > 0 for value in last)} of {len(last)} connections have λ above zero"
-    write_title(figure, title, [f"after {len(epochs)} epoch{'s' if len(epochs) > 1 else ''}"])
+    kept = sum(len(_kept(lines)) for lines in blocks.values())
+    above = sum(values[-1] > 0 for lines in blocks.values() for values in lines.values())
+    title = f"{kept} of {sum(map(len, blocks.values()))} connections kept"
+    notes = [f"after {len(epochs)} epoch{'s' if len(epochs) > 1 else ''}"]
+    if above > kept:
+        notes.append(f"{above - kept} more have λ above zero, but lead from or to what is gone")
+    write_title(figure, title, notes)
     kinds = {kind(scale.source) for lines in blocks.values() for scale in lines}
     handles = kind_handles(
         name for name in (INPUT, *OPERATIONS, *MOBILE_OPERATIONS) if name in kinds
@@ -144,6 +150,23 @@ def _draw_shared(
     return figure
 
 
+def _kept(lines: _Lines) -> Set[_Scale]:
+    """Of the connections whose λ is above zero in the end, those on a way from input to output."""
+    alive = {scale for scale, values in lines.items() if values[-1] > 0}
+    targets = {scale.target for scale in lines}  # others, of level 1, always have the input
+    while True:
+        fed = {scale.target for scale in alive}
+        used = {OUTPUT, *(scale.source for scale in alive)}
+        kept = {
+            scale
+            for scale in alive
+            if (scale.source not in targets or scale.source in fed) and scale.target in used
+        }
+        if kept == alive:
+            return kept
+        alive = kept
+
+
 def _level(name: str) -> int:
     return int(name.split(".")[0]) if "." in name else 0 if name == INPUT else sys.maxsize
 
@@ -177,8 +200,7 @@ def _draw_panels(
             lines = blocks[name]
             _paint_lines(axes, epochs, lines, 0.8)
             axes.set_ylim(-0.03 * most, 1.04 * most)
-            alive = sum(values[-1] > 0 for values in lines.values())
-            title = f"block {name.split('block')[1]}: {alive} of {len(lines)}"
+            title = f"block {name.split('block')[1]}: {len(_kept(lines))} of {len(lines)}"
             axes.set_title(title, size=9.5, color=TEXT, loc="left")
         axes.tick_params(labelsize=8)
     return figure
@@ -203,17 +225,21 @@ def _paint_reduction(axes: Axes, epochs: np.ndarray, name: str, lines: _Lines, t
 
 def _paint_map(axes: Axes, lines: _Lines, sources: Sequence[str], targets: Sequence[str]) -> None:
     values = np.full((len(sources), len(targets)), np.nan)
-    for scale, line in lines.items():
-        values[sources.index(scale.source), targets.index(scale.target)] = line[-1]
+    kept, on_a_way = np.zeros(values.shape, bool), _kept(lines)
+    for scale in lines:
+        place = sources.index(scale.source), targets.index(scale.target)
+        values[place], kept[place] = lines[scale][-1], scale in on_a_way
     most = max(float(np.nanmax(values)), 1e-9)
-    zero = np.where(values <= 0, 0.1, np.nan)
+    zero = np.where(kept | np.isnan(values), np.nan, 0.1)
     axes.imshow(zero, cmap="Greys", vmin=0, vmax=1, aspect="auto")
-    alive = np.where(values > 0, values, np.nan)
+    alive = np.where(kept, values, np.nan)
     axes.imshow(alive, cmap="YlGnBu", vmin=0, vmax=most, aspect="auto", gid="map")
     for (row, column), value in np.ndenumerate(values):
         if value > 0:
             text = f"{value:.2f}" if value < 9.995 else f"{value:.0f}"
-            colour = "white" if value > 0.65 * most else TEXT
+            text = text if value >= 0.005 else "<.01"
+            text = text if kept[row, column] else f"({text})"
+            colour = "white" if kept[row, column] and value > 0.65 * most else TEXT
             axes.text(column, row, text, size=7.5, color=colour, ha="center", va="center")
     axes.set_xticks(range(len(targets)), targets, rotation=90)
     axes.set_yticks(range(len(sources)), sources)
