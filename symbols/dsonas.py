@@ -228,7 +228,8 @@ class DSONAS(Backbone):
             x = output
             if isinstance(layer, Reduction) and stage == self._tower_after:
                 tower = self._tower(x)
-        x = F.reshape(x, (0, 0, 0, 0))
+        if in_training(F) and native_tracing(F) is None:
+            x = F.reshape(x, (0, 0, 0, 0))  # out of MKLDNN's layout, as where a chain is cut
         x = batch_norm_relu(F, x, p, "final_bn", self._fix)
         x = F.flatten(F.Pooling(x, global_pool=True, kernel=(1, 1), pool_type="avg"))
         if self._dropout:

@@ -174,6 +174,15 @@ def test_a_bad_option_is_named(script, tmp_path):
     assert status == 2 and "there is no" in err and "search_voc9.py" in err
 
 
+def test_embedded_data_needs_no_folder(script, tmp_path):
+    """It gets as far as the folder of the runs, which is a file here."""
+    out = tmp_path / "file"
+    out.write_text("")
+    status, _, err = script("tools/run_experiment.py", "experiments/table8.json", "--out", str(out))
+    assert status == 2
+    assert str(out) in err and "--data-dir" not in err
+
+
 def test_an_architecture_of_a_file_and_a_measure(tmp_path):
     """For a row without search; the file is beside the experiment's."""
     (tmp_path / "found.json").write_text("{}")

@@ -72,6 +72,11 @@ def parse_seeds(text: Optional[str]) -> Optional[List[int]]:
     return seeds
 
 
+def has_data(task: experiment.Task) -> bool:
+    """Whether a run needs no data of the user."""
+    return bool(task.options.get("demo")) or task.options.get("data-set") == "fashion_mnist"
+
+
 def main(options: argparse.Namespace) -> int:
     found = experiment.load(options.file, options.scale)
     scripts = {s: SCRIPTS / f"{s}_{found.data_set}.py" for s in experiment.STAGES}
@@ -84,7 +89,7 @@ def main(options: argparse.Namespace) -> int:
         for task in wanted:
             print("# done:" * is_done(task), machine.shown(task))
         return 0
-    if options.data_dir is None and not all(task.options.get("demo") for task in wanted):
+    if options.data_dir is None and not all(map(has_data, wanted)):
         raise ValueError("the runs need --data-dir")
     check_options(tasks)
 
