@@ -27,7 +27,8 @@ def atomic(path: PathLike) -> Iterator[Path]:
         os.replace(temporary, target)
         _to_disk(target.parent)
     except OSError as error:  # of a full disk no file is named
-        error.filename = error.filename or os.fspath(target)
+        if error.errno and not error.filename:
+            error.filename = os.fspath(target)
         raise
     finally:
         if temporary.exists():
