@@ -122,6 +122,16 @@ def test_tables(script, results):
     assert "12,459,688 | 12,459,688" in lines["ImageNet, share"]
 
 
+def test_networks_of_others_and_the_mobile_setting(script, results):
+    """MobileNet has the 569M that its authors say; the supernet has at least Proxyless in it."""
+    status, out, err = script("tools/compare.py", "tables", "--tables", "3", "--results", results)
+    assert (status, err) == (0, "")
+    lines = {line.split(" | ")[0].strip("| "): line for line in out.splitlines() if "|" in line}
+    assert "4,231,976 parameters, 568,740,352 multiply-adds" in lines["MobileNet [75]"]
+    assert "7,119,848 parameters, 465,260,160" in lines["Proxyless(GPU) [53]*"]
+    assert "supernet without λ: 24," in lines["DSO-NAS(GPU)"]
+
+
 def test_other_measures_and_experiments_of_several_tables(script, tmp_path):
     """mIoU in table 4; ImageNet's one experiment in tables 2, 3 and 5, with what it is small of."""
     size = {"n": 1, "parameters": {"mean": 9.0, "std": None}, "hours": {}}
