@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import operator
 from collections import Counter
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Union
 
 import mxnet as mx
 
@@ -21,6 +21,7 @@ HEAD_GRADIENT = "segment_head_gradient"
 UNUSED = "segment_unused"
 
 Arrays = Mapping[str, mx.nd.NDArray]
+Bound = Union[mx.executor.Executor, "Chain"]
 
 
 def split(symbol: mx.sym.Symbol, cuts: Sequence[str]) -> List[mx.sym.Symbol]:
@@ -232,6 +233,29 @@ class Chain:
             # The last segment's first, as MXNet adds them up.
             order = sorted(summands, reverse=True)
             mx.nd.add_n(*(summands[index] for index in order), out=self._gradients[name])
+
+
+def bind(
+    symbol: mx.sym.Symbol,
+    cuts: Sequence[str],
+    context: mx.Context,
+    arguments: Arrays,
+    gradients: Arrays,
+    states: Arrays,
+    largest: int = 0,
+    shared: Optional[Any] = None,
+) -> Bound:
+    """A symbol as one executor or, if there are cuts, as a `Chain` of them."""
+    if cuts:
+        return Chain(symbol, cuts, context, arguments, gradients, states, largest, shared)
+    return symbol.bind(
+        context,
+        args=dict(arguments),
+        args_grad=dict(gradients),
+        grad_req={name: "write" if name in gradients else "null" for name in arguments},
+        aux_states=dict(states),
+        shared_exec=shared,
+    )
 
 
 def _maps_between(

@@ -22,7 +22,6 @@ from typing import (
     Optional,
     Sequence,
     Tuple,
-    Union,
 )
 
 import mxnet as mx
@@ -32,11 +31,9 @@ from mxnet.gluon import HybridBlock, Parameter
 
 from . import mirror as mirroring
 from . import native
-from .chain import Chain
+from .chain import Bound, bind
 
 DTYPES = ("float32", "float16")
-Bound = Union[mx.executor.Executor, Chain]
-
 GRADIENTS = ("all", "weights", "lambdas")
 RANDOM_OPERATORS = ("Dropout", "_random_", "_sample_", "_shuffle")
 
@@ -295,13 +292,13 @@ class TrainGraph:
         arguments, _, states = symbol.infer_shape(**shapes)
         wanted = {parameter.name for parameter in self._wanted(gradients)}
         arrays = dict(zip(symbol.list_arguments(), map(mx.nd.empty, arguments)))
-        return _bound(
+        return bind(
             symbol,
+            cuts,
             mx.cpu(),
             arrays,
             {name: array for name, array in arrays.items() if name in wanted},
             dict(zip(symbol.list_auxiliary_states(), map(mx.nd.empty, states))),
-            mirroring.Plan(recomputed, 0, tuple(cuts)),
         )
 
     def _load(self, executors: Sequence[Bound], inputs: Dict[str, np.ndarray]) -> None:
@@ -366,29 +363,7 @@ class TrainGraph:
         for name in symbol.list_auxiliary_states():
             states[name] = self._parameters[name].data(context)
         shared = others[0] if others else None
-        return _bound(symbol, context, arguments, slots, states, plan, shared)
-
-
-def _bound(
-    symbol: mx.sym.Symbol,
-    context: mx.Context,
-    arguments: Dict[str, mx.nd.NDArray],
-    gradients: Dict[str, mx.nd.NDArray],
-    states: Dict[str, mx.nd.NDArray],
-    plan: mirroring.Plan,
-    shared: Optional[Any] = None,
-) -> Bound:
-    """A marked symbol as one executor, or as the chain of a plan."""
-    if plan.cuts:
-        return Chain(symbol, plan.cuts, context, arguments, gradients, states, plan.largest, shared)
-    return symbol.bind(
-        context,
-        args=arguments,
-        args_grad=gradients,
-        grad_req={name: "write" if name in gradients else "null" for name in arguments},
-        aux_states=states,
-        shared_exec=shared,
-    )
+        return bind(symbol, plan.cuts, context, arguments, slots, states, plan.largest, shared)
 
 
 def _in_float16(outputs: Any) -> Any:

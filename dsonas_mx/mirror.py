@@ -58,8 +58,9 @@ NEAR = 1.25
 # Of the bytes of a whole forward pass, how many a segment may have at least before it ends.
 FRACTIONS = (0, 1 / 192, 1 / 128, 1 / 96, 1 / 80, 1 / 64, 1 / 48, 1 / 32, 1 / 24, 1 / 16, 1 / 8)
 
-# As many times its boundary a segment of a chain has at least: stems and reductions do not.
-WORTH = 8
+# As many times its boundary a segment of a chain has more than: stems do not. A reduction does: in
+# one segment with a block it would not fit into the memory that other blocks leave.
+WORTH = 3
 
 
 class Plan(NamedTuple):
@@ -196,11 +197,10 @@ def find_plan(
     def limit_of(least: float) -> float:
         return mirror if not isinstance(mirror, str) else least * (NEAR if mirror == "auto" else 1)
 
-    chains = _chain(symbol, shapes, measure_chain)
-    # One executor has all maps of a segment at a time too, as the first of the chains; unless it
-    # has smaller segments.
+    chains, segment = _chain(symbol, shapes, measure_chain)
+    # One executor has all maps of the largest segment at a time too, if it has no smaller ones.
     held = any(node.is_held for node in _forward(symbol, shapes))
-    if not chains or held or chains[0].megabytes <= limit_of(chains[1].megabytes):
+    if not chains or held or segment <= limit_of(chains[1].megabytes):
         smallest, division = _smallest(symbol, shapes, measure)
     else:
         smallest, division = Plan(nothing, math.inf), ()
@@ -251,43 +251,45 @@ def _chain(
     symbol: mx.sym.Symbol,
     shapes: Mapping[str, Sequence[int]],
     measure: Optional[MeasureChain],
-) -> Tuple[Plan, ...]:
+) -> Tuple[Tuple[Plan, ...], float]:
     """The plans of a chain that computes nothing again within its segments, and of one that does.
 
     All segments do it or none: of one make, the smaller ones fit into the memory of the largest.
+    Beside them the MB of the largest segment that computes nothing again.
     """
     cuts = cuttable(symbol, shapes) if measure else ()
     if not (measure and cuts):
-        return ()
+        return (), 0.0
     nothing: FrozenSet[str] = frozenset()
     inside = nothing.union(*(_inside(segment, cuts) for segment in split(symbol, cuts)))
-    plans = []
+    plans, segments_mb = [], []
     for recomputed in (nothing, inside):
         sizes, between = measure(cuts, recomputed)
         largest = max(range(len(sizes)), key=sizes.__getitem__)
         plans.append(Plan(recomputed, sizes[largest] + between, cuts, largest))
-    return tuple(plans)
+        segments_mb.append(sizes[largest])
+    return tuple(plans), segments_mb[0]
 
 
 def cuttable(symbol: mx.sym.Symbol, shapes: Mapping[str, Sequence[int]]) -> Tuple[str, ...]:
-    """The boundaries at which a graph can become a chain; none if it cannot.
+    """The boundaries at which a graph can become a chain.
 
-    A chain computes everything before the last boundary twice, which must draw no numbers. A
-    boundary is kept, so it has to be worth it.
+    A chain computes everything before its last cut twice, so none is behind the first draw of
+    numbers. A boundary is kept, so it has to be worth it.
     """
+    nodes: List[Dict[str, Any]] = json.loads(symbol.tojson())["nodes"]
+    before: List[str] = []
+    for node in nodes:
+        if node["op"].startswith(("Dropout", *KEPT_KINDS)):
+            break
+        before.append(node["name"])
     names: List[str] = []
     size = 0.0
-    for node in _forward(symbol, shapes, holds=False):
-        size += node.size
-        if node.is_boundary and size > WORTH * node.size:
-            names.append(node.name)
+    for forward in _forward(symbol, shapes, holds=False):
+        size += forward.size
+        if forward.is_boundary and size > WORTH * forward.size and forward.name in before:
+            names.append(forward.name)
             size = 0.0
-    if not names:
-        return ()
-    nodes: List[Dict[str, Any]] = json.loads(symbol.tojson())["nodes"]
-    last = next(index for index, node in enumerate(nodes) if node["name"] == names[-1])
-    if any(node["op"].startswith(("Dropout", *KEPT_KINDS)) for node in nodes[:last]):
-        return ()
     return tuple(names)
 
 

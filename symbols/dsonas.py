@@ -144,6 +144,12 @@ class Backbone(Layer):
             x = layer(x, *inputs)
             yield layer, stage, x
 
+    def ended(self, F: Any, x: Map, p: Parameters) -> Map:
+        """BN and ReLU behind the last block."""
+        if in_training(F) and native_tracing(F) is None:
+            x = F.reshape(x, (0, 0, 0, 0))  # out of MKLDNN's layout, as where a chain is cut
+        return batch_norm_relu(F, x, p, "final_bn", self._fix)
+
 
 def _of_layer(F: Any, lambdas: Map, layer: Layer) -> Map:
     """The scales that a layer uses: a copy of its own, where it may get an executor of its own.
@@ -228,9 +234,7 @@ class DSONAS(Backbone):
             x = output
             if isinstance(layer, Reduction) and stage == self._tower_after:
                 tower = self._tower(x)
-        if in_training(F) and native_tracing(F) is None:
-            x = F.reshape(x, (0, 0, 0, 0))  # out of MKLDNN's layout, as where a chain is cut
-        x = batch_norm_relu(F, x, p, "final_bn", self._fix)
+        x = self.ended(F, x, p)
         x = F.flatten(F.Pooling(x, global_pool=True, kernel=(1, 1), pool_type="avg"))
         if self._dropout:
             x = F.Dropout(x, p=self._dropout)

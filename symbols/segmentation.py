@@ -16,7 +16,7 @@ from mxnet.gluon import HybridBlock, nn
 
 from .dsonas import Backbone
 from .mobilenet import MobileNet
-from .operations import CLASSIFIER_INIT, CONVOLUTION_INIT, Layer, Map, batch_norm_relu
+from .operations import CLASSIFIER_INIT, CONVOLUTION_INIT, Layer, Map
 
 RATES = (6, 12, 18)  # of ASPP at stride 16; GluonCV's network, at stride 8, has twice these
 ASPP_CHANNELS = 256  # GluonCV's
@@ -65,7 +65,7 @@ class Features(Backbone):
             x = output
             if stage == self._stages - 1:
                 third = x
-        return third, batch_norm_relu(F, x, p, "final_bn", self._fix)
+        return third, self.ended(F, x, p)
 
 
 class ASPP(HybridBlock):

@@ -1,7 +1,9 @@
 """Fixtures that several test files use."""
 
 import importlib.util
+import os
 import pickle
+import subprocess
 import sys
 from pathlib import Path
 
@@ -26,6 +28,29 @@ ROOT = Path(__file__).resolve().parents[1]
 def golden() -> Path:
     """The folder of reference vectors."""
     return Path(__file__).parent / "golden"
+
+
+@pytest.fixture
+def in_child():
+    """`in_child(program, **variables)`: what a program prints in a process of its own.
+
+    MXNet reads variables such as ``MXNET_MKLDNN_ENABLED`` once. The program may import test files.
+    """
+
+    def run(program: str, **variables: str) -> str:
+        path = [str(ROOT / "tests"), str(ROOT), os.environ.get("PYTHONPATH", "")]
+        variables = {"MXNET_STORAGE_FALLBACK_LOG_VERBOSE": "0", **variables}
+        done = subprocess.run(
+            [sys.executable, "-c", program],
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(path), **variables},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    return run
 
 
 @pytest.fixture

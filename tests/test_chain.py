@@ -1,10 +1,7 @@
 """Chains of executors: segments that make up the whole, the same bits, memory used in turn."""
 
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
+import math
 
 from dsonas_mx import Architecture, SearchSpace, mirror
 from dsonas_mx.chain import (
@@ -17,14 +14,17 @@ from dsonas_mx.chain import (
     with_head_gradient,
 )
 from dsonas_mx.graph import TrainGraph
-from dsonas_mx.loss import cross_entropy
+from dsonas_mx.loss import cross_entropy, pixel_cross_entropy
 from dsonas_mx.mirror import cuttable, find_plan
+from dsonas_mx.mobile_architecture import MobileArchitecture
+from dsonas_mx.mobile_space import MobileSpace
 
 import mxnet as mx
 import numpy as np
 import pytest
 
-from symbols import get_model
+from symbols import get_model, network_of
+from symbols.segmentation import deeplab
 
 SHAPES = {"data": (4, 3)}
 
@@ -73,10 +73,12 @@ def test_a_head_gradient_is_that_of_the_output():
 
 
 def test_a_forward_pass_moves_no_averages():
-    """But normalises by the batch, as in training, and keeps the attributes of other nodes."""
+    """But normalises by the batch, as in training. (The CPU moves them in backward anyway.)"""
     x = mx.sym.Variable("data")
     symbol = mx.sym.Activation(mx.sym.BatchNorm(x, fix_gamma=True, name="bn"), act_type="relu")
     segment = only_forward(symbol)
+    (moving,) = [n for n in json.loads(segment.tojson())["nodes"] if n["op"] == "BatchNorm"]
+    assert moving["attrs"]["momentum"] == "1" and moving["attrs"]["fix_gamma"] == "True"
     data = mx.nd.array(np.random.RandomState(0).randn(8, 2, 3, 3))
     executor = segment.simple_bind(mx.cpu(), data=data.shape, **{UNUSED: (1,)})
     executor.arg_dict["data"][:] = data
@@ -133,7 +135,7 @@ def test_nothing_before_the_first_gradient_runs_backward():
 
 
 def test_gradients_of_maps_take_the_place_of_maps():
-    """Of three maps of one shape only the last gradient needs a place of its own, and one more."""
+    """Of maps of one shape only the last gradient needs a place of its own."""
     x = mx.sym.Variable("data")
     names = [f"cut{number}" for number in range(5)]
     for name in names:
@@ -142,6 +144,11 @@ def test_gradients_of_maps_take_the_place_of_maps():
     data, slot = mx.nd.ones((4, 3)), mx.nd.zeros((4, 3))
     chain = Chain(symbol, names, mx.cpu(), {"data": data}, {"data": slot}, {})
     assert chain.bytes_between == (5 + 1) * 4 * 3 * 4
+    maps, gradients = chain._maps, chain._map_gradients
+    for index, gradient in enumerate(gradients):  # what backward needs when it writes this one
+        assert gradient is not maps[index]
+        assert all(gradient is not following for following in gradients[index + 1 : index + 2])
+        assert all(gradient is not earlier for earlier in maps[:index])
     chain.forward()
     chain.backward()
     expected, value = np.ones((4, 3)), np.ones((4, 3))
@@ -154,8 +161,8 @@ def test_gradients_of_maps_take_the_place_of_maps():
 # The plan
 
 
-def supernet(scope="share", **options):
-    space = SearchSpace(
+def block_space(scope="share"):
+    return SearchSpace(
         levels=4,
         operations=("sep3", "max", "avg", "sep5"),
         blocks=(2, 2),
@@ -165,22 +172,65 @@ def supernet(scope="share", **options):
         image_size=16,
         scope=scope,
     )
+
+
+def mobile():
+    """The mobile supernet."""
+    space = MobileSpace.skeleton(
+        "mobile-gpu", 0.25, (1, 2, 1, 1, 1, 1), in_channels=1, num_classes=3, image_size=32
+    )
+    return network_of(MobileArchitecture.complete(space), weighted=True)
+
+
+NETWORKS = {
+    "share": lambda: get_model("dsonas", space=block_space(), weighted=True),
+    "full": lambda: get_model("dsonas", space=block_space("full"), weighted=True, fix_gamma="none"),
+    "mobile": mobile,
+    "segmentation": lambda: deeplab(
+        Architecture.complete(
+            SearchSpace.imagenet(
+                levels=3,
+                operations=("sep3", "max", "avg"),
+                blocks=(1, 2, 1),
+                width=8,
+                num_classes=3,
+                image_size=65,
+            )
+        ),
+        weighted=True,
+        auxiliary=False,
+    ),
+}
+
+
+SHAPES_OF = {
+    "share": ((256, 1, 16, 16), (256,)),
+    "full": ((256, 1, 16, 16), (256,)),
+    "mobile": ((64, 1, 32, 32), (64,)),
+    "segmentation": ((4, 3, 65, 65), (4, 65, 65)),
+}
+
+
+def supernet(name="share"):
     mx.random.seed(0)
-    net = get_model("dsonas", Architecture.complete(space), weighted=True, **options)
-    net.initialize()
+    net = NETWORKS[name]()
+    net.initialize(force_reinit=True)
     return net
 
 
-def graph_of(net, mirroring, batch=256):
-    return TrainGraph(net, cross_entropy, (batch, 1, 16, 16), (batch,), [mx.cpu()], mirroring)
+def graph_of(net, mirroring, name="share"):
+    data, label = SHAPES_OF[name]
+    loss = cross_entropy if len(label) == 1 else pixel_cross_entropy
+    return TrainGraph(net, loss, data, label, [mx.cpu()], mirroring)
 
 
 def test_a_deep_plan_is_a_chain_with_a_block_a_segment(plain):
     graph = graph_of(supernet(), "deep")
     plan = graph.plan
-    assert [cut.split("__")[0] for cut in plan.cuts[:4]] == [
+    assert [cut.split("__")[0] for cut in plan.cuts[:5]] == [
         "stage1_block1",
         "stage1_block2",
+        "reduction1_concat0",
         "stage2_block1",
         "stage2_block2",
     ]
@@ -189,48 +239,42 @@ def test_a_deep_plan_is_a_chain_with_a_block_a_segment(plain):
     assert set(plan.cuts) < kept and not plan.recomputed & set(plan.cuts)
 
 
-def steps_of(net, graph):
+def steps_of(name, mirroring):
+    """Everything that steps of all kinds compute and change, and the plan."""
+    net = supernet(name)
+    graph = graph_of(net, mirroring, name)
     generator = np.random.RandomState(0)
+    mx.random.seed(3)  # of the dropout in a segmentation head
     seen = []
     for kind in ("weights", "lambdas", "all", "weights"):
-        data = generator.randn(256, 1, 16, 16).astype("float32")
-        (outputs,) = graph.step(kind, data, generator.randint(0, 3, 256).astype("float32"))
+        data, label = SHAPES_OF[name]
+        batch = generator.randn(*data).astype("float32")
+        (outputs,) = graph.step(kind, batch, generator.randint(0, 3, label).astype("float32"))
         graph.wait()
         found = {"loss": outputs.loss.asnumpy(), "logits": outputs.logits.asnumpy()}
-        for name, parameter in net.collect_params().items():
-            found[name] = parameter.data().asnumpy().copy()
+        for key, parameter in net.collect_params().items():
+            found[key] = parameter.data().asnumpy().copy()
             if parameter.grad_req != "null":
-                found[f"gradient of {name}"] = parameter.grad().asnumpy().copy()
+                found[f"gradient of {key}"] = parameter.grad().asnumpy().copy()
         seen.append(found)
-    return seen
+    return seen, graph.plan
 
 
-def check_bits():
-    """Chains of both scopes, against one executor that keeps everything."""
-    for scope, gamma in (("share", "all"), ("full", "none")):
-        nets = [supernet(scope, fix_gamma=gamma) for _ in range(2)]
-        graphs = [graph_of(net, how) for net, how in zip(nets, ("off", "deep"))]
-        assert graphs[1].plan.cuts
-        whole, chained = map(steps_of, nets, graphs)
-        for wanted, got in zip(whole, chained):
-            for name in wanted:
-                np.testing.assert_array_equal(got[name], wanted[name], f"{scope}: {name}")
+def check_bits(name):
+    """A chain against one executor that keeps everything."""
+    mirror._smallest = lambda *_: (mirror.Plan(frozenset(), math.inf), ())  # no other deep plan
+    (whole, _), (chained, plan) = steps_of(name, "off"), steps_of(name, "deep")
+    assert len(plan.cuts) > 1 and plan.recomputed
+    for step, (wanted, got) in enumerate(zip(whole, chained)):
+        for key in wanted:
+            np.testing.assert_array_equal(got[key], wanted[key], f"{name}, {step}: {key}")
 
 
 @pytest.mark.parametrize("mkldnn", [0, 1])
-def test_every_bit_of_a_chain_is_that_of_the_plain_graph(mkldnn):
-    """In a process of its own: MXNet reads whether to use MKLDNN once."""
-    tests = Path(__file__).parent
-    path = os.pathsep.join([str(tests), str(tests.parent), os.environ.get("PYTHONPATH", "")])
-    variables = {"MXNET_MKLDNN_ENABLED": str(mkldnn), "MXNET_STORAGE_FALLBACK_LOG_VERBOSE": "0"}
-    done = subprocess.run(
-        [sys.executable, "-c", "import test_chain; test_chain.check_bits(); print('ok')"],
-        env={**os.environ, "PYTHONPATH": path, "DSONAS_MX_NATIVE": "0", **variables},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.stdout == "ok\n", done.stderr
+@pytest.mark.parametrize("name", NETWORKS)
+def test_every_bit_of_a_chain_is_that_of_the_plain_graph(name, mkldnn, in_child):
+    program = f"import test_chain; test_chain.check_bits({name!r}); print('ok')"
+    assert in_child(program, MXNET_MKLDNN_ENABLED=str(mkldnn), DSONAS_MX_NATIVE="0") == "ok\n"
 
 
 def test_numbers_are_drawn_behind_the_last_cut_only():
@@ -241,6 +285,8 @@ def test_numbers_are_drawn_behind_the_last_cut_only():
             x = mx.sym.tanh(x)
     ends = mx.sym.Activation(x, act_type="tanh", name="last")
     assert cuttable(mx.sym.sum(mx.sym.Dropout(ends)), SHAPES)
+    late = mx.sym.Activation(mx.sym.Dropout(ends), act_type="tanh", name="late")
+    assert cuttable(mx.sym.sum(late), SHAPES) == cuttable(mx.sym.sum(mx.sym.Dropout(ends)), SHAPES)
     drawn = mx.sym.Dropout(mx.sym.Variable("data"))
     assert cuttable(ends(data=drawn), SHAPES) == ()
 

@@ -180,21 +180,9 @@ def check_consumers(count):
 
 
 @pytest.mark.parametrize("mkldnn", [0, 1])
-def test_maps_with_many_consumers(mkldnn):
-    """In a process of its own: MXNet reads this once."""
-    program = (
-        "from test_graph import check_consumers as c; [c(n) for n in (7, 8, 9, 17)]; print('ok')"
-    )
-    tests = Path(__file__).parent
-    path = os.pathsep.join([str(tests), str(tests.parent), os.environ.get("PYTHONPATH", "")])
-    done = subprocess.run(
-        [sys.executable, "-c", program],
-        env={**os.environ, "PYTHONPATH": path, "MXNET_MKLDNN_ENABLED": str(mkldnn)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.stdout == "ok\n", done.stderr
+def test_maps_with_many_consumers(mkldnn, in_child):
+    program = "from test_graph import check_consumers as c; [c(n) for n in (7, 8, 9, 17)]"
+    assert in_child(f"{program}; print('ok')", MXNET_MKLDNN_ENABLED=str(mkldnn)) == "ok\n"
 
 
 @pytest.mark.parametrize("size", [8, 7])
