@@ -132,6 +132,19 @@ def test_networks_of_others_and_the_mobile_setting(script, results):
     assert "supernet without λ: 24," in lines["DSO-NAS(GPU)"]
 
 
+def test_networks_of_segmentation(script, results):
+    """The head that all have, and backbones whose sizes lie as far apart as in the paper."""
+    status, out, err = script("tools/compare.py", "tables", "--tables", "4", "--results", results)
+    assert (status, err) == (0, "")
+    lines = {line.split(" | ")[0].strip("| "): line for line in out.splitlines() if "|" in line}
+    sizes = [
+        int(re.search(r"([\d,]+) parameters", lines[name])[1].replace(",", ""))
+        for name in ("Mobilenet v1 [46]", "Mobilenet v2 [46]", "DSO-NAS-seg")
+    ]
+    assert 6.6e6 < sizes[0] - sizes[1] < 6.8e6  # 11.2M and 4.5M
+    assert "supernet" in lines["DSO-NAS-seg"]
+
+
 def test_other_measures_and_experiments_of_several_tables(script, tmp_path):
     """mIoU in table 4; ImageNet's one experiment in tables 2, 3 and 5, with what it is small of."""
     size = {"n": 1, "parameters": {"mean": 9.0, "std": None}, "hours": {}}

@@ -22,16 +22,23 @@ from dsonas_mx.mobile_space import MobileSpace
 from dsonas_mx.paper import EXPERIMENTS, SUPERNETS, TABLES, experiment_of, read_paper
 from dsonas_mx.scaling import Target, fit_width, parameters
 from dsonas_mx.space import OPERATIONS, SearchSpace
+from dsonas_mx.symbol_cost import count_symbol
 
 import mxnet as mx
 
 from symbols import published
 from symbols.baselines import PUBLISHED, cost_of
+from symbols.segmentation import deeplab, parameters_of, voc_space
 
 Blocks = List[Tuple[str, List[str], List[List[str]]]]  # title, notes, rows
 FORMATS = ("markdown", "csv", "html")
 BASELINES = dict(zip(("ResNet(pre-activation) [63]", "DenseNet [64]"), PUBLISHED))
 MOBILE = {"DSO-NAS(GPU)": "mobile-gpu", "DSO-NAS(CPU)": "mobile-cpu"}
+SEGMENTATION = {  # rows of table 4; a search starts from the supernet
+    "Mobilenet v1 [46]": "mobilenet_v1",
+    "Mobilenet v2 [46]": "mobilenet_v2",
+    "DSO-NAS-seg": None,
+}
 MANUAL = {  # rows of tables 2, 3 and 5, without reference and mark: networks that are built here
     "MobileNet": "MobileNet",
     "MobileNet v2": "MobileNetV2",
@@ -144,6 +151,8 @@ def exact_of(number: str, name: str) -> Optional[str]:
     network = MANUAL.get(re.split(r"[\[†*]", name)[0].strip())
     if number in ("2", "3", "5") and network:
         return cost_of_published(network)
+    if name in SEGMENTATION:
+        return cost_of_segmentation(SEGMENTATION[name])
     if name in MOBILE:
         cost = count_mobile(MobileArchitecture.complete(MobileSpace.skeleton(MOBILE[name])))
         sizes = f"{cost.parameters:,} parameters, {cost.multiply_adds:,} multiply-adds"
@@ -170,6 +179,15 @@ def cost_of_published(name: str) -> str:
     """Of one of `symbols.published.NETWORKS`, which takes seconds to trace."""
     cost = published.cost_of(published.NETWORKS[name].build())
     return f"{cost.parameters:,} parameters, {cost.multiply_adds:,} multiply-adds"
+
+
+def cost_of_segmentation(model: Optional[str]) -> str:
+    """Of a MobileNet under DeepLabv3's head, or of the supernet, for an image of 513×513."""
+    space = voc_space()
+    net = deeplab(model or Architecture.complete(space), space.num_classes, weighted=not model)
+    cost = count_symbol(net(mx.sym.Variable("data")), (1, 3, space.image_size, space.image_size))
+    sizes = f"{parameters_of(net):,} parameters, {cost.multiply_adds:,} multiply-adds"
+    return sizes if model else f"supernet: {sizes}"
 
 
 def space_of(number: str, name: str) -> Optional[SearchSpace]:
