@@ -1,13 +1,13 @@
 """Experiments as files: rows of a table, each a search and a training, over several seeds.
 
 A file is JSON: ``name``, ``description``, ``data_set`` (whose scripts it runs), ``seeds``,
-``reference`` (the row that others are compared with), ``measure`` (what the table is about, one of
-`MEASURES`), options ``search`` and ``train`` of all rows,
-``rows`` by name, and ``scales`` by name. A row has options ``search`` and ``train`` of its own; one
-without ``search`` takes what the search of the row ``of`` found, or the ``architecture`` of a file
-(beside the experiment's), or nothing. A scale overrides
-``seeds``, ``search``, ``train``, and in ``rows`` the options of single rows. Options are those of
-the scripts, without the dashes; true is a flag that is set, false one that is not.
+``reference`` (the row that others are compared with, if they name no other), ``measure`` (what the
+table is about, one of `MEASURES`), options ``search`` and ``train`` of all rows, ``rows`` by name,
+and ``scales`` by name. A row has options ``search`` and ``train`` of its own; one without
+``search`` takes what the search of the row ``of`` found, or the ``architecture`` of a file (beside
+the experiment's), or nothing. A scale overrides ``seeds``, ``search``, ``train``, and in ``rows``
+the options of single rows. Options are those of the scripts, without the dashes; true is a flag
+that is set, false one that is not.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple
 
 from .checks import check_fields, check_object, shown
 from .files import PathLike, read_json
@@ -46,13 +46,15 @@ Options = Dict[str, Any]
 class Row:
     """A row of the table: whose search it uses (its own, another row's, none's), its options.
 
-    Instead of a search it may have the file of an architecture.
+    Instead of a search it may have the file of an architecture. `reference` is the row that it is
+    compared with.
     """
 
     name: str
     of: Optional[str]
     options: Mapping[str, Options]
     architecture: Optional[str] = None
+    reference: Optional[str] = None
 
 
 @dataclass(frozen=True)
@@ -87,6 +89,11 @@ class Task:
         """The task, for people."""
         return f"seed {self.seed}, {self.row}, {self.stage}"
 
+    @property
+    def is_embedded(self) -> bool:
+        """Whether it runs on the images that come with the project."""
+        return bool(self.options.get("demo")) or self.options.get("data-set") == "fashion_mnist"
+
     def words(self) -> List[str]:
         """The options of its command line, without data and devices."""
         options = dict(self.options)
@@ -108,7 +115,6 @@ class Experiment:
     description: str
     data_set: str
     seeds: Tuple[int, ...]
-    reference: Optional[str]
     rows: Tuple[Row, ...]
     measure: str = "test_error"
 
@@ -192,15 +198,13 @@ def from_json(data: Any, scale: str, folder: PathLike = ".") -> Experiment:
         stage: {**_options(stage, data, "all"), **_options(stage, here, f"scale {scale!r}")}
         for stage in STAGES
     }
+    reference = _reference(data, rows, "")
     parsed = [
-        _row(name, row, common, changes.get(name, {}), tuple(rows), Path(folder))
+        _row(name, row, common, changes.get(name, {}), tuple(rows), Path(folder), reference)
         for name, row in rows.items()
     ]
     _check_rows(parsed)
     seeds = _seeds(data["seeds"])
-    reference = data.get("reference")
-    if reference is not None and reference not in rows:
-        raise ValueError(f"reference must be one of the rows, got {shown(reference)}")
     measure = data.get("measure", "test_error")
     if measure not in MEASURES:
         raise ValueError(f"measure must be {' or '.join(MEASURES)}, got {shown(measure)}")
@@ -210,7 +214,6 @@ def from_json(data: Any, scale: str, folder: PathLike = ".") -> Experiment:
         data.get("description", ""),
         data["data_set"],
         _seeds(here["seeds"]) if "seeds" in here else seeds,
-        reference,
         tuple(parsed),
         measure,
     )
@@ -223,9 +226,10 @@ def _row(
     changes: Any,
     names: Sequence[str],
     folder: Path,
+    reference: Optional[str],
 ) -> Row:
     where = f"row {name!r}"
-    check_fields(where, row, (), (*STAGES, "of", "architecture"))
+    check_fields(where, row, (), (*STAGES, "of", "architecture", "reference"))
     check_fields(f"{where} of the scale", changes, (), STAGES)
     options = {
         stage: {**common[stage], **_options(stage, row, where), **_options(stage, changes, where)}
@@ -244,7 +248,15 @@ def _row(
                 f"got {shown(file)}"
             )
         file = str(folder / file)
-    return Row(name, of, options, file)
+    reference = _reference(row, names, f"{where}: ") or reference
+    return Row(name, of, options, file, reference if reference != name else None)
+
+
+def _reference(data: Mapping[str, Any], rows: Iterable[str], where: str) -> Optional[str]:
+    reference = data.get("reference")
+    if reference is not None and reference not in rows:
+        raise ValueError(f"{where}reference must be one of the rows, got {shown(reference)}")
+    return reference
 
 
 def _check_rows(rows: Sequence[Row]) -> None:

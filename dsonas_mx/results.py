@@ -23,8 +23,6 @@ def collect(experiment: Experiment, tasks: Sequence[Task]) -> Dict[str, Any]:
     runs = {row.name: _runs(row.name, tasks) for row in experiment.rows}
     done = [task for task in tasks if is_done(task)]
     environments = [_environment(task) for task in done]
-    first = runs.get(experiment.reference or "")
-    others = [name for name in runs if first is not None and name != experiment.reference]
     return {
         "name": experiment.name,
         "scale": experiment.scale,
@@ -33,9 +31,13 @@ def collect(experiment: Experiment, tasks: Sequence[Task]) -> Dict[str, Any]:
         "rows": {
             name: _row(name, found, tasks, experiment.measure) for name, found in runs.items()
         },
-        "reference": experiment.reference,
         "comparisons": {
-            name: _compare(first or {}, runs[name], experiment.measure) for name in others
+            row.name: {
+                "reference": row.reference,
+                **_compare(runs[row.reference], runs[row.name], experiment.measure),
+            }
+            for row in experiment.rows
+            if row.reference is not None
         },
         "commits": _unique(environments, "commit"),
         "machines": _unique(environments, "machine"),
@@ -161,13 +163,13 @@ def table(results: Mapping[str, Any]) -> str:
     if results["comparisons"]:
         lines += [
             "",
-            f"| against {results['reference']} | {shown.split()[-1]}, points | parameters % "
-            "| n | t | p |",
-            "|-|-|-|-|-|-|",
+            f"| | against | {shown.split()[-1]}, points | parameters % | n | t | p |",
+            "|-|-|-|-|-|-|-|",
         ]
     for name, found in results["comparisons"].items():
         cells = [
             name,
+            found["reference"],
             _shown(found[difference_of(measure)], 100, 2, "+"),
             _shown(found["parameters_difference"], 100, 1, "+"),
             str(found["n"]),

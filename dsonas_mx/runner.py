@@ -70,7 +70,7 @@ class Machine:
     def shown(self, task: Task) -> str:
         """The command of a run, for a shell; "$DATA_DIR" stands for a data folder not given."""
         words = self.command(task)
-        data = ' --data-dir "$DATA_DIR"' * (self.data_dir is None and not task.options.get("demo"))
+        data = ' --data-dir "$DATA_DIR"' * (self.data_dir is None and not task.is_embedded)
         return f"OMP_NUM_THREADS={self.threads} python {shlex.join(words)}{data}"
 
 

@@ -89,6 +89,12 @@ def test_false_takes_a_flag_away():
     )
 
 
+def test_a_row_is_compared_with_its_own_reference():
+    data = changed("rows/full/reference", "random, share")
+    rows = {row.name: row.reference for row in experiment.from_json(data, "small").rows}
+    assert rows == {"found": None, "random, share": "found", "full": "random, share"}
+
+
 def test_tasks_of_some_rows():
     tasks = experiment.from_json(DATA, "paper").tasks("out", [0])
     chosen = experiment.of_rows(tasks, ["random, share"])
@@ -114,6 +120,7 @@ def test_tasks_of_some_rows():
         ("scales/small/other", 1, "scale 'small' has an unknown field 'other'"),
         ("scales/small/rows", {"x": {}}, "unknown field 'x'"),
         ("reference", "x", "reference must be one of the rows"),
+        ("rows/found/reference", "x", "row 'found': reference must be one of the rows"),
         ("rows", {}, "at least one row"),
         ("rows/found", 1, "row 'found' must be an object"),
         ("rows/found/steps", 1, "row 'found' has an unknown field 'steps'"),
@@ -155,7 +162,8 @@ def test_files_of_the_project(path, scale, script):
     assert len(experiment.load(path, scale).seeds) >= 3
     for line in out.splitlines():
         assert "python" in line
-        assert line.endswith(' --data-dir "$DATA_DIR"') != ("--demo" in line.split())
+        embedded = {"--demo", "fashion_mnist"} & set(line.split())
+        assert line.endswith(' --data-dir "$DATA_DIR"') != bool(embedded)
 
 
 def test_a_bad_option_is_named(script, tmp_path):
@@ -181,6 +189,36 @@ def test_embedded_data_needs_no_folder(script, tmp_path):
     status, _, err = script("tools/run_experiment.py", "experiments/table8.json", "--out", str(out))
     assert status == 2
     assert str(out) in err and "--data-dir" not in err
+
+
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        (("table1",), "the runs need --data-dir"),
+        (("table1", "--data-dir", "/nowhere"), "--data-dir /nowhere is no folder"),
+        (("table8", "--data-dir", "."), "leave out --data-dir: seed 0, M = 2, search is on"),
+        (("table8", "--gpus", "7"), "--gpus 7: this MXNet was built without CUDA"),
+        (("table8", "--docs", "README.md"), "README.md"),
+        (("table8", "--seeds", "1,1"), "each once"),
+    ],
+)
+def test_refused_before_anything_runs(script, tmp_path, words, message):
+    name, *others = words
+    out = tmp_path / "out"
+    file = f"experiments/{name}.json"
+    status, said, err = script("tools/run_experiment.py", file, *others, "--out", str(out))
+    assert (status, said) == (2, "") and message in err and err.count("\n") == 1
+    assert not out.exists()
+
+
+def test_seeds_choose_runs(script, tmp_path):
+    path = tmp_path / "x.json"
+    path.write_text(json.dumps(changed("seeds", [3, 5])))
+    words = ("tools/run_experiment.py", path, "--scale", "paper", "--list")
+    _, all_lines, _ = script(*words)
+    status, some, _ = script(*words, "--seeds", "5,9")
+    assert status == 0 and len(some.splitlines()) == len(all_lines.splitlines())
+    assert "--seed 3" not in some and "--seed 9" in some
 
 
 def test_an_architecture_of_a_file_and_a_measure(tmp_path):

@@ -192,12 +192,14 @@ def test_results(run):
     assert found["runs_done"] == found["runs"] == 9
     hours = [runner.record_of(task)["hours"] for task in tasks]
     assert found["hours"] == pytest.approx(sum(hours)) and min(hours) > 0
+    assert list(found["comparisons"]) == ["random"]
     versus = found["comparisons"]["random"]
-    assert versus["n"] == 3
+    assert versus["n"] == 3 and versus["reference"] == "found"
     assert versus["error_difference"]["mean"] == pytest.approx(0.1)
     assert versus["parameters_difference"]["values"] == [pytest.approx(0.01)] * 3
     text = results.table(found)
     assert "| random | 26.67 ± 20.82 | 3 | 1,010 ± 0 | 4.0 ± 0.0 | 2.0 ± 0.0 | – |" in text
+    assert "| random | found | +10.00 ± 0.00 | +1.0 ± 0.0 | 3 |" in text
     assert "9 of 9 runs done" in text
     json.dumps(found, allow_nan=False)
 
@@ -214,6 +216,17 @@ def test_fewer_seeds_are_reported_as_such(run):
         versus["n"] == 1 and versus["t"] is versus["p"] is versus["error_difference"]["std"] is None
     )
     assert "| found | 10.00 | 1 |" in results.table(found)
+
+
+def test_results_have_the_seeds_that_are_not_run(run, script, tmp_path):
+    run()
+    path = tmp_path / "some.json"
+    path.write_text(json.dumps(DATA))
+    out = tmp_path / "out"
+    words = (path, "--scale", "small", "--data-dir", tmp_path, "--out", out)
+    status, said, _ = script("tools/run_experiment.py", *words, "--seeds", "1")
+    assert status == 0 and "9 of 9 runs done" in said
+    assert json.loads((out / "results.json").read_text())["rows"]["random"]["seeds"] == [0, 1, 2]
 
 
 def test_paired_test_is_scipys():

@@ -13,11 +13,12 @@ import io
 import sys
 from contextlib import redirect_stderr
 from pathlib import Path
-from typing import Callable, List, Optional
+from typing import Callable, List, Optional, Sequence
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from dsonas_mx import cli, experiment
+from dsonas_mx.device import contexts
 from dsonas_mx.files import atomic, write_json
 from dsonas_mx.results import collect, table
 from dsonas_mx.runner import Machine, Runner, check_options, is_done
@@ -29,7 +30,7 @@ def arguments() -> cli.Parser:
     parser = cli.Parser(description=__doc__)
     parser.add_argument("file", metavar="FILE", help="as experiments/table1.json")
     parser.add_argument("--scale", default="small", help="as the file has them: small, paper")
-    parser.add_argument("--seeds", help="as 0,1,2; not the file's")
+    parser.add_argument("--seeds", help="run only these, as 0,1,2; the results have all that are")
     parser.add_argument("--rows", nargs="+", help="run only these; not all of the file's")
     parser.add_argument("--data-dir", help="of the scripts")
     parser.add_argument("--gpus", default="", help="as 0,1, divided among the jobs; empty: the CPU")
@@ -72,9 +73,15 @@ def parse_seeds(text: Optional[str]) -> Optional[List[int]]:
     return seeds
 
 
-def has_data(task: experiment.Task) -> bool:
-    """Whether a run needs no data of the user."""
-    return bool(task.options.get("demo")) or task.options.get("data-set") == "fashion_mnist"
+def check_data(folder: Optional[str], tasks: Sequence[experiment.Task]) -> None:
+    """Refuse a data folder that is missing, or that the runs do not read."""
+    embedded = [task for task in tasks if task.is_embedded]
+    if folder is None and len(embedded) < len(tasks):
+        raise ValueError("the runs need --data-dir")
+    if folder is not None and embedded:
+        raise ValueError(f"leave out --data-dir: {embedded[0].name} is on embedded images")
+    if folder is not None and not Path(folder).is_dir():
+        raise ValueError(f"--data-dir {folder} is no folder")
 
 
 def main(options: argparse.Namespace) -> int:
@@ -83,22 +90,27 @@ def main(options: argparse.Namespace) -> int:
     found.check({stage: checker(script) for stage, script in scripts.items()})
     machine = Machine(scripts, options.data_dir, options.jobs, options.gpus)
     out = Path(options.out or Path("runs") / found.name / found.scale)
-    tasks = found.tasks(out, parse_seeds(options.seeds))
-    wanted = experiment.of_rows(tasks, options.rows or [row.name for row in found.rows])
+    seeds = parse_seeds(options.seeds) or found.seeds
+    tasks = found.tasks(out, sorted({*found.seeds, *seeds}))
+    wanted = experiment.of_rows(
+        [task for task in tasks if task.seed in seeds],
+        options.rows or [row.name for row in found.rows],
+    )
     if options.list:
         for task in wanted:
             print("# done:" * is_done(task), machine.shown(task))
         return 0
-    if options.data_dir is None and not all(map(has_data, wanted)):
-        raise ValueError("the runs need --data-dir")
+    check_data(options.data_dir, wanted)
+    contexts(options.gpus)
     check_options(tasks)
+    if options.docs:
+        Path(options.docs).mkdir(parents=True, exist_ok=True)
 
     def report() -> str:
         results = collect(found, tasks)
         write_json(out / "results.json", results)
         if options.docs:
             path = Path(options.docs) / f"{found.name}_{found.scale}.json"
-            path.parent.mkdir(parents=True, exist_ok=True)
             write_json(path, results)
             with atomic(path.with_suffix(".md")) as temporary:
                 temporary.write_text(table(results), encoding="utf-8")
