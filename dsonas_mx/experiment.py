@@ -6,8 +6,9 @@ table is about, one of `MEASURES`), options ``search`` and ``train`` of all rows
 and ``scales`` by name. A row has options ``search`` and ``train`` of its own; one without
 ``search`` takes what the search of the row ``of`` found, or the ``architecture`` of a file (beside
 the experiment's), or nothing. A scale overrides ``seeds``, ``search``, ``train``, and in ``rows``
-the options of single rows. Options are those of the scripts, without the dashes; true is a flag
-that is set, false one that is not.
+the options of single rows; its ``transfer`` is the data set that what was found is trained on, if
+that is another. Options are those of the scripts, without the dashes; true is a flag that is set,
+false one that is not.
 """
 
 from __future__ import annotations
@@ -108,15 +109,20 @@ class Task:
 
 @dataclass(frozen=True)
 class Experiment:
-    """An experiment at one scale."""
+    """An experiment at one scale; `data_sets` has that of each stage."""
 
     name: str
     scale: str
     description: str
-    data_set: str
+    data_sets: Mapping[str, str]
     seeds: Tuple[int, ...]
     rows: Tuple[Row, ...]
     measure: str = "test_error"
+
+    def data_option(self, stage: str) -> str:
+        """The option of `tools/run_experiment.py` that has the data folder of a stage."""
+        own = self.data_sets[stage] == self.data_sets["search"]
+        return "--data-dir" if own else "--transfer-data-dir"
 
     def tasks(self, out: PathLike, seeds: Optional[Sequence[int]] = None) -> List[Task]:
         """All runs, seed by seed; each comes after the search that it needs."""
@@ -180,15 +186,14 @@ def from_json(data: Any, scale: str, folder: PathLike = ".") -> Experiment:
     check_fields("the experiment", data, _REQUIRED, _FIELDS)
     scales, rows = data["scales"], data["rows"]
     for name in ("name", "data_set"):
-        if not isinstance(data[name], str) or data[name] != slug(data[name]):
-            raise ValueError(
-                f"{name} must be of small letters, digits, _ and -, got {shown(data[name])}"
-            )
+        _check_name(name, data[name])
     check_object("scales", scales)
     if scale not in scales:
         raise ValueError(f"there is no scale {shown(scale)}, only {', '.join(scales)}")
     here = scales[scale]
-    check_fields(f"scale {scale!r}", here, (), ("seeds", *STAGES, "rows"))
+    check_fields(f"scale {scale!r}", here, (), ("seeds", "transfer", *STAGES, "rows"))
+    transfer = here.get("transfer", data["data_set"])
+    _check_name("transfer", transfer)
     check_object("rows", rows)
     if not rows:
         raise ValueError("rows must name at least one row")
@@ -212,11 +217,16 @@ def from_json(data: Any, scale: str, folder: PathLike = ".") -> Experiment:
         data["name"],
         scale,
         data.get("description", ""),
-        data["data_set"],
+        {"search": data["data_set"], "train": transfer},
         _seeds(here["seeds"]) if "seeds" in here else seeds,
         tuple(parsed),
         measure,
     )
+
+
+def _check_name(field: str, name: Any) -> None:
+    if not isinstance(name, str) or name != slug(name):
+        raise ValueError(f"{field} must be of small letters, digits, _ and -, got {shown(name)}")
 
 
 def _row(

@@ -16,9 +16,9 @@ import subprocess
 import sys
 import time
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence
+from typing import IO, Any, Callable, Dict, Iterator, List, Mapping, Sequence
 
 from .experiment import RESULT, Task, words
 from .files import PathLike, write_json
@@ -35,7 +35,8 @@ class Machine:
     ----------
     scripts : mapping of stage to Path
         The script of each stage.
-    data_dir : str, optional
+    data_dirs : mapping of stage to str
+        The data folder of each stage that has one.
     jobs : int
         Runs at a time; each gets its share of the cores.
     gpus : str
@@ -43,7 +44,7 @@ class Machine:
     """
 
     scripts: Mapping[str, Path]
-    data_dir: Optional[str] = None
+    data_dirs: Mapping[str, str] = field(default_factory=dict)
     jobs: int = 1
     gpus: str = ""
 
@@ -61,16 +62,19 @@ class Machine:
     def command(self, task: Task, slot: int = 0) -> List[str]:
         """The words of a run, after the interpreter; `slot` counts the runs at a time."""
         devices: Dict[str, Any] = {}
-        if self.data_dir is not None:
-            devices["data-dir"] = self.data_dir
+        if task.stage in self.data_dirs:
+            devices["data-dir"] = self.data_dirs[task.stage]
         if self.gpus:
             devices["gpus"] = ",".join(self.gpus.split(",")[slot :: self.jobs])
         return [str(self.scripts[task.stage]), *words(devices), *task.words()]
 
     def shown(self, task: Task) -> str:
-        """The command of a run, for a shell; "$DATA_DIR" stands for a data folder not given."""
+        """The command of a run, for a shell; "$CIFAR_DIR" stands for a data folder not given."""
         words = self.command(task)
-        data = ' --data-dir "$DATA_DIR"' * (self.data_dir is None and not task.is_embedded)
+        data = ""
+        if task.stage not in self.data_dirs and not task.is_embedded:
+            name = self.scripts[task.stage].stem.split("_")[-1].upper()
+            data = f' --data-dir "${name}_DIR"'
         return f"OMP_NUM_THREADS={self.threads} python {shlex.join(words)}{data}"
 
 

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import re
 from pathlib import Path
 
 from dsonas_mx import experiment
@@ -121,6 +122,7 @@ def test_tasks_of_some_rows():
         ("scales/small/rows", {"x": {}}, "unknown field 'x'"),
         ("reference", "x", "reference must be one of the rows"),
         ("rows/found/reference", "x", "row 'found': reference must be one of the rows"),
+        ("scales/small/transfer", "Image Net", "transfer must be of small letters"),
         ("rows", {}, "at least one row"),
         ("rows/found", 1, "row 'found' must be an object"),
         ("rows/found/steps", 1, "row 'found' has an unknown field 'steps'"),
@@ -163,7 +165,26 @@ def test_files_of_the_project(path, scale, script):
     for line in out.splitlines():
         assert "python" in line
         embedded = {"--demo", "fashion_mnist"} & set(line.split())
-        assert line.endswith(' --data-dir "$DATA_DIR"') != bool(embedded)
+        (data_set,) = re.findall(r"/(?:search|train)_([a-z]+)\.py", line)
+        assert line.endswith(f' --data-dir "${data_set.upper()}_DIR"') != bool(embedded)
+
+
+@pytest.mark.parametrize("name", ["table8", "table9"])
+def test_the_papers_scale_transfers_blocks_to_imagenet(script, name, tmp_path):
+    """As tables 8 and 9 do: searched on CIFAR-10, trained on ImageNet."""
+    folders = [tmp_path / data for data in ("cifar", "imagenet")]
+    for folder in folders:
+        folder.mkdir()
+    words = ("--scale", "paper", "--seeds", "0", "--list", "--data-dir", folders[0])
+    words += ("--transfer-data-dir", folders[1])
+    status, out, _ = script("tools/run_experiment.py", f"experiments/{name}.json", *words)
+    assert status == 0
+    searches, trainings = out.splitlines()[:4], out.splitlines()[4:]
+    for line in searches:
+        assert "train/search_cifar.py" in line and f"--data-dir {folders[0]}" in line
+    for line in trainings:
+        assert "train/train_imagenet.py" in line and f"--data-dir {folders[1]}" in line
+        assert "--target-flops 600000000" in line and "--architecture" in line
 
 
 def test_a_bad_option_is_named(script, tmp_path):
@@ -194,7 +215,9 @@ def test_embedded_data_needs_no_folder(script, tmp_path):
 @pytest.mark.parametrize(
     "words, message",
     [
-        (("table1",), "the runs need --data-dir"),
+        (("table1",), "seed 0, searched, share, search needs --data-dir"),
+        (("table1", "--transfer-data-dir", "."), "scale small transfers to no other data"),
+        (("table8", "--scale", "paper", "--data-dir", "."), "M = 2, train needs --transfer-data"),
         (("table1", "--data-dir", "/nowhere"), "--data-dir /nowhere is no folder"),
         (("table8", "--data-dir", "."), "leave out --data-dir: seed 0, M = 2, search is on"),
         (("table8", "--gpus", "7"), "--gpus 7: this MXNet was built without CUDA"),

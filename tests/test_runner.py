@@ -131,7 +131,7 @@ def test_a_failed_run_does_not_stop_the_others(run):
 def test_cores_and_gpus_are_divided(scripts, tmp_path, monkeypatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(8)))
     task = experiment.from_json(DATA, "small").tasks("out")[0]
-    machine = Machine(scripts, "data", jobs=3, gpus="0,1,2,3")
+    machine = Machine(scripts, {"search": "data"}, jobs=3, gpus="0,1,2,3")
     assert machine.threads == 2
     for slot, gpus in enumerate(("0,3", "1", "2")):
         words = machine.command(task, slot)[1:]

@@ -13,7 +13,7 @@ import io
 import sys
 from contextlib import redirect_stderr
 from pathlib import Path
-from typing import Callable, List, Optional, Sequence
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -33,6 +33,9 @@ def arguments() -> cli.Parser:
     parser.add_argument("--seeds", help="run only these, as 0,1,2; the results have all that are")
     parser.add_argument("--rows", nargs="+", help="run only these; not all of the file's")
     parser.add_argument("--data-dir", help="of the scripts")
+    parser.add_argument(
+        "--transfer-data-dir", help="of the data that the file transfers to, where it does"
+    )
     parser.add_argument("--gpus", default="", help="as 0,1, divided among the jobs; empty: the CPU")
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time, dividing the cores")
     parser.add_argument("--out", help="runs/NAME/SCALE if it is not given")
@@ -73,22 +76,36 @@ def parse_seeds(text: Optional[str]) -> Optional[List[int]]:
     return seeds
 
 
-def check_data(folder: Optional[str], tasks: Sequence[experiment.Task]) -> None:
-    """Refuse a data folder that is missing, or that the runs do not read."""
-    embedded = [task for task in tasks if task.is_embedded]
-    if folder is None and len(embedded) < len(tasks):
-        raise ValueError("the runs need --data-dir")
-    if folder is not None and embedded:
-        raise ValueError(f"leave out --data-dir: {embedded[0].name} is on embedded images")
-    if folder is not None and not Path(folder).is_dir():
-        raise ValueError(f"--data-dir {folder} is no folder")
+def data_folders(found: experiment.Experiment, given: Mapping[str, Any]) -> Dict[str, str]:
+    """The data folder of each stage, of the options that are given."""
+    stages = {stage: found.data_option(stage) for stage in experiment.STAGES}
+    for option, folder in given.items():
+        if folder is not None and option not in stages.values():
+            raise ValueError(f"leave out {option}: scale {found.scale} transfers to no other data")
+        if folder is not None and not Path(folder).is_dir():
+            raise ValueError(f"{option} {folder} is no folder")
+    return {s: given[option] for s, option in stages.items() if given[option] is not None}
+
+
+def check_data(
+    found: experiment.Experiment, folders: Mapping[str, str], tasks: Sequence[experiment.Task]
+) -> None:
+    """Refuse runs that have no data, or that would not read the folder."""
+    for task in tasks:
+        option = found.data_option(task.stage)
+        if task.is_embedded and task.stage in folders:
+            raise ValueError(f"leave out {option}: {task.name} is on embedded images")
+        if not task.is_embedded and task.stage not in folders:
+            raise ValueError(f"{task.name} needs {option}")
 
 
 def main(options: argparse.Namespace) -> int:
     found = experiment.load(options.file, options.scale)
-    scripts = {s: SCRIPTS / f"{s}_{found.data_set}.py" for s in experiment.STAGES}
+    scripts = {stage: SCRIPTS / f"{stage}_{name}.py" for stage, name in found.data_sets.items()}
     found.check({stage: checker(script) for stage, script in scripts.items()})
-    machine = Machine(scripts, options.data_dir, options.jobs, options.gpus)
+    given = {"--data-dir": options.data_dir, "--transfer-data-dir": options.transfer_data_dir}
+    data_dirs = data_folders(found, given)
+    machine = Machine(scripts, data_dirs, options.jobs, options.gpus)
     out = Path(options.out or Path("runs") / found.name / found.scale)
     seeds = parse_seeds(options.seeds) or found.seeds
     tasks = found.tasks(out, sorted({*found.seeds, *seeds}))
@@ -100,7 +117,7 @@ def main(options: argparse.Namespace) -> int:
         for task in wanted:
             print("# done:" * is_done(task), machine.shown(task))
         return 0
-    check_data(options.data_dir, wanted)
+    check_data(found, data_dirs, wanted)
     contexts(options.gpus)
     check_options(tasks)
     if options.docs:

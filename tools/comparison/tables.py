@@ -50,7 +50,14 @@ MANUAL = {  # rows of tables 2, 3 and 5, without reference and mark: networks th
 LISTED = ("sep3", "avg", "max", "sep5", "sep7")  # table 9 has the first N
 ROOT = Path(__file__).resolve().parents[2]
 EIGHT = "--gpus 0,1,2,3,4,5,6,7"
-DATA = {"imagenet": f"--data-dir data/imagenet {EIGHT}", "table4": f"--data-dir data {EIGHT}"}
+CIFAR = "--data-dir data/cifar10 --gpus 0,1"
+TRANSFERRED = f"{CIFAR} --transfer-data-dir data/imagenet"
+DATA = {  # of an experiment
+    "imagenet": f"--data-dir data/imagenet {EIGHT}",
+    "table4": f"--data-dir data {EIGHT}",
+    "table8": TRANSFERRED,
+    "table9": TRANSFERRED,
+}
 SCRIPTS = {  # what would run a row that no experiment has at the paper's scale
     ("2", "DSO-NAS†"): "train_imagenet.py --architecture runs/search_cifar/architecture.json "
     "--target-flops 600M",
@@ -239,7 +246,7 @@ def mean(summary: Dict[str, Any], factor: float, digits: int) -> str:
 def command(number: str, name: str) -> Optional[str]:
     """What would run a row at the paper's scale; None for the rows of others."""
     experiment = experiment_of(number)
-    data = DATA.get(experiment, "--data-dir data/cifar10 --gpus 0,1")
+    data = DATA.get(experiment, CIFAR)
     if (number, name) in SCRIPTS:
         return f"python train/{SCRIPTS[number, name]} {data}"
     row = EXPERIMENTS.get(number, {}).get(name)
