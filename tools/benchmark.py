@@ -76,7 +76,7 @@ def main(options: argparse.Namespace) -> None:
                 renew(path, "profile", profile.table(result))
         return
     results = {}
-    for words in (["step"], ["memory"], ["memory", "--dataset", "imagenet"], ["shrink"]):
+    for words in (["step"], ["memory"], ["memory", "--dataset", "imagenet"], ["shrink"], ["data"]):
         one = arguments().parse_args(words)
         results[" ".join(words)] = BENCHMARKS[one.name].measure(one)
         show(" ".join(words), results[" ".join(words)])
@@ -86,7 +86,7 @@ def main(options: argparse.Namespace) -> None:
 
 def table(results: Dict[str, Any]) -> str:
     """The figures of all benchmarks in Markdown."""
-    step_, cifar, imagenet, shrunk = results.values()
+    step_, cifar, imagenet, shrunk, fed = results.values()
     rows = [
         ("weight step + λ step, over the original's graph", f"{step_['ratio']:.3f}"),
         ("operators of the graph", f"{step_['ours_nodes']} instead of {step_['plain_nodes']}"),
@@ -109,6 +109,12 @@ def table(results: Dict[str, Any]) -> str:
     ):
         shares = ", ".join(f"{share} %: {value:.2f}" for share, value in shrunk[key].items())
         rows.append((f"{name} by connections left", shares))
+    rows.append(
+        (
+            "samples a second that a thread augments; that a training step takes",
+            f"{fed['samples_s']:,.0f}; {fed['step_samples_s']:,.0f} (width {fed['width']})",
+        )
+    )
     lines = ["| `python tools/benchmark.py all`, on 2 CPU cores | |", "|-|-|"]
     return "\n".join(lines + [f"| {name} | {value} |" for name, value in rows])
 
