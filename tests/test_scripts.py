@@ -59,10 +59,14 @@ def architecture(tmp_path):
 
 @pytest.fixture
 def train(script, small_cifar, tmp_path, architecture):
-    """`train(*words)`: a training on the tiny CIFAR into `tmp_path/'run'`."""
+    """`train(*words)`: a training on the tiny CIFAR into `tmp_path/'run'`, of width 4 if `words`
+    have no size.
+    """
 
     def run(*words):
         source = ["--data-dir", small_cifar, "--architecture", architecture]
+        sized = any(str(word).startswith(("--width", "--target", "--like")) for word in words)
+        source += [] if sized else ["--width", 4]
         return script(TRAIN, *source, *SMALL_TRAIN, "--save-dir", tmp_path / "run", *words)
 
     return run
@@ -594,7 +598,8 @@ def test_bad_options_of_the_search(search, tmp_path, words, message):
         (["--target-flops", "inf"], "--target-flops: must be a number such as 500000, 600K"),
         (["--target-flops", "1K"], "a target of 1,000 multiply-adds cannot be met: the narrowest"),
         (["--target-params", 0], "a target of parameters must be above 0 and finite, got 0"),
-        (["--divisor", 4], "--divisor is of the width that a target chooses: give a target"),
+        (["--width", 4, "--divisor", 4], "--divisor is of the width that a target chooses: give"),
+        (["--width", 4, "--divisor", 0], "--divisor is of the width that a target chooses: give"),
         (["--target-flops", "1M", "--divisor", 0], "divisor must be at least 1, got 0"),
         (["--blocks", "0"], "blocks[0] must be at least 1, got 0"),
         (["--dropout", 1], "dropout must be in [0, 1), got 1.0"),

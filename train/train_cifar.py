@@ -43,7 +43,7 @@ def arguments() -> cli.Parser:
     parser = cli.Parser(description=__doc__)
     cli.add_data(parser)
     cli.add_devices(parser)
-    network = cli.add_network(parser)
+    network = cli.add_network(parser, "cifar")
     network.add_argument("--dropout", type=float, default=0.4, help="before the classifier")
     network.add_argument(
         "--drop-path", type=float, default=0.5, help="rate at the end, behind the last block"

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import json
 import math
+from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Callable, Optional
+from typing import Any, Callable, Mapping, Optional
 
 from .. import tensorboard
 from ..checkpoint import is_checkpoint
@@ -69,6 +71,21 @@ def add_watching(group: argparse._ArgumentGroup) -> None:
         help="of what is printed: json for an object a line, of an epoch with its numbers, of an "
         "error with its status",
     )
+
+
+def recorded(options: argparse.Namespace) -> Optional[Mapping[str, Any]]:
+    """The options of the run that shall go on, as it was started; None for a new run."""
+    if options.resume_from is not None:
+        folder = Path(options.resume_from).resolve().parent.parent
+    elif options.resume:
+        folder = Path(options.save_dir)
+    else:
+        return None
+    try:
+        content = json.loads((folder / "args.json").read_text(encoding="utf-8"))
+        return dict(content["options"])
+    except (OSError, ValueError, KeyError, TypeError):  # not there, or damaged
+        return None
 
 
 def open_run(options: argparse.Namespace, workers: Optional[Workers] = None) -> Run:
