@@ -11,8 +11,8 @@ from typing import Any, Dict, Iterable, Iterator, Optional
 
 from .architecture import Architecture
 from .cost import count
-from .scaling import MOST_WIDTH, Target, fit_width, narrowest, parameters
-from .space import SearchSpace
+from .scaling import Target, fit_width, narrowest, parameters
+from .space import MOST_WIDTH, SearchSpace
 
 TOLERANCE = 0.01  # of the parameters of a random network
 _MOST_DRAWS = 1000

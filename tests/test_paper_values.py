@@ -114,6 +114,21 @@ def test_other_sizes_win(size, small):
     assert size(TRAIN, "--architecture", small, "--target-flops", "9M")[1] <= 9e6
 
 
+@pytest.mark.parametrize(
+    "name, width, message",
+    [
+        ("train/search_cifar.py", 100_000, "width must be at most 4096, got 100000"),
+        ("train/search_cifar.py", 4096, "an array of MXNet 2,147,483,647 at most: use a smaller"),
+        (TRAIN, 100_000, "width must be at most 4096, got 100000"),
+    ],
+)
+def test_widths_that_no_array_has(script, name, width, message):
+    which = ["--full-network"] if name == TRAIN else []
+    words = (*which, "--width", width, "--mirror", "off", "--dry-run")
+    status, out, err = script(name, *words)
+    assert (status, out, err.count("\n")) == (2, "", 1) and message in err
+
+
 @pytest.mark.parametrize("words", [["--width", 4], [], ["--target-params", "1M"]])
 @pytest.mark.parametrize("which", ["--full-network", "--random share"])
 def test_the_divisor_is_checked(script, which, words):
