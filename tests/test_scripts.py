@@ -549,7 +549,7 @@ def test_training_with_the_tower(train, tmp_path, architecture):
         (["--pretrain-epochs", -1], "pretrain_epochs must be at least 0, got -1"),
         (["--shrink-every", 0], "shrink_every must be at least 1, got 0"),
         (["--patience", 0], "patience must be at least 1, got 0"),
-        (["--batch-size", 0], "batch size must be at least 1, got 0"),
+        (["--batch-size", 0], "--batch-size must be at least 1, got 0"),
         (["--batch-size", 61], "a part of 60 images is smaller than one batch of 61"),
         (["--batch-size", 2, "--cpus", 3], "a batch of 2 is too small for 3 devices"),
         (["--lr", "nan"], "learning_rate must be above 0 and finite, got nan"),
@@ -628,7 +628,7 @@ def test_bad_options_of_the_search(search, tmp_path, words, message):
             "a target of 9 parameters cannot be met: the narrowest network, of width 1, has",
         ),
         (["--validation", 120], "--validation must be from 0 to 119, got 120"),
-        (["--validation", -1], "--validation must be from 0 to 119, got -1"),
+        (["--validation", -1], "--validation must be from 0 to 49999, got -1"),
     ],
     ids=lambda value: " ".join(map(str, value)) if isinstance(value, list) else "",
 )

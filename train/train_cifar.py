@@ -72,6 +72,7 @@ def arguments() -> cli.Parser:
 
 
 def main(options: argparse.Namespace) -> None:
+    cli.check_options(options)
     settings = FitOptions(
         num_epochs=options.num_epochs,
         learning_rate=options.lr,
@@ -83,6 +84,7 @@ def main(options: argparse.Namespace) -> None:
     )
     workers, devices = cli.connect(options)
     data = DATA_SETS[cli.data_set(options)]
+    num_train = cli.left(data.num_train, options.validation)
     latency = NetworkLatency(lambda found: get_model("dsonas", found), devices[0])
     architecture = cli.load_network(options, dso.SearchSpace.cifar10(), data, latency)
     net = get_model(
@@ -95,7 +97,7 @@ def main(options: argparse.Namespace) -> None:
     loss = with_auxiliary(options.auxiliary) if options.auxiliary else cross_entropy
     mirror = parse_mirror(options.mirror)
     if options.dry_run:
-        steps = (data.num_train - options.validation) // options.batch_size
+        steps = cli.fit_steps(options, num_train)
         cli.print_dry_run(options, net, loss, architecture, steps)
         return
     images, test_images, augmentation = cli.load_images(

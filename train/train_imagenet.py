@@ -57,6 +57,7 @@ def arguments() -> cli.Parser:
 
 
 def main(options: argparse.Namespace) -> None:
+    cli.check_options(options)
     settings = FitOptions(
         num_epochs=options.num_epochs,
         learning_rate=options.lr,
@@ -81,7 +82,7 @@ def main(options: argparse.Namespace) -> None:
         loss = with_auxiliary(options.auxiliary, loss)
     mirror = parse_mirror(options.mirror)
     if options.dry_run:
-        steps = data.num_train // options.batch_size
+        steps = cli.fit_steps(options, data.num_train)
         cli.print_dry_run(options, net, loss, architecture, steps)
         return
     (train_data,), test_data = cli.train_loaders(options), cli.test_loader(options)

@@ -229,6 +229,12 @@ class RecordLoader(Loader):
         return Batch(data, labels)
 
 
+def check_seed(seed: int) -> None:
+    """Refuse what no generator takes."""
+    if not 0 <= seed < 2**64:
+        raise ValueError(f"seed must lie between 0 and 2**64 - 1, got {seed}")
+
+
 def generator_of(seed: int, stream: int, epoch: int, place: int) -> np.random.Generator:
     """What augments the sample, or the batch, at that place of an epoch."""
     return _generator(seed, stream, _AUGMENT, epoch, place)
@@ -237,8 +243,7 @@ def generator_of(seed: int, stream: int, epoch: int, place: int) -> np.random.Ge
 def _generator(
     seed: int, stream: int, purpose: int, epoch: int = 0, position: int = 0
 ) -> np.random.Generator:
-    if not 0 <= seed < 2**64:
-        raise ValueError(f"seed must lie between 0 and 2**64 - 1, got {seed}")
+    check_seed(seed)
     # Philox counts up from the lowest word; the others say what the numbers are for.
     key = np.array([seed, stream], np.uint64)
     counter = np.array([0, position, epoch, purpose], np.uint64)
