@@ -13,9 +13,9 @@ SEARCH_IMAGENET, TRAIN_IMAGENET = "train/search_imagenet.py", "train/train_image
 SEARCH_VOC, TRAIN_VOC = "train/search_voc.py", "train/train_voc.py"
 SMALL = {
     SEARCH: "--levels 1 --blocks 1 --width 4",
-    TRAIN: "--full-network --blocks 1 --width 4 --auxiliary 0",
+    TRAIN: "--full-network --blocks 1 --auxiliary 0",
     SEARCH_IMAGENET: "--levels 1 --blocks 1 --width 4 --budget none --image-size 32",
-    TRAIN_IMAGENET: "--full-network --blocks 1 --width 4 --auxiliary 0 --image-size 32",
+    TRAIN_IMAGENET: "--full-network --blocks 1 --auxiliary 0 --image-size 32",
     SEARCH_VOC: "--levels 1 --blocks 1 --width 4 --crop 24 --pretrain-epochs 1",
     TRAIN_VOC: "--model mobilenet_v2 --crop 24",
 }
@@ -26,6 +26,7 @@ ALWAYS = [  # refused by a dry run and by a run
     (TRAIN, "--validation -5", "--validation must be from 0 to 49999, got -5"),
     (TRAIN, "--cutout -1", "cutout must be at least 0, got -1"),
     (TRAIN, "--seed -1", "seed must lie between 0 and 2**64 - 1, got -1"),
+    (TRAIN, "--auxiliary -1", "auxiliary must be at least 0 and finite, got -1.0"),
     (TRAIN, "--batch-size 0", "--batch-size must be at least 1, got 0"),
     (TRAIN, "--data-set fashion_mnist --normalize release", "--normalize release is for CIFAR"),
     (TRAIN, "--demo --data-dir d", "fashion_mnist is embedded: leave out --data-dir"),
@@ -109,5 +110,5 @@ def test_without_tensorboardx(refused, monkeypatch, name):
 @pytest.mark.parametrize("name", [SEARCH, TRAIN])
 def test_a_dry_run_may_stand_beside_a_run(script, tmp_path, name):
     (tmp_path / "args.json").write_text(json.dumps({"options": {}}))
-    words = (*SMALL[name].split(), "--batch-size", 2, "--save-dir", tmp_path, "--dry-run")
-    assert script(name, *words)[::2] == (0, "")
+    words = (*SMALL[name].split(), "--width", 4, "--batch-size", 2, "--save-dir", tmp_path)
+    assert script(name, *words, "--dry-run")[::2] == (0, "")

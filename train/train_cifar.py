@@ -85,6 +85,9 @@ def main(options: argparse.Namespace) -> None:
     workers, devices = cli.connect(options)
     data = DATA_SETS[cli.data_set(options)]
     num_train = cli.left(data.num_train, options.validation)
+    steps = cli.fit_steps(options, num_train) if options.dry_run else 0
+    loss = with_auxiliary(options.auxiliary) if options.auxiliary else cross_entropy
+    mirror = parse_mirror(options.mirror)
     latency = NetworkLatency(lambda found: get_model("dsonas", found), devices[0])
     architecture = cli.load_network(options, dso.SearchSpace.cifar10(), data, latency)
     net = get_model(
@@ -94,10 +97,7 @@ def main(options: argparse.Namespace) -> None:
         auxiliary=options.auxiliary != 0,
         drop_path=options.drop_path,
     )
-    loss = with_auxiliary(options.auxiliary) if options.auxiliary else cross_entropy
-    mirror = parse_mirror(options.mirror)
     if options.dry_run:
-        steps = cli.fit_steps(options, num_train)
         cli.print_dry_run(options, net, loss, architecture, steps)
         return
     images, test_images, augmentation = cli.load_images(

@@ -70,6 +70,7 @@ def main(options: argparse.Namespace) -> None:
     cli.check_dtype(options)
     workers, devices = cli.connect(options)
     data = cli.imagenet(options)
+    steps = cli.fit_steps(options, data.num_train) if options.dry_run else 0
     latency = NetworkLatency(network_of, devices[0])
     architecture = cli.load_imagenet_network(options, latency)
     if isinstance(architecture, MobileArchitecture):
@@ -82,7 +83,6 @@ def main(options: argparse.Namespace) -> None:
         loss = with_auxiliary(options.auxiliary, loss)
     mirror = parse_mirror(options.mirror)
     if options.dry_run:
-        steps = cli.fit_steps(options, data.num_train)
         cli.print_dry_run(options, net, loss, architecture, steps)
         return
     (train_data,), test_data = cli.train_loaders(options), cli.test_loader(options)
