@@ -151,7 +151,7 @@ def test_a_run_that_goes_on_keeps_its_size(size, small, tmp_path, recorded, expe
     own = count(Architecture.complete(SPACE)).parameters
     checkpoint = tmp_path / "run" / "checkpoint" / "000003"
     checkpoint.mkdir(parents=True)
-    (checkpoint / "best").write_text("")  # what a dry run looks for
+    (checkpoint / "state.json").write_text("")  # what a dry run looks for
     for how in (["--resume"], ["--resume-from", checkpoint]):
         found, _ = size(TRAIN, "--architecture", small, *how)
         assert found == own if expected == "own" else 0.95 * 3e6 < found <= 3e6
