@@ -11,8 +11,8 @@ from typing import Any, Dict, Iterable, Iterator, Optional
 
 from .architecture import Architecture
 from .cost import count
-from .scaling import MOST_WIDTH, Target, fit_width, narrowest, parameters
-from .space import SearchSpace
+from .scaling import Target, fit_width, narrowest, parameters
+from .space import MOST_WIDTH, SearchSpace
 
 TOLERANCE = 0.01  # of the parameters of a random network
 _MOST_DRAWS = 1000
@@ -54,15 +54,13 @@ def random_network(space: SearchSpace, seed: int) -> Architecture:
     return next(draws(space, seed))
 
 
-def random_within(
-    space: SearchSpace, seed: int, most: int, divisor: Optional[int] = None
-) -> Architecture:
+def random_within(space: SearchSpace, seed: int, most: int, divisor: int = 1) -> Architecture:
     """A random network at the largest width with at most so many parameters, and 1 % less at most.
 
     Networks are drawn until there is one; of too many draws it is the nearest.
     """
     target = Target("parameters", most, parameters)
-    return _nearest((fit_width(n, target, divisor or 1) for n in draws(space, seed)), most)
+    return _nearest((fit_width(n, target, divisor) for n in draws(space, seed)), most)
 
 
 def like(reference: Architecture, scope: Optional[str] = None, seed: int = 0) -> Architecture:

@@ -7,6 +7,23 @@ from typing import List
 import mxnet as mx
 
 
+def gpu_numbers(gpus: str) -> List[int]:
+    """The numbers of the option `--gpus 0,1`, whether or not there are such GPUs; none for the CPU.
+
+    Raises
+    ------
+    ValueError
+        A list that is none, or that has a number twice.
+    """
+    try:
+        numbers = [int(part) for part in gpus.split(",")] if gpus.strip() else []
+    except ValueError:
+        raise ValueError(f"--gpus must be numbers such as 0,1, got {gpus!r}") from None
+    if len(set(numbers)) < len(numbers) or min(numbers, default=0) < 0:
+        raise ValueError(f"--gpus must name each GPU once, got {gpus!r}")
+    return numbers
+
+
 def contexts(gpus: str = "", cpus: int = 1) -> List[mx.Context]:
     """The devices of the options `--gpus 0,1` and `--cpus 2`.
 
@@ -26,12 +43,7 @@ def contexts(gpus: str = "", cpus: int = 1) -> List[mx.Context]:
         if cpus < 1:
             raise ValueError(f"--cpus must be at least 1, got {cpus}")
         return [mx.cpu(number) for number in range(cpus)]
-    try:
-        numbers = [int(part) for part in gpus.split(",")]
-    except ValueError:
-        raise ValueError(f"--gpus must be numbers such as 0,1, got {gpus!r}") from None
-    if len(set(numbers)) < len(numbers) or min(numbers) < 0:
-        raise ValueError(f"--gpus must name each GPU once, got {gpus!r}")
+    numbers = gpu_numbers(gpus)
     if not mx.runtime.Features().is_enabled("CUDA"):
         raise ValueError(
             f"--gpus {gpus}: this MXNet was built without CUDA; install requirements-gpu.txt "

@@ -8,6 +8,7 @@ arrays of its parameters. Initialisation, Trainer, saving and loading stay Gluon
 from __future__ import annotations
 
 import json
+import math
 from collections import deque
 from contextlib import contextmanager
 from itertools import chain
@@ -35,6 +36,7 @@ from .chain import Bound, bind
 
 DTYPES = ("float32", "float16")
 GRADIENTS = ("all", "weights", "lambdas")
+MOST_ELEMENTS = 2**31 - 1  # of an array of MXNet as it is built
 RANDOM_OPERATORS = ("Dropout", "_random_", "_sample_", "_shuffle")
 
 PROGRESS = "progress"  # the parameter of a network that wants to know how far its training is
@@ -290,6 +292,12 @@ class TrainGraph:
         symbol = self._marked(symbol, recomputed)
         shapes = dict(zip(("data", "label"), ((self._sizes[0],) + s for s in self._shapes)))
         arguments, _, states = symbol.infer_shape(**shapes)
+        for name, shape in zip(symbol.list_arguments(), arguments):
+            if math.prod(shape) > MOST_ELEMENTS:
+                raise ValueError(
+                    f"{name} has {math.prod(shape):,} elements, an array of MXNet {MOST_ELEMENTS:,}"
+                    " at most: use a smaller width or batch"
+                )
         wanted = {parameter.name for parameter in self._wanted(gradients)}
         arrays = dict(zip(symbol.list_arguments(), map(mx.nd.empty, arguments)))
         return bind(

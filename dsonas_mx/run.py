@@ -14,7 +14,7 @@ import sys
 import time
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, ClassVar, Dict, Mapping, Optional, Set
+from typing import Any, ClassVar, Dict, Mapping, Optional, Sequence, Set
 
 import mxnet as mx
 import numpy as np
@@ -78,6 +78,22 @@ class Lock:
             self._file.close()
 
 
+def check_folder(folder: Path, resume: bool, but: Sequence[str] = ()) -> None:
+    """Refuse a folder for a new run that is not empty, and one to go on in that is of no run."""
+    names = {path.name for path in folder.iterdir()} - set(but)
+    if names and not resume:
+        raise ValueError(
+            f"{folder} holds a run or something else already: remove it, or give another "
+            "--save-dir; --resume goes on with a run"
+        )
+    if resume and "args.json" not in names:
+        other = sorted(name for name in names if name != CHECKPOINTS and name[0] != ".")
+        if other:
+            raise ValueError(
+                f"{folder} holds {other[0]}, but no run to go on with: give another --save-dir"
+            )
+
+
 class Run:
     """A folder for one run: new or empty, or that of a run that is to go on.
 
@@ -117,32 +133,19 @@ class Run:
         self._quiet = quiet
         self._columns: Dict[str, Any] = {}
         self._lengths: Dict[str, int] = {}
-        self._check(resume, but=())
+        check_folder(self.folder, resume)
         self.checkpoints = self.folder / CHECKPOINTS
         self.checkpoints.mkdir(exist_ok=True)
         self._lock = Lock(self.checkpoints / "lock")
         try:
-            self._check(resume, but=(CHECKPOINTS,))  # another one may have been faster
+            check_folder(
+                self.folder, resume, but=(CHECKPOINTS,)
+            )  # another one may have been faster
             remove_temporary(self.folder)
             self._write_arguments(options)
         except BaseException:
             self._lock.release()
             raise
-
-    def _check(self, resume: bool, but: Any) -> None:
-        names = {path.name for path in self.folder.iterdir()} - set(but)
-        if names and not resume:
-            raise ValueError(
-                f"{self.folder} holds a run or something else already: remove it, or give another "
-                "--save-dir; --resume goes on with a run"
-            )
-        if resume and "args.json" not in names:
-            other = sorted(name for name in names if name != CHECKPOINTS and name[0] != ".")
-            if other:
-                raise ValueError(
-                    f"{self.folder} holds {other[0]}, but no run to go on with: give another "
-                    "--save-dir"
-                )
 
     def _write_arguments(self, options: Mapping[str, Any]) -> None:
         path = self.folder / "args.json"

@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Callable, Dict, Iterator, List, Mapping, Sequence
 
+from .device import gpu_numbers
 from .experiment import RESULT, Task, words
 from .files import PathLike, write_json
 
@@ -40,7 +41,12 @@ class Machine:
     jobs : int
         Runs at a time; each gets its share of the cores.
     gpus : str
-        As ``'0,1'``; each of the runs at a time gets its share.
+        As ``'0,1'``; each of the runs at a time gets its share, one at least. Empty for the CPU.
+
+    Raises
+    ------
+    ValueError
+        No jobs, more of them than GPUs, or a list of GPUs that is none.
     """
 
     scripts: Mapping[str, Path]
@@ -51,7 +57,8 @@ class Machine:
     def __post_init__(self) -> None:
         if self.jobs < 1:
             raise ValueError(f"jobs must be at least 1, got {self.jobs}")
-        if self.gpus and len(self.gpus.split(",")) < self.jobs:
+        gpus = gpu_numbers(self.gpus)
+        if gpus and len(gpus) < self.jobs:
             raise ValueError(f"{self.jobs} jobs need as many GPUs, got {self.gpus}")
 
     @property
@@ -64,8 +71,9 @@ class Machine:
         devices: Dict[str, Any] = {}
         if task.stage in self.data_dirs:
             devices["data-dir"] = self.data_dirs[task.stage]
-        if self.gpus:
-            devices["gpus"] = ",".join(self.gpus.split(",")[slot :: self.jobs])
+        gpus = gpu_numbers(self.gpus)
+        if gpus:
+            devices["gpus"] = ",".join(map(str, gpus[slot :: self.jobs]))
         return [str(self.scripts[task.stage]), *words(devices), *task.words()]
 
     def shown(self, task: Task) -> str:

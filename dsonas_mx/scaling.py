@@ -8,8 +8,7 @@ from typing import Any, Callable, Dict
 from .architecture import Architecture
 from .checks import check_int
 from .cost import count
-
-MOST_WIDTH = 4096
+from .space import MOST_WIDTH
 
 Measure = Callable[[Architecture], float]
 
@@ -87,10 +86,10 @@ def fit_width(architecture: Architecture, target: Target, divisor: int = 1) -> A
     if not fits(low):
         raise _unreachable(of_width(low), target, "narrowest")
     high = 2 * low
-    while fits(high):
+    while high * divisor <= MOST_WIDTH and fits(high):
         low, high = high, 2 * high
-        if high * divisor > MOST_WIDTH:
-            raise _unreachable(of_width(low), target, "widest")
+    if high * divisor > MOST_WIDTH:
+        raise _unreachable(of_width(low), target, "widest")
     while high - low > 1:  # low fits, high does not
         middle = (low + high) // 2
         low, high = (middle, high) if fits(middle) else (low, middle)

@@ -191,11 +191,8 @@ class Search(Loop):
         self._budget = budget
         self._build = build
         self._data = (weight_data, lambda_data)
-        if options.split and lambda_data is not None and not self.steps_per_epoch:
-            raise ValueError(
-                "split {}:{} needs as many batches an epoch".format(*options.split)
-                + f", got {len(weight_data)}:{len(lambda_data)}: use a smaller batch size"
-            )
+        if lambda_data is not None:
+            check_turns(len(weight_data), len(lambda_data), options.split)
         self._start(architecture)
 
     @property
@@ -444,6 +441,15 @@ def turns(
         return ("all",) * weight_batches
     x, y = split
     return (("weights",) * x + ("lambdas",) * y) * min(weight_batches // x, lambda_batches // y)
+
+
+def check_turns(weight_batches: int, lambda_batches: int, split: Optional[Tuple[int, int]]) -> None:
+    """Refuse a split that leaves an epoch without a step."""
+    if split and not turns(weight_batches, lambda_batches, split):
+        raise ValueError(
+            "split {}:{} needs as many batches an epoch".format(*split)
+            + f", got {weight_batches}:{lambda_batches}: use a smaller batch size"
+        )
 
 
 def scale_names(architecture: AnyArchitecture) -> Tuple[str, ...]:

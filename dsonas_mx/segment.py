@@ -71,6 +71,14 @@ class SegmentationEpoch:
         )
 
 
+def check_settings(momentum: float, weight_decay: float) -> None:
+    """Refuse what no training takes."""
+    if not 0 <= momentum < 1:
+        raise ValueError(f"momentum must be in [0, 1), got {momentum}")
+    if not 0 <= weight_decay < math.inf:
+        raise ValueError(f"weight_decay must be at least 0 and finite, got {weight_decay}")
+
+
 class SegmentationFit(Loop):
     """Training of a segmentation network by SGD, stage after stage.
 
@@ -106,10 +114,7 @@ class SegmentationFit(Loop):
         mirror: Mirror = "off",
         workers: Optional[Workers] = None,
     ) -> None:
-        if not 0 <= momentum < 1:
-            raise ValueError(f"momentum must be in [0, 1), got {momentum}")
-        if not 0 <= weight_decay < math.inf:
-            raise ValueError(f"weight_decay must be at least 0 and finite, got {weight_decay}")
+        check_settings(momentum, weight_decay)
         if test_every < 1:
             raise ValueError(f"test_every must be at least 1, got {test_every}")
         super().__init__(stages[0].data, contexts, loss, progress, mirror, workers)

@@ -20,6 +20,7 @@ OUTPUT = "output"
 
 # Far above what anyone searches: a damaged or hostile file must not exhaust the memory.
 MOST_LEVELS = 16
+MOST_WIDTH = 4096
 MOST_STAGES = 8
 MOST_BLOCKS = 1000
 
@@ -57,7 +58,7 @@ class SearchSpace:
     blocks : sequence of int
         Blocks of each stage; a reduction follows every stage but the last.
     width : int
-        Channels of the first stage, doubled by each reduction.
+        Channels of the first stage, at most 4096, doubled by each reduction.
     num_classes, in_channels, image_size : int
         The images' classes, channels and side in pixels.
 
@@ -85,7 +86,9 @@ class SearchSpace:
         numbers = {
             "levels": check_int("levels", self.levels, 1, MOST_LEVELS),
             # The first convolution of the ImageNet stem has half of the width.
-            "width": check_int("width", self.width, 2 if self.stem == "imagenet" else 1),
+            "width": check_int(
+                "width", self.width, 2 if self.stem == "imagenet" else 1, MOST_WIDTH
+            ),
         }
         for name in ("num_classes", "in_channels", "image_size"):
             numbers[name] = check_int(name, getattr(self, name), 1)

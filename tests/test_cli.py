@@ -219,8 +219,9 @@ def test_a_checkpoint_that_is_none_is_refused_before_there_is_a_folder(tmp_path)
     given = options(
         resume=False, resume_from=str(tmp_path), checkpoint_minutes=30, save_dir=str(tmp_path / "a")
     )
+    given.tensorboard = given.dry_run = False
     with pytest.raises(ValueError, match=r"--resume-from .*: no checkpoint; they are RUN/checkpoi"):
-        cli.open_run(given)
+        cli.check_run(given)
     assert not (tmp_path / "a").exists()
 
 

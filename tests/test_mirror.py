@@ -550,7 +550,7 @@ def test_a_dry_run_of_training(dry_run, script, tmp_path_factory):
     path = tmp_path_factory.mktemp("found") / "architecture.json"
     architecture = Architecture.complete(space)
     architecture.save(path)
-    words = ["--architecture", path, "--auxiliary", 0, "--batch-size", 100]
+    words = ["--architecture", path, "--width", 8, "--auxiliary", 0, "--batch-size", 100]
     figures = dry_run(TRAIN, *words)
     cost = count(architecture)
     assert figures["parameters"] == cost.parameters

@@ -89,6 +89,28 @@ def test_cifar_100(script, tmp_path):
     np.testing.assert_array_equal(images.labels, np.arange(400) % 100)
 
 
+@pytest.mark.parametrize(
+    "data_set, words, message",
+    [
+        ("cifar10", "--split 0:1", "split must have parts of at least 1, as 4:1, got 0:1"),
+        ("cifar10", "--seed -1", "seed must lie between 0 and 2**64 - 1, got -1"),
+        ("cifar10", "--out file", "file is a file: give a folder"),
+        ("cifar10", "--out file/below", "file is a file: give a folder"),
+        ("coco-voc", "--out file", "file is a file: give a folder"),
+        ("cifar10", "--copy", "--copy is for coco-voc and sbd: leave it out"),
+        ("coco-voc", "--split 4:1", "--split is for cifar10 and cifar100: leave it out"),
+        ("sbd", "--seed 0", "--seed is for cifar10 and cifar100: leave it out"),
+    ],
+)
+def test_refuses_before_it_reads(script, monkeypatch, tmp_path, data_set, words, message):
+    """The source is not there: that would be the message of what reads it."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_text("")
+    status, out, err = script(PREPARE, data_set, "nowhere", "--out", "out", *words.split())
+    assert (status, out, err.count("\n")) == (2, "", 1) and message in err
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
 def batches(script, monkeypatch, *words):
     """The first batches of weights and λ that a search would take."""
     found = {}

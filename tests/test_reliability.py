@@ -317,7 +317,7 @@ def test_a_training_goes_on(script, small_cifar, search, monkeypatch, tmp_path):
     """With dropout and cutout; the exported network is the same as well."""
     assert search(folder="search")[0] == 0
     words = ["--data-dir", small_cifar, "--architecture", tmp_path / "search/architecture.json"]
-    words += ["--batch-size", 40, "--num-epochs", 3, "--auxiliary", 0, "--save-dir"]
+    words += ["--batch-size", 40, "--num-epochs", 3, "--auxiliary", 0, "--width", 4, "--save-dir"]
     train = "train/train_cifar.py"
     assert script(train, *words, tmp_path / "whole")[0] == 0
     with monkeypatch.context() as patch:

@@ -75,6 +75,35 @@ def run(scripts, tmp_path):
     return runs
 
 
+@pytest.mark.parametrize(
+    "gpus, jobs, message",
+    [
+        ("0,", 2, "--gpus must be numbers such as 0,1, got '0,'"),
+        ("0, ", 2, "--gpus must be numbers such as 0,1, got '0, '"),
+        ("a", 1, "--gpus must be numbers such as 0,1, got 'a'"),
+        ("0,0", 2, "--gpus must name each GPU once, got '0,0'"),
+        ("0,-1", 2, "--gpus must name each GPU once, got '0,-1'"),
+        ("0,1", 3, "3 jobs need as many GPUs, got 0,1"),
+    ],
+)
+def test_gpus_that_jobs_cannot_share(scripts, gpus, jobs, message):
+    with pytest.raises(ValueError, match=f"^{message}$"):
+        Machine(scripts, jobs=jobs, gpus=gpus)
+
+
+@pytest.mark.parametrize("gpus, shares", [("0, 1", ["0", "1"]), ("2,0,1", ["2,1", "0"])])
+def test_each_job_has_gpus_of_its_own(scripts, tmp_path, gpus, shares):
+    task = experiment.from_json(DATA, "small").tasks(tmp_path / "out")[0]
+    machine = Machine(scripts, jobs=2, gpus=gpus)
+    commands = [machine.command(task, slot) for slot in (0, 1)]
+    assert [words[words.index("--gpus") + 1] for words in commands] == shares
+
+
+def test_blank_gpus_are_the_cpu(scripts, tmp_path):
+    task = experiment.from_json(DATA, "small").tasks(tmp_path / "out")[0]
+    assert "--gpus" not in Machine(scripts, jobs=2, gpus=" ").command(task, 1)
+
+
 def with_options(**rows):
     return {**DATA, "rows": {**DATA["rows"], **rows}}
 

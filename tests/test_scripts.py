@@ -59,10 +59,14 @@ def architecture(tmp_path):
 
 @pytest.fixture
 def train(script, small_cifar, tmp_path, architecture):
-    """`train(*words)`: a training on the tiny CIFAR into `tmp_path/'run'`."""
+    """`train(*words)`: a training on the tiny CIFAR into `tmp_path/'run'`, of width 4 if `words`
+    have no size.
+    """
 
     def run(*words):
         source = ["--data-dir", small_cifar, "--architecture", architecture]
+        sized = any(str(word).startswith(("--width", "--target", "--like")) for word in words)
+        source += [] if sized else ["--width", 4]
         return script(TRAIN, *source, *SMALL_TRAIN, "--save-dir", tmp_path / "run", *words)
 
     return run
@@ -545,7 +549,7 @@ def test_training_with_the_tower(train, tmp_path, architecture):
         (["--pretrain-epochs", -1], "pretrain_epochs must be at least 0, got -1"),
         (["--shrink-every", 0], "shrink_every must be at least 1, got 0"),
         (["--patience", 0], "patience must be at least 1, got 0"),
-        (["--batch-size", 0], "batch size must be at least 1, got 0"),
+        (["--batch-size", 0], "--batch-size must be at least 1, got 0"),
         (["--batch-size", 61], "a part of 60 images is smaller than one batch of 61"),
         (["--batch-size", 2, "--cpus", 3], "a batch of 2 is too small for 3 devices"),
         (["--lr", "nan"], "learning_rate must be above 0 and finite, got nan"),
@@ -594,7 +598,8 @@ def test_bad_options_of_the_search(search, tmp_path, words, message):
         (["--target-flops", "inf"], "--target-flops: must be a number such as 500000, 600K"),
         (["--target-flops", "1K"], "a target of 1,000 multiply-adds cannot be met: the narrowest"),
         (["--target-params", 0], "a target of parameters must be above 0 and finite, got 0"),
-        (["--divisor", 4], "--divisor is of the width that a target chooses: give a target"),
+        (["--width", 4, "--divisor", 4], "--divisor is of the width that a target chooses: give"),
+        (["--width", 4, "--divisor", 0], "--divisor is of the width that a target chooses: give"),
         (["--target-flops", "1M", "--divisor", 0], "divisor must be at least 1, got 0"),
         (["--blocks", "0"], "blocks[0] must be at least 1, got 0"),
         (["--dropout", 1], "dropout must be in [0, 1), got 1.0"),
@@ -623,7 +628,7 @@ def test_bad_options_of_the_search(search, tmp_path, words, message):
             "a target of 9 parameters cannot be met: the narrowest network, of width 1, has",
         ),
         (["--validation", 120], "--validation must be from 0 to 119, got 120"),
-        (["--validation", -1], "--validation must be from 0 to 119, got -1"),
+        (["--validation", -1], "--validation must be from 0 to 49999, got -1"),
     ],
     ids=lambda value: " ".join(map(str, value)) if isinstance(value, list) else "",
 )

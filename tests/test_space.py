@@ -122,6 +122,7 @@ def test_numpy_integers_become_plain_ones():
         ("blocks", [2, 1.5], r"blocks\[1\] must be a whole number"),
         ("blocks", [999, 2], "blocks in all must be at most"),
         ("width", 0, "width must be at least 1"),
+        ("width", 100_000, "width must be at most 4096, got 100000"),
         ("width", float("nan"), "width must be a whole number"),
         ("num_classes", 0, "num_classes must be at least 1"),
         ("in_channels", -3, "in_channels must be at least 1"),

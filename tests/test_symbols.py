@@ -343,6 +343,30 @@ def test_dropout_acts_in_training_alone():
         assert not np.array_equal(net(data).asnumpy(), net(data).asnumpy())
 
 
+def test_dropout_keeps_0_6_of_the_features_of_the_classifier():
+    """With an identity for a classifier the logits are its features: of p = 0.4, the paper's
+    "probability 0.6", four in ten are 0 and the others 1 / 0.6 times as large.
+    """
+    architecture = Architecture.complete(
+        SearchSpace(levels=1, width=16, blocks=(1,), num_classes=16)
+    )
+    data = images(architecture.space, batch=256)
+    features = []
+    for dropout in (0.0, 0.4):
+        net = fill(DSONAS(architecture, dropout=dropout))
+        net.collect_params()["fc_weight"].set_data(mx.nd.eye(16))
+        net.collect_params()["fc_bias"].set_data(mx.nd.zeros(16))
+        mx.random.seed(3)
+        with autograd.train_mode():  # BN by the batch, in both alike
+            features.append(net(data).asnumpy())
+    whole, dropped = features
+    assert (whole != 0).all()
+    kept = dropped != 0
+    assert 1 - kept.mean() == pytest.approx(0.4, abs=0.03)  # four standard deviations
+    np.testing.assert_allclose(dropped[kept], whole[kept] / 0.6, rtol=1e-4)
+    assert dropped.mean() == pytest.approx(whole.mean(), rel=0.06)
+
+
 def test_networks_have_the_same_names_every_time():
     first, second = (DSONAS(Architecture.complete(SMALL), weighted=True) for _ in range(2))
     assert list(first.collect_params()) == list(second.collect_params())

@@ -21,12 +21,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from dsonas_mx import cli
 from dsonas_mx.data import Images, coco, load
-from dsonas_mx.data.loader import split
+from dsonas_mx.data.loader import check_ratio, check_seed, split
 from dsonas_mx.data.recordio import Entry, write
 
 import cv2
 import numpy as np
 
+SCENES = ("coco-voc", "sbd")
 SUFFIXES = (".rec", ".idx", ".lst")
 
 
@@ -36,13 +37,37 @@ def arguments() -> cli.Parser:
         epilog="Nothing is downloaded. CIFAR is at https://www.cs.toronto.edu/~kriz/cifar.html: "
         "cifar-10-python.tar.gz, cifar-100-python.tar.gz, or the binary versions.",
     )
-    parser.add_argument("data_set", choices=("cifar10", "cifar100", "coco-voc", "sbd"))
+    parser.add_argument("data_set", choices=("cifar10", "cifar100", *SCENES))
     parser.add_argument("source", help="the folder in which an archive was unpacked, or of records")
     parser.add_argument("--out", required=True, metavar="DIR", help="where to write")
-    parser.add_argument("--split", default="1:1", help="weights:λ; or none, for no such files")
-    parser.add_argument("--seed", type=int, default=0, help="of the split, as that of a search")
+    parser.add_argument(
+        "--split", help="of CIFAR, weights:λ, 1:1 if not given; none for no such files"
+    )
+    parser.add_argument(
+        "--seed", type=int, help="of the split, as that of a search; 0 if not given"
+    )
     parser.add_argument("--copy", action="store_true", help="copy the images of COCO or SBD")
     return parser
+
+
+def check(options: argparse.Namespace) -> None:
+    """Refuse what does not go together, or cannot be, before anything is read."""
+    scenes = options.data_set in SCENES
+    for name in ("split", "seed") if scenes else ("copy",):
+        given = getattr(options, name)
+        if given is not None and given is not False:  # 0 is a seed
+            other = "cifar10 and cifar100" if scenes else "coco-voc and sbd"
+            raise ValueError(f"--{name} is for {other}: leave it out")
+    out = Path(options.out).absolute()
+    nearest = next(path for path in (out, *out.parents) if path.exists())
+    if not nearest.is_dir():
+        raise ValueError(f"--out {out}: {nearest} is a file: give a folder")
+    options.split = "1:1" if options.split is None else options.split
+    options.seed = 0 if options.seed is None else options.seed
+    parts = cli.parse_split(options.split)
+    if parts:
+        check_ratio(parts)
+    check_seed(options.seed)
 
 
 def encoded(images: Images, half: str) -> List[Entry]:
@@ -83,7 +108,8 @@ def write_scenes(options: argparse.Namespace) -> None:
 
 
 def main(options: argparse.Namespace) -> None:
-    if options.data_set in ("coco-voc", "sbd"):
+    check(options)
+    if options.data_set in SCENES:
         write_scenes(options)
         return
     parts = cli.parse_split(options.split)

@@ -21,7 +21,7 @@ from dsonas_mx.data.loader import Loader
 from dsonas_mx.latency_deductions import Deductions
 from dsonas_mx.loss import cross_entropy
 from dsonas_mx.mirror import parse_mirror
-from dsonas_mx.search import Search, turns
+from dsonas_mx.search import Search
 from dsonas_mx.space import parse_blocks
 
 import mxnet as mx
@@ -69,9 +69,9 @@ def arguments() -> cli.Parser:
 
 
 def main(options: argparse.Namespace) -> None:
+    cli.check_options(options)
     settings = cli.search_settings(options)
     parts = settings.split
-    ratio = parts or (1,)
     workers, devices = cli.connect(options)
     mirror = parse_mirror(options.mirror)
     data = DATA_SETS[cli.data_set(options)]
@@ -94,8 +94,7 @@ def main(options: argparse.Namespace) -> None:
         return get_model("dsonas", architecture, weighted=True, fix_gamma=options.fix_gamma)
 
     if options.dry_run:
-        batches = [data.num_train * n // sum(ratio) // options.batch_size for n in ratio]
-        steps = len(turns(batches[0], batches[-1], parts))
+        steps = cli.search_steps(options, data.num_train, parts)
         cli.print_dry_run(options, build(start), cross_entropy, start, steps)
         return
     augmentation = cli.augmentation(options)

@@ -27,7 +27,7 @@ from dsonas_mx.mirror import parse_mirror
 from dsonas_mx.mobile_architecture import AnyArchitecture, MobileArchitecture, OneOperation
 from dsonas_mx.mobile_latency import OperationLatency
 from dsonas_mx.mobile_space import SKELETONS, STRIDES, MobileSpace
-from dsonas_mx.search import Search, turns
+from dsonas_mx.search import Search
 from dsonas_mx.space import parse_blocks
 
 import mxnet as mx
@@ -102,6 +102,7 @@ def mobile(options: argparse.Namespace, device: mx.Context) -> Searched:
 
 
 def main(options: argparse.Namespace) -> None:
+    cli.check_options(options)
     settings = cli.search_settings(options)
     cli.check_dtype(options)
     workers, devices = cli.connect(options)
@@ -114,9 +115,7 @@ def main(options: argparse.Namespace) -> None:
         return network_of(architecture, weighted=True, fix_gamma=options.fix_gamma)
 
     if options.dry_run:
-        ratio = settings.split or (1,)
-        batches = [data.num_train * n // sum(ratio) // options.batch_size for n in ratio]
-        steps = len(turns(batches[0], batches[-1], settings.split))
+        steps = cli.search_steps(options, data.num_train, settings.split)
         cli.print_dry_run(options, build(start), cross_entropy, start, steps)
         return
     loaders = cli.train_loaders(options, settings.split)

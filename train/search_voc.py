@@ -19,7 +19,7 @@ from dsonas_mx.backbone import digest, parameters_file
 from dsonas_mx.data.loader import split
 from dsonas_mx.data.scenes import Crop, SceneLoader
 from dsonas_mx.mirror import parse_mirror
-from dsonas_mx.search import Search, turns
+from dsonas_mx.search import Search
 from dsonas_mx.space import parse_blocks
 from dsonas_mx.symbol_cost import count_symbol
 
@@ -73,6 +73,7 @@ def space_of(options: argparse.Namespace) -> dso.SearchSpace:
 
 
 def main(options: argparse.Namespace) -> None:
+    cli.check_options(options)
     settings = cli.search_settings(options)
     workers, devices = cli.connect(options)
     mirror = parse_mirror(options.mirror)
@@ -84,11 +85,9 @@ def main(options: argparse.Namespace) -> None:
         auxiliary = options.auxiliary != 0
         return deeplab(architecture, None, True, options.fix_gamma, auxiliary)
 
-    ratio = settings.split or (1,)
     if options.dry_run:
         count = cli.num_train(options, [options.data_set])
-        batches = [count * n // sum(ratio) // options.batch_size for n in ratio]
-        steps = len(turns(batches[0], batches[-1], settings.split))
+        steps = cli.search_steps(options, count, settings.split)
         supernet = deeplab(start, weighted=True, fix_gamma=options.fix_gamma)
         cost = count_symbol(supernet(mx.sym.Variable("data")), (1, 3, options.crop, options.crop))
         memory = "the paper's search: 4.3G"
@@ -99,7 +98,8 @@ def main(options: argparse.Namespace) -> None:
             "the supernet needs a start: give --pretrained RUN or --pretrain-epochs N, one of them"
         )
     scenes = cli.training_scenes(options, [options.data_set])
-    parts = split(None, np.zeros(len(scenes), int), ratio, options.seed)
+    labels = np.zeros(len(scenes), int)
+    parts = split(None, labels, settings.split or (1,), options.seed)
     loaders = [
         SceneLoader(scenes, part, options.batch_size, crop, options.seed, stream, options.workers)
         for stream, part in enumerate(parts)

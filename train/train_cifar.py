@@ -43,7 +43,7 @@ def arguments() -> cli.Parser:
     parser = cli.Parser(description=__doc__)
     cli.add_data(parser)
     cli.add_devices(parser)
-    network = cli.add_network(parser)
+    network = cli.add_network(parser, "cifar")
     network.add_argument("--dropout", type=float, default=0.4, help="before the classifier")
     network.add_argument(
         "--drop-path", type=float, default=0.5, help="rate at the end, behind the last block"
@@ -72,6 +72,7 @@ def arguments() -> cli.Parser:
 
 
 def main(options: argparse.Namespace) -> None:
+    cli.check_options(options)
     settings = FitOptions(
         num_epochs=options.num_epochs,
         learning_rate=options.lr,
@@ -83,6 +84,10 @@ def main(options: argparse.Namespace) -> None:
     )
     workers, devices = cli.connect(options)
     data = DATA_SETS[cli.data_set(options)]
+    num_train = cli.left(data.num_train, options.validation)
+    steps = cli.fit_steps(options, num_train) if options.dry_run else 0
+    loss = with_auxiliary(options.auxiliary) if options.auxiliary else cross_entropy
+    mirror = parse_mirror(options.mirror)
     latency = NetworkLatency(lambda found: get_model("dsonas", found), devices[0])
     architecture = cli.load_network(options, dso.SearchSpace.cifar10(), data, latency)
     net = get_model(
@@ -92,10 +97,7 @@ def main(options: argparse.Namespace) -> None:
         auxiliary=options.auxiliary != 0,
         drop_path=options.drop_path,
     )
-    loss = with_auxiliary(options.auxiliary) if options.auxiliary else cross_entropy
-    mirror = parse_mirror(options.mirror)
     if options.dry_run:
-        steps = (data.num_train - options.validation) // options.batch_size
         cli.print_dry_run(options, net, loss, architecture, steps)
         return
     images, test_images, augmentation = cli.load_images(

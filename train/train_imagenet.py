@@ -41,7 +41,7 @@ def arguments() -> cli.Parser:
     cli.add_imagenet(parser, batch_size=1024)
     cli.add_devices(parser)
     cli.add_dtype(parser)
-    network = cli.add_network(parser)
+    network = cli.add_network(parser, "imagenet")
     network.add_argument(
         "--auxiliary", type=float, default=0.4, help="weight of the tower; 0, and mobile: none"
     )
@@ -57,6 +57,7 @@ def arguments() -> cli.Parser:
 
 
 def main(options: argparse.Namespace) -> None:
+    cli.check_options(options)
     settings = FitOptions(
         num_epochs=options.num_epochs,
         learning_rate=options.lr,
@@ -69,6 +70,7 @@ def main(options: argparse.Namespace) -> None:
     cli.check_dtype(options)
     workers, devices = cli.connect(options)
     data = cli.imagenet(options)
+    steps = cli.fit_steps(options, data.num_train) if options.dry_run else 0
     latency = NetworkLatency(network_of, devices[0])
     architecture = cli.load_imagenet_network(options, latency)
     if isinstance(architecture, MobileArchitecture):
@@ -81,7 +83,6 @@ def main(options: argparse.Namespace) -> None:
         loss = with_auxiliary(options.auxiliary, loss)
     mirror = parse_mirror(options.mirror)
     if options.dry_run:
-        steps = data.num_train // options.batch_size
         cli.print_dry_run(options, net, loss, architecture, steps)
         return
     (train_data,), test_data = cli.train_loaders(options), cli.test_loader(options)

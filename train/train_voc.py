@@ -21,7 +21,7 @@ from dsonas_mx.data import voc
 from dsonas_mx.data.scenes import Crop
 from dsonas_mx.mirror import parse_mirror
 from dsonas_mx.mobile_architecture import MobileArchitecture, load_architecture
-from dsonas_mx.segment import SegmentationFit
+from dsonas_mx.segment import SegmentationFit, check_settings
 from dsonas_mx.space import parse_blocks
 from dsonas_mx.symbol_cost import count_symbol
 
@@ -94,6 +94,8 @@ def found(options: argparse.Namespace, classes: int) -> Optional[dso.Architectur
 def main(options: argparse.Namespace) -> None:
     if options.eval is not None:
         cli.take_from_run(options, SAVE_DIR)
+    cli.check_options(options)
+    check_settings(options.momentum, options.wd)
     stages = cli.parse_stages(options.stages)
     Crop(options.crop)  # refuses a size that is none
     workers, devices = cli.connect(options)
@@ -109,7 +111,7 @@ def main(options: argparse.Namespace) -> None:
     net = deeplab(network, classes, auxiliary=options.auxiliary != 0)
     loss = cli.pixel_loss(options)
     if options.dry_run:
-        steps = [cli.num_train(options, s.data) // options.batch_size for s in stages]
+        steps = [cli.fit_steps(options, cli.num_train(options, s.data)) for s in stages]
         paper = beside_published(cost.parameters, options.model)
         cli.print_scene_dry_run(options, net, loss, cost, steps, parameters=paper)
         return

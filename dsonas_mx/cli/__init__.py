@@ -1,10 +1,12 @@
 """What the command lines of all scripts share."""
 
+from .border import check_options, fit_steps, search_steps
 from .budgets import add_budget, budget, mobile_budget
 from .data import (
     add_data,
     augmentation,
     data_set,
+    left,
     load_images,
     load_search_images,
     origin,
@@ -33,7 +35,7 @@ from .network import (
     print_dry_run,
 )
 from .parser import Parser, first_line, number, progress, run
-from .run_folder import add_run, open_run, train
+from .run_folder import add_run, check_run, open_run, train
 from .search import add_search, search_settings, search_to_end
 from .segmentation import (
     add_scenes,
@@ -65,14 +67,18 @@ __all__ = [
     "augmentation",
     "budget",
     "check_dtype",
+    "check_options",
+    "check_run",
     "connect",
     "count_parameters",
     "data_name",
     "data_set",
     "first_line",
+    "fit_steps",
     "fitted",
     "imagenet",
     "known_classes",
+    "left",
     "load_images",
     "load_network",
     "load_stages",
@@ -91,6 +97,7 @@ __all__ = [
     "progress",
     "run",
     "search_settings",
+    "search_steps",
     "search_to_end",
     "take_backbone",
     "take_from_run",

@@ -7,7 +7,7 @@ from typing import Any, Dict, List, Optional, Tuple
 
 import numpy as np
 
-from ..data import DATA_SETS, cifar, load, load_parts
+from ..data import DATA_SETS, check_parts, cifar, load, load_parts
 from ..data.augment import Augmentation
 from ..data.images import Images
 from ..data.loader import split
@@ -73,11 +73,16 @@ def load_images(
     """
     train, test = (load(data_set(options), options.data_dir, half) for half in (True, False))
     if validation:
-        if not 0 < validation < len(train):
-            raise ValueError(f"--validation must be from 0 to {len(train) - 1}, got {validation}")
-        parts = split(None, train.labels, (len(train) - validation, validation))
+        parts = split(None, train.labels, (left(len(train), validation), validation))
         train, test = (Images(train.images[p], train.labels[p], train.classes) for p in parts)
     return train, test, augmentation(options, cutout)
+
+
+def left(num_train: int, validation: int) -> int:
+    """How many of so many training images are left without those of `--validation`."""
+    if not 0 <= validation < num_train:
+        raise ValueError(f"--validation must be from 0 to {num_train - 1}, got {validation}")
+    return num_train - validation
 
 
 def load_search_images(
@@ -90,10 +95,7 @@ def load_search_images(
     if options.split_files is None:
         images = load(data_set(options), options.data_dir)
         return [(images, part) for part in split(None, images.labels, parts or (1,), options.seed)]
-    if parts is None:
-        raise ValueError("--split none takes no --split-files: leave out one of the two")
-    if options.data_dir is not None:
-        raise ValueError("--split-files has all images of a search: leave out --data-dir")
+    assert parts is not None  # see check_split_files
     files = load_parts(data_set(options), options.split_files)
     counts = [len(images) for images in files]
     expected = sum(counts) * parts[0] / sum(parts)
@@ -103,6 +105,15 @@ def load_search_images(
             f"{parts[0]}:{parts[1]}: give their ratio as --split"
         )
     return [(images, None) for images in files]
+
+
+def check_split_files(options: argparse.Namespace) -> None:
+    """Refuse `--split-files` beside what contradicts it, or without its files."""
+    if parse_split(options.split) is None:
+        raise ValueError("--split none takes no --split-files: leave out one of the two")
+    if options.data_dir is not None:
+        raise ValueError("--split-files has all images of a search: leave out --data-dir")
+    check_parts(data_set(options), options.split_files)
 
 
 def augmentation(options: argparse.Namespace, cutout: int = 0) -> Augmentation:

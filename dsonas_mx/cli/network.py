@@ -23,10 +23,18 @@ from ..space import SCOPES, SearchSpace, parse_blocks
 from ..workers import KINDS, Workers
 from ..workers import connect as workers_of
 from .parser import number
+from .run_folder import recorded
+
+_SIZES = ("width", "target_params", "target_flops", "target_latency")
+_PAPER = {"cifar": ("target_params", "3.0M"), "imagenet": ("target_flops", "600M")}  # by the stem
 
 
-def add_network(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
-    """Which network to train: a file's, or a baseline; and its size."""
+def add_network(parser: argparse.ArgumentParser, stem: str) -> argparse._ArgumentGroup:
+    """Which network to train: a file's, or a baseline; and its size, which is the paper's for a
+    network with that stem if no other is given.
+    """
+    name, text = _PAPER[stem]
+    default = {name: f"; {text} if no size, --like or small setting is given"}
     group = parser.add_argument_group("network")
     which = group.add_mutually_exclusive_group(required=True)
     which.add_argument("--architecture", metavar="FILE", help="what a search found")
@@ -40,8 +48,16 @@ def add_network(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
     )
     size = group.add_mutually_exclusive_group()
     size.add_argument("--width", type=int, help="channels of the first stage, not the file's")
-    size.add_argument("--target-params", type=number, help="as 3.0M: the widest within it")
-    size.add_argument("--target-flops", type=number, help="multiply-adds, as 600M")
+    size.add_argument(
+        "--target-params",
+        type=number,
+        help=f"as 3.0M: the widest within it{default.get('target_params', '')}",
+    )
+    size.add_argument(
+        "--target-flops",
+        type=number,
+        help=f"multiply-adds, as 600M{default.get('target_flops', '')}",
+    )
     size.add_argument(
         "--target-latency", type=float, help="ms of a forward pass of one image, on the device"
     )
@@ -68,6 +84,7 @@ def load_network(
     if options.architecture and options.like:
         raise ValueError("--like is for --random and --full-network")
     network = Architecture.load(file) if file else Architecture.complete(space)
+    _complete_size(options, space.stem)
     if space.stem == "imagenet" != network.space.stem:  # found on CIFAR
         network = network.transferred_to(space)
     changes: Dict[str, Any] = {
@@ -85,16 +102,27 @@ def load_network(
         return fitted(network, options, latency)
     space = replace(network.space, scope=options.random)
     if options.target_params is not None:
-        return baseline.random_within(space, options.seed, options.target_params, options.divisor)
+        most, divisor = options.target_params, _divisor(options)
+        return baseline.random_within(space, options.seed, most, divisor)
     return fitted(baseline.random_network(space, options.seed), options, latency)
+
+
+def _complete_size(options: argparse.Namespace, stem: str) -> None:
+    """Give the options the paper's size, unless they, or those of a run that goes on, speak
+    against it.
+    """
+    name, text = _PAPER[stem]
+    if options.demo or options.like or any(getattr(options, size) is not None for size in _SIZES):
+        return
+    size, before = number(text), recorded(options)
+    if before is None or before.get(name) == size:
+        setattr(options, name, size)  # for the record, too
 
 
 def fitted(
     architecture: Architecture, options: argparse.Namespace, latency: Measure
 ) -> Architecture:
     """The architecture of the width of the options, or of that which a target chooses."""
-    if options.width is not None:
-        return architecture.with_space(width=options.width)
     if options.target_params is not None:
         target = Target("parameters", options.target_params, parameters)
     elif options.target_flops is not None:
@@ -102,14 +130,20 @@ def fitted(
     elif options.target_latency is not None:
         target = Target("ms", options.target_latency, latency)
     elif options.divisor is not None:
-        raise ValueError("--divisor is of the width that a target chooses: give a target")
+        raise ValueError(
+            "--divisor is of the width that a target chooses: give a target, or leave it out"
+        )
+    elif options.width is not None:
+        return architecture.with_space(width=options.width)
     else:
         return architecture
-    architecture = fit_width(
-        architecture, target, 1 if options.divisor is None else options.divisor
-    )
+    architecture = fit_width(architecture, target, _divisor(options))
     print(target.describe(architecture))
     return architecture
+
+
+def _divisor(options: argparse.Namespace) -> int:
+    return 1 if options.divisor is None else int(options.divisor)
 
 
 def add_devices(parser: argparse.ArgumentParser) -> None:

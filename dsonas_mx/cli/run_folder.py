@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import json
 import math
+from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Callable, Optional
+from typing import Any, Callable, Mapping, Optional
 
 from .. import tensorboard
 from ..checkpoint import is_checkpoint
 from ..loop import Loop
-from ..run import Run
+from ..run import Run, check_folder
 from ..session import Session
-from ..workers import Workers
+from ..workers import Workers, rank
 from .data import origin
 
 
@@ -71,23 +73,50 @@ def add_watching(group: argparse._ArgumentGroup) -> None:
     )
 
 
+def recorded(options: argparse.Namespace) -> Optional[Mapping[str, Any]]:
+    """The options of the run that shall go on, as it was started; None for a new run."""
+    if options.resume_from is not None:
+        folder = Path(options.resume_from).resolve().parent.parent
+    elif options.resume:
+        folder = Path(options.save_dir)
+    else:
+        return None
+    try:
+        content = json.loads((folder / "args.json").read_text(encoding="utf-8"))
+        return dict(content["options"])
+    except (OSError, ValueError, KeyError, TypeError):  # not there, or damaged
+        return None
+
+
 def open_run(options: argparse.Namespace, workers: Optional[Workers] = None) -> Run:
     """The run folder of `add_run`: for worker 0, which writes for all."""
+    if workers is not None and workers.rank:
+        return _Aside(options)
+    resumes = _resumes(options)
+    return Run(options.save_dir, vars(options), resume=resumes, log_format=options.log_format)
+
+
+def check_run(options: argparse.Namespace) -> None:
+    """Refuse options of `add_run` that cannot be met; a dry run needs no folder of its own."""
     if not 0 <= options.checkpoint_minutes < math.inf:
         raise ValueError(
             f"--checkpoint-minutes must be at least 0, got {options.checkpoint_minutes}"
         )
-    if workers is not None and workers.rank:
-        return _Aside(options)
-    resumes = options.resume or options.resume_from is not None
+    if options.tensorboard:
+        tensorboard.check()
+    if rank():
+        return
     if options.resume_from is not None and not is_checkpoint(options.resume_from):
         raise ValueError(
             f"--resume-from {options.resume_from}: no checkpoint; they are RUN/checkpoint/000012 "
             "and so on"
         )
-    if options.tensorboard:
-        tensorboard.check()  # before there is a run folder
-    return Run(options.save_dir, vars(options), resume=resumes, log_format=options.log_format)
+    if not options.dry_run and Path(options.save_dir).exists():
+        check_folder(Path(options.save_dir), _resumes(options))
+
+
+def _resumes(options: argparse.Namespace) -> bool:
+    return options.resume or options.resume_from is not None
 
 
 def train(

@@ -10,6 +10,7 @@ from .images import Images
 
 __all__ = ["DATA_SETS", "DataSet", "Images", "load", "load_parts"]
 
+EMBEDDED = "fashion_mnist"
 PARTS = ("train1.rec", "train2.rec")  # files of the samples for weights and for λ
 
 
@@ -44,21 +45,34 @@ DATA_SETS = {
 
 def load(name: str, data_dir: Optional[str] = None, train: bool = True) -> Images:
     """The training or test half of one of `DATA_SETS`; Fashion-MNIST is embedded."""
-    _check(name)
-    if name != "fashion_mnist":
-        return cifar.load(data_dir, train, name)
-    if data_dir:
-        raise ValueError("fashion_mnist is embedded: leave out --data-dir, or give --data-set")
-    return fashion_mnist.load(train)
+    check_source(name, data_dir)
+    return fashion_mnist.load(train) if name == EMBEDDED else cifar.load(data_dir, train, name)
 
 
 def load_parts(name: str, folder: str) -> Tuple[Images, Images]:
     """The training images for weights, ``train1.rec`` of a folder, and for λ, ``train2.rec``."""
-    _check(name)
-    if name == "fashion_mnist":
-        raise ValueError("fashion_mnist is embedded and has no files: leave out --split-files")
+    check_parts(name, folder)
     first, second = (cifar.load_records(Path(folder) / part, name) for part in PARTS)
     return first, second
+
+
+def check_source(name: str, data_dir: Optional[str]) -> None:
+    """Refuse an unknown data set, and a folder of one that has none."""
+    _check(name)
+    if name == EMBEDDED and data_dir:
+        raise ValueError("fashion_mnist is embedded: leave out --data-dir, or give --data-set")
+
+
+def check_parts(name: str, folder: str) -> None:
+    """Refuse a folder without the two files of `load_parts`."""
+    _check(name)
+    if name == EMBEDDED:
+        raise ValueError("fashion_mnist is embedded and has no files: leave out --split-files")
+    for part in PARTS:
+        if not (Path(folder) / part).is_file():
+            raise FileNotFoundError(
+                f"{Path(folder) / part}: not there; make it with tools/prepare_data.py {name}"
+            )
 
 
 def _check(name: str) -> None:

@@ -60,11 +60,9 @@ def split(
     """
     labels = np.asarray(labels)
     count = len(labels) if num_samples is None else num_samples
-    ratio = ":".join(str(part) for part in parts)
     if not 1 <= count <= len(labels):
         raise ValueError(f"num_samples must lie between 1 and {len(labels)}, got {num_samples}")
-    if not parts or min(parts) < 1:
-        raise ValueError(f"split must have parts of at least 1, as 4:1, got {ratio or 'none'}")
+    ratio = check_ratio(parts)
     generator = _generator(seed, 0, _SPLIT)
     # Spreading each class evenly over one order makes any stretch of it balanced.
     classes = generator.permutation(np.unique(labels))
@@ -76,6 +74,14 @@ def split(
     if not all(len(piece) for piece in pieces):
         raise ValueError(f"split {ratio} leaves a part of {count} samples empty; use more samples")
     return tuple(np.sort(piece) for piece in pieces)
+
+
+def check_ratio(parts: Sequence[int]) -> str:
+    """As ``'4:1'``, the ratio of a split; refuse one with an empty part."""
+    ratio = ":".join(str(part) for part in parts)
+    if not parts or min(parts) < 1:
+        raise ValueError(f"split must have parts of at least 1, as 4:1, got {ratio or 'none'}")
+    return ratio
 
 
 class Loader:
@@ -229,6 +235,12 @@ class RecordLoader(Loader):
         return Batch(data, labels)
 
 
+def check_seed(seed: int) -> None:
+    """Refuse what no generator takes."""
+    if not 0 <= seed < 2**64:
+        raise ValueError(f"seed must lie between 0 and 2**64 - 1, got {seed}")
+
+
 def generator_of(seed: int, stream: int, epoch: int, place: int) -> np.random.Generator:
     """What augments the sample, or the batch, at that place of an epoch."""
     return _generator(seed, stream, _AUGMENT, epoch, place)
@@ -237,8 +249,7 @@ def generator_of(seed: int, stream: int, epoch: int, place: int) -> np.random.Ge
 def _generator(
     seed: int, stream: int, purpose: int, epoch: int = 0, position: int = 0
 ) -> np.random.Generator:
-    if not 0 <= seed < 2**64:
-        raise ValueError(f"seed must lie between 0 and 2**64 - 1, got {seed}")
+    check_seed(seed)
     # Philox counts up from the lowest word; the others say what the numbers are for.
     key = np.array([seed, stream], np.uint64)
     counter = np.array([0, position, epoch, purpose], np.uint64)
