@@ -189,7 +189,9 @@ def import_mxnet() -> Any:
     """Import mxnet, or raise ImportError with one line that says what to install."""
     gpu = has_gpu_wheel()
     no_deps = "--no-deps " if sys.version_info >= (3, 13) else ""  # its metadata refuses numpy 2
-    install = "make setup, or pip install {}mxnet=={}".format(no_deps, MXNET_VERSION)
+    install = "make setup, then . .venv/bin/activate; or pip install {}mxnet=={}".format(
+        no_deps, MXNET_VERSION
+    )
     for name in ("numpy", "mxnet"):
         if name not in sys.modules and importlib.util.find_spec(name) is None:
             raise CannotRun("dsonas_mx needs {}, which is not installed: {}".format(name, install))

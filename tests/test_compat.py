@@ -206,7 +206,8 @@ def test_missing_package_is_named_with_what_to_install(
     with pytest.raises(ImportError, match=f"needs {missing}, which is not installed") as caught:
         _compat.import_mxnet()
     no_deps = "--no-deps " if sys.version_info >= (3, 13) else ""
-    assert str(caught.value).endswith(f": make setup, or pip install {no_deps}mxnet==1.9.1")
+    install = f"make setup, then . .venv/bin/activate; or pip install {no_deps}mxnet==1.9.1"
+    assert str(caught.value).endswith(f": {install}")
 
 
 SCRIPTS = [*ROOT.glob("train/*.py"), *ROOT.glob("tools/*.py")]

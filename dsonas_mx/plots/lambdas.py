@@ -93,7 +93,7 @@ def draw_lambdas(table: Table) -> Figure:
     handles = kind_handles(
         name for name in (INPUT, *OPERATIONS, *MOBILE_OPERATIONS) if name in kinds
     )
-    handles.append(Line2D([], [], color=GONE, linewidth=1, label="pale: λ is zero"))
+    handles.append(Line2D([], [], color=GONE, linewidth=1, label="pale: zero in the end"))
     figure.legend(handles=handles, **LEGEND)
     return figure
 
