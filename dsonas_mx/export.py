@@ -43,8 +43,8 @@ def load_parameters(net: HybridBlock, arrays: Mapping[str, Any]) -> None:
     for name in arrays:
         if name.endswith("lambdas") and name not in known:
             raise ValueError(
-                f"{name} holds scales, which this network has none of: the file is a supernet's; "
-                "train the architecture with train/train_cifar.py"
+                f"the parameters are those of a supernet in a search ({name} are λ): train what it "
+                "found, with train/train_cifar.py, and give that run"
             )
     for name, parameter in known.items():
         if name not in arrays:

@@ -85,11 +85,12 @@ def fit_width(architecture: Architecture, target: Target, divisor: int = 1) -> A
     low = math.ceil(narrowest(architecture) / divisor)
     if not fits(low):
         raise _unreachable(of_width(low), target, "narrowest")
-    high = 2 * low
-    while high * divisor <= MOST_WIDTH and fits(high):
-        low, high = high, 2 * high
-    if high * divisor > MOST_WIDTH:
-        raise _unreachable(of_width(low), target, "widest")
+    most = MOST_WIDTH // divisor
+    high = min(2 * low, most)
+    while fits(high):
+        if high == most:
+            raise _unreachable(of_width(most), target, "widest")
+        low, high = high, min(2 * high, most)
     while high - low > 1:  # low fits, high does not
         middle = (low + high) // 2
         low, high = (middle, high) if fits(middle) else (low, middle)

@@ -118,7 +118,7 @@ def test_load_parameters(found, randomised):
 def test_a_supernet_is_not_loaded_as_what_was_found(found, randomised):
     supernet = randomised(found, weighted=True)
     arrays = {name: p.data() for name, p in supernet.collect_params().items()}
-    with pytest.raises(ValueError, match="lambdas holds scales, which this network has none of"):
+    with pytest.raises(ValueError, match="of a supernet in a search .lambdas are λ.: train"):
         load_parameters(randomised(found), arrays)
 
 

@@ -33,7 +33,16 @@ def test_multiply_adds_of_the_imagenet_space():
 
 @pytest.mark.parametrize(
     ("most", "divisor", "width"),
-    [(100, 1, 10), (99.9, 1, 9), (1, 1, 1), (100, 4, 8), (64, 8, 8), (1e6, 8, 1000), (9, 3, 3)],
+    [
+        (100, 1, 10),
+        (99.9, 1, 9),
+        (1, 1, 1),
+        (100, 4, 8),
+        (64, 8, 8),
+        (1e6, 8, 1000),
+        (9, 3, 3),
+        (3500.0**2, 3, 3498),  # nearer to the widest than any doubling of 3
+    ],
 )
 def test_the_widest_within_the_target(most, divisor, width):
     assert fit_width(FOUND, Target("units", most, area), divisor).space.width == width
