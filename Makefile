@@ -73,7 +73,7 @@ $(READY): $(REQUIREMENTS) pyproject.toml $(REMAKE)
 	$$pip --no-deps --editable .; \
 	if ! error=$$($(PY) -c 'import dsonas_mx, symbols' 2>&1); then \
 	    echo "$$error" | tail -n 1 >&2; [ $(DEVICE) = gpu ]; fi; \
-	$(PY) -m dsonas_mx.native 2>$(VENV)/native.log \
+	$(PY) -m dsonas_mx.engine.native 2>$(VENV)/native.log \
 	    || echo "$(VENV): the optional C++ operator was not built; see $(VENV)/native.log"; \
 	touch $@
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from functools import partial
 from typing import Any, Callable, Dict, Optional
 
-from dsonas_mx.architecture import Architecture
-from dsonas_mx.mobile_architecture import AnyArchitecture, MobileArchitecture
-from dsonas_mx.space import SearchSpace
+from dsonas_mx.space.architecture import Architecture
+from dsonas_mx.space.mobile_architecture import AnyArchitecture, MobileArchitecture
+from dsonas_mx.space.normal import SearchSpace
 
 import mxnet as mx
 from mxnet.gluon import HybridBlock

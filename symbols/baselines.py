@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple, Sequence
 
-from dsonas_mx.cost import Cost
-from dsonas_mx.symbol_cost import count_symbol
+from dsonas_mx.cost.count import Cost
+from dsonas_mx.cost.traced import count_symbol
 
 import mxnet as mx
 from mxnet.gluon import HybridBlock, nn

@@ -5,9 +5,9 @@ from __future__ import annotations
 from itertools import groupby
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
-from dsonas_mx.architecture import Architecture
-from dsonas_mx.graph import NativeTracing, native_tracing
-from dsonas_mx.space import INPUT, OUTPUT
+from dsonas_mx.engine.graph import NativeTracing, native_tracing
+from dsonas_mx.space.architecture import Architecture
+from dsonas_mx.space.normal import INPUT, OUTPUT
 
 from .operations import (
     BN_EPSILON,

@@ -11,8 +11,8 @@ from __future__ import annotations
 from itertools import groupby
 from typing import Any, List, Tuple
 
-from dsonas_mx.architecture import Architecture
-from dsonas_mx.space import OUTPUT, SearchSpace
+from dsonas_mx.space.architecture import Architecture
+from dsonas_mx.space.normal import OUTPUT, SearchSpace
 
 from .operations import Map
 

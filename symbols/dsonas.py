@@ -9,9 +9,9 @@ from __future__ import annotations
 from itertools import repeat
 from typing import Any, Dict, Iterator, List, Optional, Tuple
 
-from dsonas_mx.architecture import Architecture
-from dsonas_mx.graph import PROGRESS, in_training, native_tracing
-from dsonas_mx.space import SearchSpace
+from dsonas_mx.engine.graph import PROGRESS, in_training, native_tracing
+from dsonas_mx.space.architecture import Architecture
+from dsonas_mx.space.normal import SearchSpace
 
 import mxnet as mx
 
@@ -39,7 +39,8 @@ class Backbone(Layer):
     ----------
     packed : dict
         For each parameter that holds one part a live connection or operation, its axis and the
-        names of the parts: how `dsonas_mx.search` takes parameters over into a smaller network.
+        names of the parts: how `dsonas_mx.search.search` takes parameters over into a smaller
+        network.
     """
 
     def __init__(

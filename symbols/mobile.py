@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import Any, Dict, Optional, Tuple
 
-from dsonas_mx.mobile_architecture import MobileArchitecture
-from dsonas_mx.mobile_space import BlockShape, MobileSpace, kernel_and_expansion
+from dsonas_mx.space.mobile import BlockShape, MobileSpace, kernel_and_expansion
+from dsonas_mx.space.mobile_architecture import MobileArchitecture
 
 import mxnet as mx
 

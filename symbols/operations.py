@@ -9,7 +9,7 @@ from __future__ import annotations
 from itertools import groupby
 from typing import Any, Dict, List, Sequence, Tuple
 
-from dsonas_mx.graph import native_tracing
+from dsonas_mx.engine.graph import native_tracing
 
 import mxnet as mx
 from mxnet.gluon import HybridBlock

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any, Dict, List
 
-from dsonas_mx.space import OUTPUT, SearchSpace
+from dsonas_mx.space.normal import OUTPUT, SearchSpace
 
 import mxnet as mx
 

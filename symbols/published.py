@@ -5,8 +5,8 @@ from __future__ import annotations
 import warnings
 from typing import Callable, Dict, NamedTuple, Optional
 
-from dsonas_mx.cost import Cost
-from dsonas_mx.symbol_cost import count_symbol
+from dsonas_mx.cost.count import Cost
+from dsonas_mx.cost.traced import count_symbol
 
 import mxnet as mx
 from mxnet.gluon import HybridBlock

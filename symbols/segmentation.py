@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import Any, Dict, NamedTuple, Optional, Tuple, Union
 
-from dsonas_mx.architecture import Architecture
-from dsonas_mx.space import SearchSpace
+from dsonas_mx.space.architecture import Architecture
+from dsonas_mx.space.normal import SearchSpace
 
 import mxnet as mx
 from mxnet.gluon import HybridBlock, nn
@@ -95,7 +95,7 @@ class DeepLabV3(Layer):
     """A backbone under ASPP, a 3×3 convolution and a classifier of pixels.
 
     Input: images, B×3×H×W. Output: logits, B×num_classes×H×W; with an auxiliary head these and the
-    head's. What `dsonas_mx.search` wants to know of a network is the backbone's.
+    head's. What `dsonas_mx.search.search` wants to know of a network is the backbone's.
 
     Parameters
     ----------

@@ -8,11 +8,12 @@ import sys
 from pathlib import Path
 
 import dsonas_mx  # noqa: F401  before any test imports mxnet, which it makes importable
-from dsonas_mx import Architecture, SearchSpace, cli, graph
+from dsonas_mx import Architecture, SearchSpace, cli
 from dsonas_mx.data import recordio
 from dsonas_mx.data.augment import Augmentation
 from dsonas_mx.data.images import Images
 from dsonas_mx.data.loader import Loader
+from dsonas_mx.engine import graph
 
 import cv2
 import mxnet as mx
@@ -68,7 +69,7 @@ def operators(request, monkeypatch):
     if request.param == "plain":
         monkeypatch.setattr(graph.native, "load", lambda: False)
     elif not graph.native.load():
-        pytest.skip("the operators were not built: python -m dsonas_mx.native")
+        pytest.skip("the operators were not built: python -m dsonas_mx.engine.native")
     return 1e-5 if request.param == "plain" else 1e-4
 
 

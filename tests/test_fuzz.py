@@ -6,17 +6,17 @@ from dataclasses import replace
 from pathlib import Path
 
 from dsonas_mx import Architecture
-from dsonas_mx.card import Card
-from dsonas_mx.checkpoint import Checkpoints, State, load
 from dsonas_mx.data import cifar, recordio, restricted_pickle
-from dsonas_mx.export import export, import_symbol
-from dsonas_mx.latency_deductions import Saving
-from dsonas_mx.latency_table import Table, parts
-from dsonas_mx.mobile_architecture import MobileArchitecture, load_architecture
-from dsonas_mx.mobile_space import STRIDES, MobileSpace
-from dsonas_mx.params_file import read_params, write_params
-from dsonas_mx.run import Run
-from dsonas_mx.symbol_file import read_symbol
+from dsonas_mx.deploy.card import Card
+from dsonas_mx.deploy.export import export, import_symbol
+from dsonas_mx.io.params_file import read_params, write_params
+from dsonas_mx.io.symbol_file import read_symbol
+from dsonas_mx.latency.deductions import Saving
+from dsonas_mx.latency.table import Table, parts
+from dsonas_mx.runs.checkpoint import Checkpoints, State, load
+from dsonas_mx.runs.folder import Run
+from dsonas_mx.space.mobile import STRIDES, MobileSpace
+from dsonas_mx.space.mobile_architecture import MobileArchitecture, load_architecture
 
 import cv2
 import mxnet as mx

@@ -15,7 +15,7 @@ from typing import Any, Dict
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from dsonas_mx import cli
-from dsonas_mx.files import renew
+from dsonas_mx.io.files import renew
 
 from bench import data, deploy, memory, profile, shrink, step
 

@@ -23,12 +23,12 @@ from typing import Any, Dict, Mapping, Sequence, Tuple
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from dsonas_mx import Architecture, SearchSpace, cli
-from dsonas_mx.budget import flops_by_block
-from dsonas_mx.cost import count
-from dsonas_mx.files import write_json
-from dsonas_mx.latency import Latency, deploy, input_shape
-from dsonas_mx.search_path import with_connections
-from dsonas_mx.timing import alternate
+from dsonas_mx.cost.count import count
+from dsonas_mx.engine.timing import alternate
+from dsonas_mx.experiments.search_path import with_connections
+from dsonas_mx.io.files import write_json
+from dsonas_mx.latency.measure import Latency, deploy, input_shape
+from dsonas_mx.search.budget import flops_by_block
 
 import mxnet as mx
 import numpy as np

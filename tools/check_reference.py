@@ -14,8 +14,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from dsonas_mx import cli, reference
-from dsonas_mx.architecture import Architecture
+from dsonas_mx import cli
+from dsonas_mx.release import check as reference
+from dsonas_mx.space.architecture import Architecture
 
 from symbols import DSONAS
 

@@ -11,7 +11,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from dsonas_mx import cli
-from dsonas_mx.files import renew
+from dsonas_mx.io.files import renew
 
 from comparison import checkpoint, latency, tables
 

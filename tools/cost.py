@@ -11,10 +11,10 @@ from typing import Optional, Sequence
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from dsonas_mx.cli import Parser
-from dsonas_mx.cost import Cost
-from dsonas_mx.mobile_architecture import MobileArchitecture, load_architecture
-from dsonas_mx.mobile_cost import count_network
-from dsonas_mx.space import SearchSpace, parse_blocks
+from dsonas_mx.cost.count import Cost
+from dsonas_mx.cost.mobile import count_network
+from dsonas_mx.space.mobile_architecture import MobileArchitecture, load_architecture
+from dsonas_mx.space.normal import SearchSpace, parse_blocks
 
 from symbols.baselines import PUBLISHED, cost_of
 

@@ -19,7 +19,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from dsonas_mx import Architecture, cli
-from dsonas_mx.files import write_json
+from dsonas_mx.io.files import write_json
 
 ROOT = Path(__file__).resolve().parents[1]
 PARTS = ("search", "train", "random", "result.json")

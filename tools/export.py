@@ -16,9 +16,9 @@ from typing import List, Optional, Tuple
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from dsonas_mx import cli
-from dsonas_mx.deploy import check, deploy, table
-from dsonas_mx.samples import sample_images
-from dsonas_mx.trained import Trained, read_trained
+from dsonas_mx.deploy.forms import check, deploy, table
+from dsonas_mx.deploy.samples import sample_images
+from dsonas_mx.deploy.trained import Trained, read_trained
 
 import mxnet as mx
 import numpy as np

@@ -17,13 +17,13 @@ from typing import Any, Dict, List, Optional, Tuple, Union
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from dsonas_mx import cli
-from dsonas_mx.architecture import Architecture
-from dsonas_mx.authors import INPUTS, read_lambdas, to_ours
-from dsonas_mx.authors_space import read_space
-from dsonas_mx.cost import count
-from dsonas_mx.files import atomic
-from dsonas_mx.params_file import read_params
-from dsonas_mx.reference import check_parameters
+from dsonas_mx.cost.count import count
+from dsonas_mx.io.files import atomic
+from dsonas_mx.io.params_file import read_params
+from dsonas_mx.release.check import check_parameters
+from dsonas_mx.release.names import INPUTS, read_lambdas, to_ours
+from dsonas_mx.release.space import read_space
+from dsonas_mx.space.architecture import Architecture
 
 import mxnet as mx
 import numpy as np

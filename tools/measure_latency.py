@@ -16,12 +16,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import dsonas_mx as dso
 from dsonas_mx import cli
-from dsonas_mx.device import contexts
-from dsonas_mx.latency import NetworkLatency, describe
-from dsonas_mx.latency_deductions import Deductions
-from dsonas_mx.latency_table import measure_table
-from dsonas_mx.search import scale_names
-from dsonas_mx.space import SCOPES, STEMS, SearchSpace, parse_blocks
+from dsonas_mx.engine.device import contexts
+from dsonas_mx.latency.deductions import Deductions
+from dsonas_mx.latency.measure import NetworkLatency, describe
+from dsonas_mx.latency.table import measure_table
+from dsonas_mx.search.search import scale_names
+from dsonas_mx.space.normal import SCOPES, STEMS, SearchSpace, parse_blocks
 
 import mxnet as mx
 from mxnet.gluon import HybridBlock

@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Let everything go wrong that tests/test_reliability.py knows, and write what happened.
+"""Let everything go wrong that tests/runs/test_reliability.py knows, and write what happened.
 
 The tables of docs/reliability.md are made anew, the second from the result.json of `make soak` if
 there is one. Needs what `make test` needs.
@@ -16,7 +16,7 @@ from typing import Any, Dict, List, Tuple
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from dsonas_mx import cli
-from dsonas_mx.files import atomic
+from dsonas_mx.io.files import atomic
 
 try:
     import pytest
@@ -24,7 +24,7 @@ except ImportError:
     sys.exit("reliability.py: pytest is missing; `make faults` installs it")
 
 ROOT = Path(__file__).resolve().parents[1]
-TESTS = ROOT / "tests" / "test_reliability.py"
+TESTS = ROOT / "tests" / "runs" / "test_reliability.py"
 DOCUMENT = ROOT / "docs" / "reliability.md"
 
 

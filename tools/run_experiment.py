@@ -17,11 +17,12 @@ from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from dsonas_mx import cli, experiment
-from dsonas_mx.device import contexts
-from dsonas_mx.files import atomic, write_json
-from dsonas_mx.results import collect, table
-from dsonas_mx.runner import Machine, Runner, check_options, is_done
+from dsonas_mx import cli
+from dsonas_mx.engine.device import contexts
+from dsonas_mx.experiments import experiment
+from dsonas_mx.experiments.results import collect, table
+from dsonas_mx.experiments.runner import Machine, Runner, check_options, is_done
+from dsonas_mx.io.files import atomic, write_json
 
 SCRIPTS = Path(__file__).resolve().parents[1] / "train"
 

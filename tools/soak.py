@@ -23,8 +23,8 @@ from typing import List
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from dsonas_mx import cli
-from dsonas_mx.checkpoint import Checkpoints, load
-from dsonas_mx.files import write_json
+from dsonas_mx.io.files import write_json
+from dsonas_mx.runs.checkpoint import Checkpoints, load
 
 ROOT = Path(__file__).resolve().parents[1]
 SEARCH = ["--demo", "--levels", "2", "--operations", "sep3,max", "--blocks", "1,1", "--width", "4"]

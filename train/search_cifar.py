@@ -18,11 +18,11 @@ import dsonas_mx as dso
 from dsonas_mx import cli
 from dsonas_mx.data import DATA_SETS
 from dsonas_mx.data.loader import Loader
-from dsonas_mx.latency_deductions import Deductions
-from dsonas_mx.loss import cross_entropy
-from dsonas_mx.mirror import parse_mirror
-from dsonas_mx.search import Search
-from dsonas_mx.space import parse_blocks
+from dsonas_mx.engine.recompute import parse_mirror
+from dsonas_mx.latency.deductions import Deductions
+from dsonas_mx.search.search import Search
+from dsonas_mx.space.normal import parse_blocks
+from dsonas_mx.training.loss import cross_entropy
 
 import mxnet as mx
 from mxnet.gluon import HybridBlock

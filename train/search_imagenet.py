@@ -20,15 +20,15 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import dsonas_mx as dso
 from dsonas_mx import cli
-from dsonas_mx.budget import Constant
-from dsonas_mx.latency_deductions import Deductions
-from dsonas_mx.loss import cross_entropy
-from dsonas_mx.mirror import parse_mirror
-from dsonas_mx.mobile_architecture import AnyArchitecture, MobileArchitecture, OneOperation
-from dsonas_mx.mobile_latency import OperationLatency
-from dsonas_mx.mobile_space import SKELETONS, STRIDES, MobileSpace
-from dsonas_mx.search import Search
-from dsonas_mx.space import parse_blocks
+from dsonas_mx.engine.recompute import parse_mirror
+from dsonas_mx.latency.deductions import Deductions
+from dsonas_mx.latency.mobile import OperationLatency
+from dsonas_mx.search.budget import Constant
+from dsonas_mx.search.search import Search
+from dsonas_mx.space.mobile import SKELETONS, STRIDES, MobileSpace
+from dsonas_mx.space.mobile_architecture import AnyArchitecture, MobileArchitecture, OneOperation
+from dsonas_mx.space.normal import parse_blocks
+from dsonas_mx.training.loss import cross_entropy
 
 import mxnet as mx
 from mxnet.gluon import HybridBlock

@@ -15,13 +15,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import dsonas_mx as dso
 from dsonas_mx import cli
-from dsonas_mx.backbone import digest, parameters_file
+from dsonas_mx.cost.traced import count_symbol
 from dsonas_mx.data.loader import split
 from dsonas_mx.data.scenes import Crop, SceneLoader
-from dsonas_mx.mirror import parse_mirror
-from dsonas_mx.search import Search
-from dsonas_mx.space import parse_blocks
-from dsonas_mx.symbol_cost import count_symbol
+from dsonas_mx.engine.recompute import parse_mirror
+from dsonas_mx.search.search import Search
+from dsonas_mx.space.normal import parse_blocks
+from dsonas_mx.training.transfer import digest, parameters_file
 
 import mxnet as mx
 import numpy as np

@@ -17,10 +17,10 @@ import dsonas_mx as dso
 from dsonas_mx import cli
 from dsonas_mx.data import DATA_SETS
 from dsonas_mx.data.loader import Loader
-from dsonas_mx.fit import Fit, FitOptions
-from dsonas_mx.latency import NetworkLatency
-from dsonas_mx.loss import cross_entropy, with_auxiliary
-from dsonas_mx.mirror import parse_mirror
+from dsonas_mx.engine.recompute import parse_mirror
+from dsonas_mx.latency.measure import NetworkLatency
+from dsonas_mx.training.fit import Fit, FitOptions
+from dsonas_mx.training.loss import cross_entropy, with_auxiliary
 
 import mxnet as mx
 

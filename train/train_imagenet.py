@@ -15,11 +15,11 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from dsonas_mx import cli
-from dsonas_mx.fit import Fit, FitOptions
-from dsonas_mx.latency import NetworkLatency
-from dsonas_mx.loss import smoothed, with_auxiliary
-from dsonas_mx.mirror import parse_mirror
-from dsonas_mx.mobile_architecture import MobileArchitecture
+from dsonas_mx.engine.recompute import parse_mirror
+from dsonas_mx.latency.measure import NetworkLatency
+from dsonas_mx.space.mobile_architecture import MobileArchitecture
+from dsonas_mx.training.fit import Fit, FitOptions
+from dsonas_mx.training.loss import smoothed, with_auxiliary
 
 import mxnet as mx
 

@@ -17,13 +17,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import dsonas_mx as dso
 from dsonas_mx import cli
+from dsonas_mx.cost.traced import count_symbol
 from dsonas_mx.data import voc
 from dsonas_mx.data.scenes import Crop
-from dsonas_mx.mirror import parse_mirror
-from dsonas_mx.mobile_architecture import MobileArchitecture, load_architecture
-from dsonas_mx.segment import SegmentationFit, check_settings
-from dsonas_mx.space import parse_blocks
-from dsonas_mx.symbol_cost import count_symbol
+from dsonas_mx.engine.recompute import parse_mirror
+from dsonas_mx.space.mobile_architecture import MobileArchitecture, load_architecture
+from dsonas_mx.space.normal import parse_blocks
+from dsonas_mx.training.segmentation import SegmentationFit, check_settings
 
 import mxnet as mx
 

@@ -1,7 +1,7 @@
 """What the command lines of all scripts share."""
 
-from .border import check_options, fit_steps, search_steps
 from .budgets import add_budget, budget, mobile_budget
+from .checks import check_options, fit_steps, search_steps
 from .data import (
     add_data,
     augmentation,
@@ -12,7 +12,6 @@ from .data import (
     origin,
     parse_split,
 )
-from .fit import train_to_end
 from .imagenet import (
     Skipped,
     add_imagenet,
@@ -35,7 +34,7 @@ from .network import (
     print_dry_run,
 )
 from .parser import Parser, first_line, number, progress, run
-from .run_folder import add_run, check_run, open_run, train
+from .run import add_run, check_run, open_run, train
 from .search import add_search, search_settings, search_to_end
 from .segmentation import (
     add_scenes,
@@ -50,6 +49,7 @@ from .segmentation import (
     training_scenes,
 )
 from .segmentation_fit import take_from_run, test_of_run, train_scenes_to_end
+from .training import train_to_end
 
 __all__ = [
     "Parser",

@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 from typing import Any, Callable, Optional, Tuple
 
-from ..budget import BUDGETS, Constant, Measure, default_budget, make_budget
-from ..flops_target import FLOPsTarget
-from ..latency_table import Table
-from ..space import SearchSpace
+from ..latency.table import Table
+from ..search.budget import BUDGETS, Constant, Measure, default_budget, make_budget
+from ..search.target import FLOPsTarget
+from ..space.normal import SearchSpace
 from .parser import number
 
 

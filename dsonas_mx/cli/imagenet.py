@@ -8,6 +8,7 @@ from typing import List, Optional, Sequence, Set, Tuple
 
 import numpy as np
 
+from ..cost.width import Measure
 from ..data import DataSet
 from ..data.imagenet import (
     IMAGE_SIZE,
@@ -19,11 +20,10 @@ from ..data.imagenet import (
 )
 from ..data.loader import Loader, RecordLoader, split
 from ..data.records import Records
-from ..files import atomic
-from ..mobile_architecture import AnyArchitecture, MobileArchitecture, load_architecture
-from ..run import Run
-from ..scaling import Measure
-from ..space import SearchSpace
+from ..io.files import atomic
+from ..runs.folder import Run
+from ..space.mobile_architecture import AnyArchitecture, MobileArchitecture, load_architecture
+from ..space.normal import SearchSpace
 from .network import load_network
 
 PARTS = ("weights.lst", "lambdas.lst")  # of the samples of a search, in its run folder

@@ -10,20 +10,20 @@ from typing import Any, Callable, Dict, Iterable, List, Tuple
 import mxnet as mx
 from mxnet.gluon import HybridBlock, Parameter
 
-from .. import baseline
-from ..architecture import Architecture
+from ..cost import baseline
+from ..cost.mobile import count_network
+from ..cost.width import Measure, Target, fit_width, multiply_adds, parameters
 from ..data import DataSet
-from ..device import contexts
-from ..graph import DTYPES, PROGRESS, TrainGraph
-from ..mirror import parse_mirror
-from ..mobile_architecture import AnyArchitecture
-from ..mobile_cost import count_network
-from ..scaling import Measure, Target, fit_width, multiply_adds, parameters
-from ..space import SCOPES, SearchSpace, parse_blocks
-from ..workers import KINDS, Workers
-from ..workers import connect as workers_of
+from ..engine.device import contexts
+from ..engine.graph import DTYPES, PROGRESS, TrainGraph
+from ..engine.recompute import parse_mirror
+from ..engine.workers import KINDS, Workers
+from ..engine.workers import connect as workers_of
+from ..space.architecture import Architecture
+from ..space.mobile_architecture import AnyArchitecture
+from ..space.normal import SCOPES, SearchSpace, parse_blocks
 from .parser import number
-from .run_folder import recorded
+from .run import recorded
 
 _SIZES = ("width", "target_params", "target_flops", "target_latency")
 _PAPER = {"cifar": ("target_params", "3.0M"), "imagenet": ("target_flops", "600M")}  # by the stem

@@ -11,9 +11,9 @@ from typing import Any, Callable, Dict, Iterable, Mapping, NoReturn, Optional, S
 import mxnet as mx
 from tqdm import tqdm
 
-from .. import workers
-from ..run import json_line
-from ..session import Interrupted
+from ..engine import workers
+from ..runs.folder import json_line
+from ..runs.session import Interrupted
 
 
 class Parser(argparse.ArgumentParser):

@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 from typing import Any, Callable, Optional, Tuple
 
-from ..backbone import PRETRAINED
-from ..run import Run, save_parameters
-from ..search import Search, SearchEpoch, SearchOptions
+from ..runs.folder import Run, save_parameters
+from ..search.search import Search, SearchEpoch, SearchOptions
+from ..training.transfer import PRETRAINED
 from .data import parse_split
-from .run_folder import open_run, train
+from .run import open_run, train
 
 
 def add_search(

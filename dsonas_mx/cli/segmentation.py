@@ -8,17 +8,17 @@ from typing import Any, Callable, List, NamedTuple, Optional, Sequence
 
 from mxnet.gluon import HybridBlock
 
-from ..backbone import read_parameters, take_over
+from ..cost.traced import Cost
 from ..data import voc
 from ..data.scenes import Crop, SceneLoader
-from ..device import contexts
-from ..files import write_json
-from ..graph import TrainGraph
-from ..loss import pixel_cross_entropy, with_auxiliary
-from ..mirror import parse_mirror
-from ..run import Run
-from ..segment import Stage
-from ..symbol_cost import Cost
+from ..engine.device import contexts
+from ..engine.graph import TrainGraph
+from ..engine.recompute import parse_mirror
+from ..io.files import write_json
+from ..runs.folder import Run
+from ..training.loss import pixel_cross_entropy, with_auxiliary
+from ..training.segmentation import Stage
+from ..training.transfer import read_parameters, take_over
 
 
 class StageOption(NamedTuple):

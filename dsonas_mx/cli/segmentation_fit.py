@@ -10,17 +10,17 @@ from typing import Any, Dict, Optional
 import numpy as np
 from mxnet.gluon import HybridBlock
 
-from ..architecture import Architecture
-from ..backbone import digest, parameters_file
-from ..confusion import Confusion
+from ..cost.traced import Cost
 from ..data.scenes import normalised
 from ..data.voc import Scenes
-from ..device import contexts
-from ..export import export, load_parameters
-from ..files import write_json
-from ..params_file import read_params
-from ..run import save_parameters
-from ..segment import (
+from ..deploy.export import export, load_parameters
+from ..engine.device import contexts
+from ..io.files import write_json
+from ..io.params_file import read_params
+from ..runs.folder import save_parameters
+from ..space.architecture import Architecture
+from ..training.confusion import Confusion
+from ..training.segmentation import (
     SCALES,
     Predictor,
     SegmentationEpoch,
@@ -28,8 +28,8 @@ from ..segment import (
     evaluate,
     save_picture,
 )
-from ..symbol_cost import Cost
-from .run_folder import open_run, train
+from ..training.transfer import digest, parameters_file
+from .run import open_run, train
 from .segmentation import take_backbone
 
 

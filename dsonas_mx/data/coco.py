@@ -9,8 +9,8 @@ from typing import Any, Callable, Dict, Iterable, List, Mapping
 
 import numpy as np
 
-from ..checks import shown
-from ..files import PathLike, atomic
+from ..io.checks import shown
+from ..io.files import PathLike, atomic
 from .voc import CLASSES, VOID, palette
 
 # COCO's names of VOC's classes, where they differ.

@@ -12,7 +12,7 @@ import struct
 from pathlib import Path
 from typing import BinaryIO, Iterable, Iterator, List, NamedTuple
 
-from ..files import atomic
+from ..io.files import atomic
 
 _MAGIC = 0xCED7230A
 _MAGIC_BYTES = struct.pack("<I", _MAGIC)

@@ -11,7 +11,7 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 
-from ..files import PathLike
+from ..io.files import PathLike
 from . import recordio
 
 _MOST_BAD = 0.5  # of the records: with more, the index is of another file

@@ -13,7 +13,7 @@ from typing import AbstractSet, Dict, FrozenSet, List, NamedTuple, Optional, Seq
 
 import numpy as np
 
-from ..files import PathLike
+from ..io.files import PathLike
 
 CLASSES = (
     "background aeroplane bicycle bird boat bottle bus car cat chair cow diningtable dog horse "

@@ -15,11 +15,11 @@ from typing import Dict, List, Optional, Sequence
 
 from matplotlib.figure import Figure
 
-from ..architecture import Architecture
-from ..checks import shown
-from ..cost import count
-from ..files import PathLike, atomic
-from ..mobile_architecture import MobileArchitecture, load_architecture
+from ..cost.count import count
+from ..io.checks import shown
+from ..io.files import PathLike, atomic
+from ..space.architecture import Architecture
+from ..space.mobile_architecture import MobileArchitecture, load_architecture
 from .block import draw_block, draw_blocks
 from .curves import draw_curves
 from .lambdas import draw_lambdas

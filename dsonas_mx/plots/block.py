@@ -11,8 +11,8 @@ from matplotlib.patches import FancyArrowPatch, FancyBboxPatch, Patch
 from matplotlib.path import Path as Curve
 from matplotlib.patheffects import withStroke
 
-from ..architecture import Architecture
-from ..space import INPUT, OUTPUT
+from ..space.architecture import Architecture
+from ..space.normal import INPUT, OUTPUT
 from .layout import HEAD, Layout, Wire
 from .style import (
     COLOURS,

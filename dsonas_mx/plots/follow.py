@@ -6,8 +6,8 @@ import time
 from pathlib import Path
 from typing import Iterator, Optional, Tuple
 
-from ..files import PathLike
-from ..run import CHECKPOINTS, FINISHED
+from ..io.files import PathLike
+from ..runs.folder import CHECKPOINTS, FINISHED
 from . import draw_run
 
 _FILES = ("architecture.json", "lambdas.csv", "metrics.csv")

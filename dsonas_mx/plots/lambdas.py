@@ -11,9 +11,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from ..checks import shown
-from ..mobile_space import OPERATIONS as MOBILE_OPERATIONS
-from ..space import INPUT, OPERATIONS, OUTPUT
+from ..io.checks import shown
+from ..space.mobile import OPERATIONS as MOBILE_OPERATIONS
+from ..space.normal import INPUT, OPERATIONS, OUTPUT
 from .style import (
     COLOURS,
     FAINT,

@@ -12,8 +12,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Dict, List, NamedTuple, Optional, Tuple, Union
 
-from ..architecture import Architecture
-from ..space import INPUT, OUTPUT
+from ..space.architecture import Architecture
+from ..space.normal import INPUT, OUTPUT
 
 NODE_WIDTH = 0.9
 BAR_WIDTH = 0.42  # of the input and the output

@@ -7,10 +7,10 @@ from typing import List, NamedTuple
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
 
-from ..mobile_architecture import MobileArchitecture
-from ..mobile_cost import count_mobile
-from ..mobile_space import kernel_and_expansion
-from ..space import halved
+from ..cost.mobile import count_mobile
+from ..space.mobile import kernel_and_expansion
+from ..space.mobile_architecture import MobileArchitecture
+from ..space.normal import halved
 from .style import COLOURS, FAINT, TEXT, tint, write_title
 
 _WIDTH, _GAP, _ROW = 0.62, 0.16, 0.34  # inches: of a box, between boxes, of an operation

@@ -11,9 +11,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from ..mobile_space import OPERATIONS as MOBILE_OPERATIONS
-from ..mobile_space import kernel_and_expansion
-from ..space import INPUT, OUTPUT
+from ..space.mobile import OPERATIONS as MOBILE_OPERATIONS
+from ..space.mobile import kernel_and_expansion
+from ..space.normal import INPUT, OUTPUT
 
 # Okabe and Ito's colours, which the colour-blind can tell apart: convolutions cool, pools warm.
 COLOURS = {

@@ -11,8 +11,8 @@ from typing import Any, Dict, List, Mapping, Union
 
 import numpy as np
 
-from ..checks import shown
-from ..files import PathLike
+from ..io.checks import shown
+from ..io.files import PathLike
 
 Table = Mapping[str, Any]  # name of a column to its values
 

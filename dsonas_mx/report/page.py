@@ -13,11 +13,11 @@ from typing import Any, Dict, List, Mapping, Sequence
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
-from ..files import PathLike, atomic
-from ..mobile_architecture import AnyArchitecture, MobileArchitecture, load_architecture
-from ..mobile_space import OPERATIONS as MOBILE_OPERATIONS
+from ..cost.network import complete, parts_of, whole
+from ..io.files import PathLike, atomic
 from ..plots import draw_block, draw_blocks, draw_curves, draw_mobile, read_table
-from .costs import complete, parts_of, whole
+from ..space.mobile import OPERATIONS as MOBILE_OPERATIONS
+from ..space.mobile_architecture import AnyArchitecture, MobileArchitecture, load_architecture
 
 _HERE = Path(__file__).parent
 _LAMBDA = re.compile(r"(?:(?P<group>[^:]+):)?(?P<source>[^>]+)->(?P<target>.+)")

@@ -10,7 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Tuple
 
-from dsonas_mx.architecture import Architecture
+from dsonas_mx.space.architecture import Architecture
 
 FOLDER = Path(__file__).parent
 

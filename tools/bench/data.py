@@ -9,9 +9,9 @@ from dsonas_mx import Architecture, SearchSpace
 from dsonas_mx.data import DATA_SETS, Images
 from dsonas_mx.data.augment import Augmentation
 from dsonas_mx.data.loader import Loader
-from dsonas_mx.graph import TrainGraph
-from dsonas_mx.loss import cross_entropy
-from dsonas_mx.timing import alternate, medians
+from dsonas_mx.engine.graph import TrainGraph
+from dsonas_mx.engine.timing import alternate, medians
+from dsonas_mx.training.loss import cross_entropy
 
 import mxnet as mx
 import numpy as np

@@ -9,15 +9,15 @@ from pathlib import Path
 from typing import Any, Callable, Dict
 
 from dsonas_mx import Predictor
-from dsonas_mx.card import Card
-from dsonas_mx.cost import count
+from dsonas_mx.cost.count import count
+from dsonas_mx.cost.width import Target, fit_width, parameters
 from dsonas_mx.data import load
-from dsonas_mx.deploy import deploy
-from dsonas_mx.quantize import float_operators
-from dsonas_mx.samples import sample_images
-from dsonas_mx.scaling import Target, fit_width, parameters
-from dsonas_mx.timing import alternate, medians
-from dsonas_mx.trained import read_trained
+from dsonas_mx.deploy.card import Card
+from dsonas_mx.deploy.forms import deploy
+from dsonas_mx.deploy.quantize import float_operators
+from dsonas_mx.deploy.samples import sample_images
+from dsonas_mx.deploy.trained import read_trained
+from dsonas_mx.engine.timing import alternate, medians
 
 import mxnet as mx
 import numpy as np

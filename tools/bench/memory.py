@@ -11,8 +11,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Dict
 
-from dsonas_mx import SearchSpace, native
-from dsonas_mx.timing import alternate, medians
+from dsonas_mx import SearchSpace
+from dsonas_mx.engine import native
+from dsonas_mx.engine.timing import alternate, medians
 
 import mxnet as mx
 

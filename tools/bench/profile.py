@@ -10,7 +10,7 @@ from collections import defaultdict
 from typing import Any, Callable, Dict, List, NamedTuple
 
 from dsonas_mx import SearchSpace
-from dsonas_mx.timing import alternate, medians
+from dsonas_mx.engine.timing import alternate, medians
 
 import mxnet as mx
 

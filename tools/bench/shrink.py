@@ -6,8 +6,8 @@ import argparse
 from typing import Any, Dict, Mapping
 
 from dsonas_mx import Architecture, SearchSpace
-from dsonas_mx.cost import count
-from dsonas_mx.timing import alternate, medians
+from dsonas_mx.cost.count import count
+from dsonas_mx.engine.timing import alternate, medians
 
 from .step import batch, both_steps, supernet
 

@@ -8,10 +8,10 @@ from collections import defaultdict
 from typing import Any, Callable, Dict, Tuple
 
 from dsonas_mx import Architecture, SearchSpace
-from dsonas_mx.authors import to_authors
-from dsonas_mx.graph import TrainGraph
-from dsonas_mx.loss import cross_entropy
-from dsonas_mx.timing import alternate, medians
+from dsonas_mx.engine.graph import TrainGraph
+from dsonas_mx.engine.timing import alternate, medians
+from dsonas_mx.release.names import to_authors
+from dsonas_mx.training.loss import cross_entropy
 
 import mxnet as mx
 import numpy as np

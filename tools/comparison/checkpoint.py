@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any, Dict
 
 from dsonas_mx import cli
-from dsonas_mx.cost import count
+from dsonas_mx.cost.count import count
 from dsonas_mx.data.loader import Loader
-from dsonas_mx.fit import evaluate
+from dsonas_mx.training.fit import evaluate
 
 import import_checkpoint
 import mxnet as mx

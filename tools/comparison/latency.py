@@ -6,10 +6,10 @@ import argparse
 from pathlib import Path
 from typing import Any, Dict, Optional
 
-from dsonas_mx.device import contexts
-from dsonas_mx.latency import deploy, describe
-from dsonas_mx.latency_deductions import take_turns
-from dsonas_mx.mobile_architecture import load_architecture
+from dsonas_mx.engine.device import contexts
+from dsonas_mx.latency.deductions import take_turns
+from dsonas_mx.latency.measure import deploy, describe
+from dsonas_mx.space.mobile_architecture import load_architecture
 
 from symbols import network_of
 from symbols.published import IMAGE, NETWORKS, Network, cost_of

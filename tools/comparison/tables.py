@@ -13,16 +13,16 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Tuple
 
-from dsonas_mx.architecture import Architecture
-from dsonas_mx.cost import count, count_lambdas
-from dsonas_mx.experiment import MEASURES
-from dsonas_mx.mobile_architecture import MobileArchitecture
-from dsonas_mx.mobile_cost import count_mobile
-from dsonas_mx.mobile_space import MobileSpace
-from dsonas_mx.paper import EXPERIMENTS, SUPERNETS, TABLES, experiment_of, read_paper
-from dsonas_mx.scaling import Target, fit_width, parameters
-from dsonas_mx.space import OPERATIONS, SearchSpace
-from dsonas_mx.symbol_cost import count_symbol
+from dsonas_mx.cost.count import count, count_lambdas
+from dsonas_mx.cost.mobile import count_mobile
+from dsonas_mx.cost.traced import count_symbol
+from dsonas_mx.cost.width import Target, fit_width, parameters
+from dsonas_mx.experiments.experiment import MEASURES
+from dsonas_mx.experiments.paper import EXPERIMENTS, SUPERNETS, TABLES, experiment_of, read_paper
+from dsonas_mx.space.architecture import Architecture
+from dsonas_mx.space.mobile import MobileSpace
+from dsonas_mx.space.mobile_architecture import MobileArchitecture
+from dsonas_mx.space.normal import OPERATIONS, SearchSpace
 
 import mxnet as mx
 
@@ -118,8 +118,8 @@ def exact(space: SearchSpace) -> Dict[str, int]:
 
 def planned_mb(space: SearchSpace, batch_size: int) -> float:
     """MB of a search step on each device, by the plan of recomputation."""
-    from dsonas_mx.graph import TrainGraph
-    from dsonas_mx.loss import cross_entropy
+    from dsonas_mx.engine.graph import TrainGraph
+    from dsonas_mx.training.loss import cross_entropy
 
     from symbols import get_model
 

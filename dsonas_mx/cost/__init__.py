@@ -1,0 +1,1 @@
+"""Section 3.4: what networks cost: parameters, multiply-adds, memory access."""

@@ -1,0 +1,111 @@
+"""Real images to calibrate a deployed network with, and to compare its forms on."""
+
+from __future__ import annotations
+
+from itertools import islice
+from pathlib import Path
+from typing import Iterable, Iterator, Optional, Sequence, Tuple
+
+import numpy as np
+
+from ..data import DATA_SETS, load, voc
+from ..data.records import Records
+from ..io.files import PathLike
+from .card import Card
+from .preprocess import read_pixels, sized
+from .trained import Trained
+
+SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png")
+
+Halves = Tuple[Iterable[np.ndarray], Iterable[np.ndarray]]
+
+
+def sample_images(
+    trained: Trained, card: Card, data_dir: Optional[str], to_calibrate: int, to_compare: int
+) -> Tuple[np.ndarray, np.ndarray, bool]:
+    """Training images to calibrate with and test images to compare on, uint8 B×C×H×W.
+
+    Parameters
+    ----------
+    data_dir : path, optional
+        A folder of the kind that the run was trained on, or one with images in it: the first are
+        to calibrate with, the last to compare on. The run's own by default.
+    to_calibrate, to_compare : int
+        How many at most.
+
+    Returns
+    -------
+    calibration, compared : numpy.ndarray
+    real : bool
+        False where the run's data are not here, and the pixels are random.
+    """
+    try:
+        halves = _halves(trained, card, data_dir, to_compare)
+        counts = to_calibrate, to_compare
+        stacked = [
+            np.stack([sized(image, card, force=True) for image in islice(half, count)])
+            for half, count in zip(halves, counts)
+        ]
+    except (OSError, ValueError):
+        if data_dir is not None:
+            raise
+        generator = np.random.RandomState(0)
+        shape = (to_calibrate + to_compare, *card.shape)
+        pixels = generator.randint(0, 256, shape).astype(np.uint8)
+        return pixels[:to_calibrate], pixels[to_calibrate:], False
+    return stacked[0], stacked[1], True
+
+
+def _halves(trained: Trained, card: Card, data_dir: Optional[str], to_compare: int) -> Halves:
+    """Training and test images, uint8 H×W×C."""
+    options = trained.options
+    name, folder = options.get("data_set", ""), data_dir or options.get("data_dir")
+    files = image_files(data_dir) if data_dir is not None else []
+    if files:
+        channels = card.shape[0]
+        return _files(files, channels), _files(files[-to_compare:], channels)
+    if trained.task == "segmentation":
+        root = data_dir if data_dir is not None and _is_voc(data_dir) else voc.find(folder, name)
+        return _scenes(voc.load(root, "train")), _scenes(voc.load(root, "val"))
+    if name == "imagenet":
+        given = (None, None) if data_dir else (options.get("data_train"), options.get("data_val"))
+        paths = [
+            path or Path(folder or ".") / default
+            for path, default in zip(given, ("train.rec", "val.rec"))
+        ]
+        first, second = (Records(path, len(card.classes), card.shape[1]) for path in paths)
+        return _records(first), _records(second)
+    if name not in DATA_SETS:
+        known = "imagenet, " + ", ".join(DATA_SETS)
+        raise FileNotFoundError(
+            f"{folder}: no images (*.jpg, *.png), and the run does not say which data set ("
+            f"{known}) it was trained on"
+        )
+    train, test = (load(name, folder, train=half) for half in (True, False))
+    return train.images, test.images
+
+
+def image_files(folder: PathLike) -> Sequence[Path]:
+    """The images that lie in a folder, by name."""
+    path = Path(folder)
+    if not path.is_dir():
+        raise FileNotFoundError(f"{folder}: no such folder")
+    return sorted(file for file in path.iterdir() if file.suffix.lower() in SUFFIXES)
+
+
+def _is_voc(folder: PathLike) -> bool:
+    return (Path(folder) / "ImageSets" / "Segmentation").is_dir()
+
+
+def _files(files: Iterable[Path], channels: int) -> Iterator[np.ndarray]:
+    return (read_pixels(file, channels) for file in files)
+
+
+def _scenes(scenes: voc.Scenes) -> Iterator[np.ndarray]:
+    return (scenes.read(index)[0] for index in range(len(scenes)))
+
+
+def _records(records: Records) -> Iterator[np.ndarray]:
+    for index in range(len(records)):
+        images, _ = records.take(np.array([index]), whole=False)
+        yield images[0]

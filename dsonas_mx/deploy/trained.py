@@ -1,0 +1,178 @@
+"""A trained network as its run folder, or a checkpoint in it, has it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Callable, Dict, Optional, Tuple
+
+import mxnet as mx
+from mxnet.gluon import HybridBlock
+
+from ..cost.mobile import count_network
+from ..cost.traced import count_symbol
+from ..data import DATA_SETS, cifar, imagenet, voc
+from ..io.files import PathLike
+from ..io.params_file import read_params
+from ..space.mobile_architecture import AnyArchitecture, load_architecture
+from .card import Card
+from .export import load_parameters
+
+_OF_NETWORK = "net.0/"  # the parameters of the first device in a checkpoint
+_OF_PIXELS = "head_conv1_bias"  # of the classifier of a segmentation network
+
+Classifier = Callable[[AnyArchitecture], HybridBlock]
+Segmenter = Callable[..., HybridBlock]  # of an architecture or a name, and a number of classes
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A network with its parameters, and what its run says of it.
+
+    Attributes
+    ----------
+    task : {'classification', 'segmentation'}
+    architecture : Architecture or MobileArchitecture, or None
+        None for a segmentation network over a MobileNet.
+    num_classes : int
+    options, result : dict
+        Of the training, as ``args.json`` and ``result.json`` have them; empty without these.
+    """
+
+    folder: Path
+    net: HybridBlock
+    task: str
+    architecture: Optional[AnyArchitecture]
+    num_classes: int
+    options: Dict[str, Any]
+    result: Dict[str, Any]
+
+    def card(
+        self,
+        image_size: Optional[int] = None,
+        uint8_input: bool = False,
+        batch: Optional[int] = None,
+        classes: Optional[Tuple[str, ...]] = None,
+    ) -> Card:
+        """Its card, without files; `classes` if the run does not know their names."""
+        if self.task == "segmentation":
+            card = self._of_segmentation(image_size)
+        else:
+            card = self._of_classification(image_size)
+        if classes is not None and len(classes) != self.num_classes:
+            raise ValueError(f"there must be {self.num_classes} classes, got {len(classes)}")
+        return replace(card, uint8_input=uint8_input, batch=batch, classes=classes or card.classes)
+
+    def _of_classification(self, image_size: Optional[int]) -> Card:
+        assert self.architecture is not None
+        space = self.architecture.space
+        side = image_size or space.image_size
+        architecture = self.architecture.with_space(image_size=side)
+        cost = count_network(architecture)
+        name = self.options.get("data_set", "")
+        mean, std = (0.0,) * space.in_channels, (1.0,) * space.in_channels
+        classes = _numbered(space.num_classes)
+        if name == "imagenet":
+            mean, std = imagenet.MEAN, imagenet.STD
+        data = DATA_SETS.get(name)
+        if data is not None and data.channels == space.in_channels:
+            mean, std = _normalisation(self.options, data)
+            if len(data.classes) == space.num_classes:
+                classes = data.classes
+        return Card(
+            "",
+            "classification",
+            classes,
+            (space.in_channels, side, side),
+            mean,
+            std,
+            resize="centre" if name == "imagenet" else "stretch",
+            parameters=cost.parameters,
+            multiply_adds=cost.multiply_adds,
+            test_error=None if side != space.image_size else self.result.get("test_error"),
+            architecture=architecture.to_json(),
+        )
+
+    def _of_segmentation(self, image_size: Optional[int]) -> Card:
+        side = image_size or self.options.get("crop")
+        if side is None:
+            side = self.architecture.space.image_size if self.architecture else 513
+        architecture = None
+        if self.architecture is not None:
+            architecture = self.architecture.with_space(image_size=side).to_json()
+        cost = count_symbol(self.net(mx.sym.Variable("data")), (1, 3, side, side))
+        classes = tuple(self.result.get("class_iou", ()))
+        if len(classes) != self.num_classes:
+            known = len(voc.CLASSES) == self.num_classes
+            classes = tuple(voc.CLASSES) if known else _numbered(self.num_classes)
+        return Card(
+            "",
+            "segmentation",
+            classes,
+            (3, side, side),
+            imagenet.MEAN,
+            imagenet.STD,
+            resize="none",
+            parameters=cost.parameters,
+            multiply_adds=cost.multiply_adds,
+            mean_iou=self.result.get("mean_iou"),
+            architecture=architecture,
+        )
+
+
+def _numbered(count: int) -> Tuple[str, ...]:
+    return tuple(str(number) for number in range(count))
+
+
+def _normalisation(options: Dict[str, Any], data: Any) -> Tuple[Tuple[float, ...], ...]:
+    if options.get("normalize") == "release":
+        return cifar.RELEASE_MEAN, cifar.RELEASE_STD
+    return data.mean, data.std
+
+
+def read_trained(path: PathLike, classifier: Classifier, segmenter: Segmenter) -> Trained:
+    """Read the folder of a training, or of a checkpoint in it (``RUN/checkpoint/best``).
+
+    Parameters
+    ----------
+    classifier : callable
+        The network of an architecture.
+    segmenter : callable
+        The segmentation network over an architecture or a MobileNet, of a number of classes.
+
+    Raises
+    ------
+    ValueError
+        There is no trained network, or it does not fit its architecture.
+    """
+    folder = Path(path)
+    arrays, scores = None, {}
+    if (folder / "arrays.params").is_file():
+        arrays = read_params(folder / "arrays.params")
+        start = len(_OF_NETWORK)
+        arrays = {k[start:]: v for k, v in arrays.items() if k.startswith(_OF_NETWORK)}
+        folder = folder.parents[1]
+        scores = {"test_error": None, "mean_iou": None}  # those of the run are of its last epoch
+    elif (folder / "model.params").is_file():
+        arrays = read_params(folder / "model.params")
+    else:
+        raise ValueError(f"{folder} has no model.params: train a network with train/train_cifar.py")
+    options = _json(folder / "args.json").get("options", {})
+    result = {**_json(folder / "result.json"), **scores}
+    if _OF_PIXELS in arrays:
+        name, architecture = options.get("model"), None
+        if name is None:
+            architecture = load_architecture(folder / "architecture.json")
+        task, num_classes = "segmentation", len(arrays[_OF_PIXELS])
+        net = segmenter(name or architecture, num_classes)
+    else:
+        architecture = load_architecture(folder / "architecture.json")
+        task, num_classes = "classification", architecture.space.num_classes
+        net = classifier(architecture)
+    load_parameters(net, arrays)
+    return Trained(folder, net, task, architecture, num_classes, options, result)
+
+
+def _json(path: Path) -> Dict[str, Any]:
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}

@@ -1,0 +1,1 @@
+"""How a step runs: graphs, recomputation, devices, workers."""

@@ -1,0 +1,325 @@
+"""Experiments as files: rows of a table, each a search and a training, over several seeds.
+
+A file is JSON: ``name``, ``description``, ``data_set`` (whose scripts it runs), ``seeds``,
+``reference`` (the row that others are compared with, if they name no other), ``measure`` (what the
+table is about, one of `MEASURES`), options ``search`` and ``train`` of all rows, ``rows`` by name,
+and ``scales`` by name. A row has options ``search`` and ``train`` of its own; one without
+``search`` takes what the search of the row ``of`` found, or the ``architecture`` of a file (beside
+the experiment's), or nothing. A scale overrides ``seeds``, ``search``, ``train``, and in ``rows``
+the options of single rows; its ``transfer`` is the data set that what was found is trained on, if
+that is another. Options are those of the scripts, without the dashes; true is a flag that is set,
+false one that is not.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple
+
+from ..io.checks import check_fields, check_object, shown
+from ..io.files import PathLike, read_json
+
+STAGES = ("search", "train")
+RESULT = {"search": "architecture.json", "train": "result.json"}  # what a finished run has
+
+MEASURES = {"test_error": "test error", "mean_iou": "mIoU"}  # fractions in result.json; for people
+
+_FIELDS = (
+    "name",
+    "description",
+    "data_set",
+    "seeds",
+    "reference",
+    "measure",
+    *STAGES,
+    "rows",
+    "scales",
+)
+_REQUIRED = ("name", "data_set", "seeds", "rows", "scales")
+_OWN = ("seed", "data-dir", "save-dir", "architecture", "like", "gpus", "dry-run")
+
+Options = Dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of the table: whose search it uses (its own, another row's, none's), its options.
+
+    Instead of a search it may have the file of an architecture. `reference` is the row that it is
+    compared with.
+    """
+
+    name: str
+    of: Optional[str]
+    options: Mapping[str, Options]
+    architecture: Optional[str] = None
+    reference: Optional[str] = None
+
+
+@dataclass(frozen=True)
+class Task:
+    """One run of a script.
+
+    Attributes
+    ----------
+    stage : {'search', 'train'}
+    row : str
+    seed : int
+    options : dict
+        Of the script, without folders and devices: the same options, the same run.
+    folder : Path
+        The run folder; beside it lie its log and its record.
+    search : Task, optional
+        What found the architecture.
+    architecture : str, optional
+        The file that it is in, if no task finds it.
+    """
+
+    stage: str
+    row: str
+    seed: int
+    options: Options = field(hash=False)
+    folder: Path
+    search: Optional[Task] = None
+    architecture: Optional[str] = None
+
+    @property
+    def name(self) -> str:
+        """The task, for people."""
+        return f"seed {self.seed}, {self.row}, {self.stage}"
+
+    @property
+    def is_embedded(self) -> bool:
+        """Whether it runs on the images that come with the project."""
+        return bool(self.options.get("demo")) or self.options.get("data-set") == "fashion_mnist"
+
+    def words(self) -> List[str]:
+        """The options of its command line, without data and devices."""
+        options = dict(self.options)
+        found: Any = self.architecture
+        if self.search is not None:
+            found = self.search.folder / RESULT["search"]
+        if found is not None:
+            baseline = options.get("random") or options.get("full-network")
+            options["like" if baseline else "architecture"] = str(found)
+        return words({**options, "save-dir": str(self.folder)})
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """An experiment at one scale; `data_sets` has that of each stage."""
+
+    name: str
+    scale: str
+    description: str
+    data_sets: Mapping[str, str]
+    seeds: Tuple[int, ...]
+    rows: Tuple[Row, ...]
+    measure: str = "test_error"
+
+    def data_option(self, stage: str) -> str:
+        """The option of `tools/run_experiment.py` that has the data folder of a stage."""
+        own = self.data_sets[stage] == self.data_sets["search"]
+        return "--data-dir" if own else "--transfer-data-dir"
+
+    def tasks(self, out: PathLike, seeds: Optional[Sequence[int]] = None) -> List[Task]:
+        """All runs, seed by seed; each comes after the search that it needs."""
+        tasks: List[Task] = []
+        for seed in self.seeds if seeds is None else seeds:
+            searches: Dict[str, Task] = {}
+            for stage in STAGES:
+                for row in self.rows:
+                    if stage == "search" and row.of != row.name:
+                        continue
+                    folder = Path(out) / slug(row.name) / f"seed{seed}" / stage
+                    options = {**row.options[stage], "seed": seed}
+                    search = searches.get(row.of or "")
+                    task = Task(stage, row.name, seed, options, folder, search, row.architecture)
+                    tasks.append(task)
+                    if stage == "search":
+                        searches[row.name] = task
+        return tasks
+
+    def check(self, scripts: Mapping[str, Callable[[List[str]], None]]) -> None:
+        """Let the parser of each stage's script refuse what it does not know.
+
+        Parameters
+        ----------
+        scripts : mapping of stage to callable
+            It gets the words of a command line, and raises ValueError.
+        """
+        for task in self.tasks("out", self.seeds[:1]):
+            try:
+                scripts[task.stage](task.words())
+            except ValueError as error:
+                raise ValueError(f"row {task.row!r}, {task.stage}: {error}") from None
+
+
+def of_rows(tasks: Sequence[Task], rows: Sequence[str]) -> List[Task]:
+    """The tasks of some rows, and the searches that they need."""
+    known = {task.row for task in tasks}
+    for row in rows:
+        if row not in known:
+            raise ValueError(f"there is no row {shown(row)}, only {', '.join(sorted(known))}")
+    chosen = [task for task in tasks if task.row in rows]
+    needed = [task.search for task in chosen if task.search is not None]
+    return [task for task in tasks if task in chosen or task in needed]
+
+
+def load(path: PathLike, scale: str) -> Experiment:
+    """Read the file of an experiment, at one of its scales.
+
+    Raises
+    ------
+    ValueError
+        The file is not an experiment, or has no such scale; the message has its name.
+    OSError
+        It cannot be read.
+    """
+    return read_json(path, lambda data: from_json(data, scale, Path(path).parent))
+
+
+def from_json(data: Any, scale: str, folder: PathLike = ".") -> Experiment:
+    """The experiment of a parsed file in a folder, at one of its scales."""
+    check_fields("the experiment", data, _REQUIRED, _FIELDS)
+    scales, rows = data["scales"], data["rows"]
+    for name in ("name", "data_set"):
+        _check_name(name, data[name])
+    check_object("scales", scales)
+    if scale not in scales:
+        raise ValueError(f"there is no scale {shown(scale)}, only {', '.join(scales)}")
+    here = scales[scale]
+    check_fields(f"scale {scale!r}", here, (), ("seeds", "transfer", *STAGES, "rows"))
+    transfer = here.get("transfer", data["data_set"])
+    _check_name("transfer", transfer)
+    check_object("rows", rows)
+    if not rows:
+        raise ValueError("rows must name at least one row")
+    changes = here.get("rows", {})
+    check_fields(f"rows of scale {scale!r}", changes, (), tuple(rows))
+    common = {
+        stage: {**_options(stage, data, "all"), **_options(stage, here, f"scale {scale!r}")}
+        for stage in STAGES
+    }
+    reference = _reference(data, rows, "")
+    parsed = [
+        _row(name, row, common, changes.get(name, {}), tuple(rows), Path(folder), reference)
+        for name, row in rows.items()
+    ]
+    _check_rows(parsed)
+    seeds = _seeds(data["seeds"])
+    measure = data.get("measure", "test_error")
+    if measure not in MEASURES:
+        raise ValueError(f"measure must be {' or '.join(MEASURES)}, got {shown(measure)}")
+    return Experiment(
+        data["name"],
+        scale,
+        data.get("description", ""),
+        {"search": data["data_set"], "train": transfer},
+        _seeds(here["seeds"]) if "seeds" in here else seeds,
+        tuple(parsed),
+        measure,
+    )
+
+
+def _check_name(field: str, name: Any) -> None:
+    if not isinstance(name, str) or name != slug(name):
+        raise ValueError(f"{field} must be of small letters, digits, _ and -, got {shown(name)}")
+
+
+def _row(
+    name: str,
+    row: Any,
+    common: Mapping[str, Options],
+    changes: Any,
+    names: Sequence[str],
+    folder: Path,
+    reference: Optional[str],
+) -> Row:
+    where = f"row {name!r}"
+    check_fields(where, row, (), (*STAGES, "of", "architecture", "reference"))
+    check_fields(f"{where} of the scale", changes, (), STAGES)
+    options = {
+        stage: {**common[stage], **_options(stage, row, where), **_options(stage, changes, where)}
+        for stage in STAGES
+    }
+    if "search" in row and "of" in row:
+        raise ValueError(f"{where} has a search of its own: leave out 'of'")
+    of = name if "search" in row else row.get("of")
+    if of is not None and of not in names:
+        raise ValueError(f"{where} is of {shown(of)}, which is no row")
+    file = row.get("architecture")
+    if file is not None:
+        if of is not None or not isinstance(file, str) or not (folder / file).is_file():
+            raise ValueError(
+                f"{where}: architecture must be a file, and there be neither search nor 'of', "
+                f"got {shown(file)}"
+            )
+        file = str(folder / file)
+    reference = _reference(row, names, f"{where}: ") or reference
+    return Row(name, of, options, file, reference if reference != name else None)
+
+
+def _reference(data: Mapping[str, Any], rows: Iterable[str], where: str) -> Optional[str]:
+    reference = data.get("reference")
+    if reference is not None and reference not in rows:
+        raise ValueError(f"{where}reference must be one of the rows, got {shown(reference)}")
+    return reference
+
+
+def _check_rows(rows: Sequence[Row]) -> None:
+    folders: Dict[str, str] = {}
+    for row in rows:
+        other = folders.setdefault(slug(row.name), row.name)
+        if not slug(row.name) or other != row.name:
+            raise ValueError(
+                f"row {row.name!r} needs another name: its folder would be that of "
+                f"{other!r}, or none"
+            )
+    searched = {row.name for row in rows if row.of == row.name}
+    for row in rows:
+        if row.of is not None and row.of not in searched:
+            raise ValueError(f"row {row.name!r} is of {row.of!r}, which has no search")
+
+
+def _options(stage: str, data: Mapping[str, Any], where: str) -> Options:
+    options = data.get(stage, {})
+    check_object(f"{stage} of {where}", options)
+    for name, value in options.items():
+        if name in _OWN:
+            raise ValueError(f"{stage} of {where} sets {name}, which is set for every run")
+        if not isinstance(value, (bool, int, float, str)):
+            raise ValueError(
+                f"{stage} of {where}: {name} must be a number, text, true or false, "
+                f"got {shown(value)}"
+            )
+    return options
+
+
+def _seeds(value: Any) -> Tuple[int, ...]:
+    if not isinstance(value, list) or not value:
+        raise ValueError(f"seeds must be a list of at least one, got {shown(value)}")
+    for seed in value:
+        if type(seed) is not int or seed < 0:
+            raise ValueError(f"seeds must be whole numbers of at least 0, got {shown(seed)}")
+    if len(set(value)) < len(value):
+        raise ValueError("seeds names one more than once")
+    return tuple(value)
+
+
+def words(options: Mapping[str, Any]) -> List[str]:
+    """``{'gamma': 0.01, 'full-network': True}`` as ``--gamma 0.01 --full-network``."""
+    found: List[str] = []
+    for name, value in options.items():
+        if value is True:
+            found.append(f"--{name}")
+        elif value is not False:
+            found += [f"--{name}", str(value)]
+    return found
+
+
+def slug(name: str) -> str:
+    """A name for a folder: ``'Random, full'`` gives ``random-full``."""
+    return re.sub(r"[^a-z0-9_]+", "-", name.lower()).strip("-")

@@ -1,0 +1,194 @@
+"""What an experiment gave: means and standard deviations over seeds, paired tests, a table."""
+
+from __future__ import annotations
+
+import json
+import math
+import statistics
+from typing import Any, Dict, List, Mapping, Optional, Sequence
+
+from ..space.mobile_architecture import MobileArchitecture, load_architecture
+from .experiment import MEASURES, Experiment, Task
+from .runner import is_done, record_of
+
+SIZES = ("parameters", "multiply_adds", "connections", "width")
+
+
+def collect(experiment: Experiment, tasks: Sequence[Task]) -> Dict[str, Any]:
+    """The results of all runs that are done, as ``results.json`` has them.
+
+    Hours are wall clock, of the finished runs. The tests are two-sided paired t-tests over the
+    seeds that both rows have.
+    """
+    runs = {row.name: _runs(row.name, tasks) for row in experiment.rows}
+    done = [task for task in tasks if is_done(task)]
+    environments = [_environment(task) for task in done]
+    return {
+        "name": experiment.name,
+        "scale": experiment.scale,
+        "description": experiment.description,
+        "measure": experiment.measure,
+        "rows": {
+            name: _row(name, found, tasks, experiment.measure) for name, found in runs.items()
+        },
+        "comparisons": {
+            row.name: {
+                "reference": row.reference,
+                **_compare(runs[row.reference], runs[row.name], experiment.measure),
+            }
+            for row in experiment.rows
+            if row.reference is not None
+        },
+        "commits": _unique(environments, "commit"),
+        "machines": _unique(environments, "machine"),
+        "hours": sum(record_of(task)["hours"] for task in done),
+        "runs_done": len(done),
+        "runs": len(tasks),
+    }
+
+
+def _runs(row: str, tasks: Sequence[Task]) -> Dict[int, Dict[str, float]]:
+    """The measures of a row's finished trainings, by seed."""
+    runs = {}
+    for task in tasks:
+        if task.row == row and task.stage == "train" and is_done(task):
+            result = json.loads((task.folder / "result.json").read_text(encoding="utf-8"))
+            runs[task.seed] = result
+            path = task.folder / "architecture.json"
+            if path.is_file():  # a baseline has none
+                found = load_architecture(path)
+                if isinstance(found, MobileArchitecture):
+                    width = found.space.widths[0]
+                else:
+                    width = found.space.width
+                runs[task.seed] = {**result, "width": width}
+    return runs
+
+
+def _row(
+    name: str, runs: Mapping[int, Mapping[str, float]], tasks: Sequence[Task], measure: str
+) -> Dict[str, Any]:
+    own = [task for task in tasks if task.row == name]
+    hours = {
+        stage: summary([record_of(t)["hours"] for t in own if t.stage == stage and is_done(t)])
+        for stage in dict.fromkeys(task.stage for task in own)
+    }
+    return {
+        "n": len(runs),
+        "seeds": list(runs),
+        **{
+            name: summary([run[name] for run in runs.values() if name in run])
+            for name in (measure, *SIZES)
+        },
+        "hours": hours,
+        "options": {task.stage: {**task.options, "seed": None} for task in own},
+        "missing": sorted({task.seed for task in own if not is_done(task)}),
+        "failed": sorted({t.seed for t in own if record_of(t).get("status") == "failed"}),
+    }
+
+
+def summary(values: Sequence[float]) -> Optional[Dict[str, Any]]:
+    """Mean, standard deviation (n − 1; None for one value) and the values; None without any."""
+    if not values:
+        return None
+    std = statistics.stdev(values) if len(values) > 1 else None
+    return {"mean": statistics.fmean(values), "std": std, "values": list(values)}
+
+
+def _compare(
+    reference: Mapping[int, Mapping[str, float]],
+    other: Mapping[int, Mapping[str, float]],
+    measure: str,
+) -> Dict[str, Any]:
+    """How much larger measure and size of the other row are, seed by seed."""
+    seeds = [seed for seed in reference if seed in other]
+    differences = [other[s][measure] - reference[s][measure] for s in seeds]
+    sizes = [other[s]["parameters"] / reference[s]["parameters"] - 1 for s in seeds]
+    return {
+        "n": len(seeds),
+        "seeds": seeds,
+        difference_of(measure): summary(differences),
+        "parameters_difference": summary(sizes),
+        **paired_test(differences),
+    }
+
+
+def difference_of(measure: str) -> str:
+    """What a comparison calls it: ``error_difference`` of ``test_error``."""
+    return f"{measure.split('_')[-1]}_difference"
+
+
+def paired_test(differences: Sequence[float]) -> Dict[str, Optional[float]]:
+    """Student's t of the differences, and p, two-sided; None where there is none."""
+    if len(differences) < 2 or not statistics.stdev(differences):
+        return {"t": None, "p": None}
+    from scipy import stats
+
+    error = statistics.stdev(differences) / math.sqrt(len(differences))
+    t = statistics.fmean(differences) / error
+    return {"t": t, "p": float(2 * stats.t.sf(abs(t), len(differences) - 1))}
+
+
+def _environment(task: Task) -> Dict[str, Any]:
+    args = json.loads((task.folder / "args.json").read_text(encoding="utf-8"))
+    return args["environment"]
+
+
+def _unique(environments: Sequence[Mapping[str, Any]], name: str) -> List[str]:
+    return sorted({str(environment[name]) for environment in environments})
+
+
+def table(results: Mapping[str, Any]) -> str:
+    """The results in Markdown."""
+    measure = results.get("measure", "test_error")
+    shown = MEASURES[measure]
+    lines = [
+        f"**{results['name']}**, scale {results['scale']}: {results['description']}",
+        "",
+        f"| | {shown} % | n | parameters | width | connections | search min | training min |",
+        "|-|-|-|-|-|-|-|-|",
+    ]
+    for name, row in results["rows"].items():
+        hours = [row["hours"].get(stage) for stage in ("search", "train")]
+        cells = [
+            name,
+            _shown(row[measure], 100, 2),
+            str(row["n"]),
+            _shown(row["parameters"], 1, 0),
+            _shown(row["width"], 1, 1),
+            _shown(row["connections"], 1, 1),
+            *(_shown(cell, 60, 1) for cell in hours),
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    if results["comparisons"]:
+        lines += [
+            "",
+            f"| | against | {shown.split()[-1]}, points | parameters % | n | t | p |",
+            "|-|-|-|-|-|-|-|",
+        ]
+    for name, found in results["comparisons"].items():
+        cells = [
+            name,
+            found["reference"],
+            _shown(found[difference_of(measure)], 100, 2, "+"),
+            _shown(found["parameters_difference"], 100, 1, "+"),
+            str(found["n"]),
+            *("–" if found[key] is None else f"{found[key]:.3g}" for key in ("t", "p")),
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    lines += [
+        "",
+        f"{results['runs_done']} of {results['runs']} runs done, {results['hours']:.2f} hours of "
+        f"runs; {'; '.join(results['machines'])}; commit {', '.join(results['commits'])}.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _shown(values: Optional[Mapping[str, Any]], factor: float, digits: int, sign: str = "") -> str:
+    """``mean ± std`` of a summary."""
+    if values is None:
+        return "–"
+    mean = f"{factor * values['mean']:{sign},.{digits}f}"
+    if values["std"] is None:
+        return mean
+    return f"{mean} ± {factor * values['std']:,.{digits}f}"

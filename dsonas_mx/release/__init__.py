@@ -1,0 +1,1 @@
+"""The authors' release: its names, spaces, checkpoints and reference values."""

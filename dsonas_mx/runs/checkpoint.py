@@ -1,0 +1,172 @@
+"""Checkpoints: all that a loop has to know to go on, in folders that are whole or not there.
+
+`checkpoint/000012/` holds `state.json`, whose numbers are exact and whose checksums cover both
+files, and `arrays.params`. There is no pickle in it: what is damaged, or made to do harm, is an
+error of ours.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+from pathlib import Path
+from typing import Any, Callable, Collection, Dict, List, NamedTuple, Optional, Tuple
+
+import numpy as np
+
+from ..io.files import PathLike, atomic_folder, remove_temporary, write_json
+from ..io.params_file import read_params, write_params
+
+FORMAT = 1
+_STATE, _ARRAYS, _BEST = "state.json", "arrays.params", "best"
+_MOST_BYTES = 2**28  # of state.json
+
+
+class State(NamedTuple):
+    """What a loop is made of: numbers and names, ready for JSON, and arrays by name."""
+
+    values: Dict[str, Any]
+    arrays: Dict[str, np.ndarray]
+
+
+class Checkpoints:
+    """The checkpoints of one run, numbered as they were written.
+
+    Parameters
+    ----------
+    folder : path
+        Made with the first one. What a killed process left half-written in it is removed.
+    """
+
+    def __init__(self, folder: PathLike) -> None:
+        self.folder = Path(folder)
+        if self.folder.exists():
+            remove_temporary(self.folder)
+        numbers = [int(path.name) for path in self.paths()]
+        self._next = max(numbers, default=0) + 1
+
+    def paths(self) -> List[Path]:
+        """All that are there, the newest first."""
+        names = os.listdir(self.folder) if self.folder.exists() else []
+        numbers = [name for name in names if re.fullmatch(r"[0-9]{6,9}", name)]
+        return [self.folder / name for name in sorted(numbers, key=int, reverse=True)]
+
+    @property
+    def next(self) -> Path:
+        """Where the next one will be."""
+        return self.folder / f"{self._next:06d}"
+
+    def save(self, state: State, keep: Collection[str] = (), best: Optional[str] = None) -> Path:
+        """Write a checkpoint; then remove all others but those whose names are in `keep`.
+
+        `best` is the name of the one that the link ``best`` shall lead to.
+        """
+        target = self.next
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with atomic_folder(target) as temporary:
+            write_params(temporary / _ARRAYS, state.arrays)
+            digests = {
+                "state": _digest(_canonical(state.values)),
+                "arrays": _digest((temporary / _ARRAYS).read_bytes()),
+            }
+            content = {"format": FORMAT, "sha256": digests, "state": state.values}
+            write_json(temporary / _STATE, content)
+        self._next += 1
+        if best is not None:
+            link = self.folder / f".{os.getpid()}.{_BEST}"
+            link.symlink_to(best)
+            os.replace(link, self.folder / _BEST)
+        for path in self.paths():
+            if path.name not in keep and path != target:
+                shutil.rmtree(path, ignore_errors=True)
+        return target
+
+    def newest(self, note: Callable[[str], None]) -> Optional[Tuple[Path, State]]:
+        """The newest that can be read; None if there is none. `note` is told of damaged ones.
+
+        Raises
+        ------
+        ValueError
+            There are some, but none can be read.
+        """
+        paths = self.paths()
+        for path in paths:
+            try:
+                return path, load(path)
+            except (ValueError, OSError) as error:
+                note(f"cannot use a checkpoint: {_line(error)}; trying the one before")
+        if paths:
+            raise ValueError(
+                f"no checkpoint in {self.folder} can be used: start again with another --save-dir"
+            )
+        return None
+
+
+def is_checkpoint(path: PathLike) -> bool:
+    """Whether it looks like one."""
+    return Path(path).joinpath(_STATE).is_file()
+
+
+def load(path: PathLike) -> State:
+    """Read and check one checkpoint.
+
+    Raises
+    ------
+    ValueError, OSError
+        It is not one, is damaged, or holds a number that is not finite; the message names it.
+    """
+    folder = Path(path)
+    if folder.joinpath(_STATE).stat().st_size > _MOST_BYTES:
+        raise ValueError(f"{folder / _STATE} is too large")
+    try:
+        content = json.loads(folder.joinpath(_STATE).read_bytes(), parse_constant=_refuse)
+        version, digests, values = content["format"], content["sha256"], content["state"]
+        expected = digests["state"], digests["arrays"]
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise ValueError(f"{folder / _STATE} is damaged: {_line(error)}") from None
+    if version != FORMAT:
+        raise ValueError(f"{folder} is of format {version}, this program reads {FORMAT}")
+    arrays = read_params(folder / _ARRAYS)
+    if _digest(_canonical(values)) != expected[0]:
+        raise ValueError(f"{folder / _STATE} is damaged: its checksum is wrong")
+    if _digest(folder.joinpath(_ARRAYS).read_bytes()) != expected[1]:
+        raise ValueError(f"{folder / _ARRAYS} is damaged: its checksum is wrong")
+    bad = not_finite(arrays)
+    if bad:
+        raise ValueError(f"{folder / _ARRAYS}: {bad[0]} is not finite")
+    return State(values, arrays)
+
+
+def not_finite(arrays: Dict[str, np.ndarray]) -> List[str]:
+    """The names of arrays that hold anything but numbers."""
+    return [name for name, array in arrays.items() if not np.isfinite(array).all()]
+
+
+def take(arrays: Dict[str, np.ndarray], name: str, shape: Tuple[int, ...]) -> np.ndarray:
+    """Remove an array of a checkpoint from `arrays`, and check its shape."""
+    if name not in arrays:
+        raise ValueError(f"{name} is missing")
+    array = arrays.pop(name)
+    if array.shape != tuple(shape):
+        raise ValueError(f"{name} has the shape {array.shape}, not {tuple(shape)}")
+    return array
+
+
+def _canonical(values: Dict[str, Any]) -> bytes:
+    return json.dumps(values, sort_keys=True, allow_nan=False).encode()
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is no number")
+
+
+def _line(error: BaseException) -> str:
+    text = f"{error} is missing" if isinstance(error, KeyError) else str(error)
+    return " ".join(text.split()) or type(error).__name__

@@ -1,0 +1,478 @@
+"""Search: pre-train the supernet, then train weights and λ in turn until it has converged.
+
+Algorithm 1 of the paper. What L1 drives to zero is removed for good every few epochs: the network
+is rebuilt without it, and every parameter and optimizer state carried over.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple, Union
+
+import mxnet as mx
+import numpy as np
+from mxnet.gluon import HybridBlock
+
+from ..data.loader import Loader
+from ..engine.recompute import Mirror
+from ..engine.workers import Workers
+from ..runs.checkpoint import State
+from ..space.mobile_architecture import AnyArchitecture, OneOperation
+from ..training.loop import Diverged, Loop, Progress
+from ..training.loss import cross_entropy
+from ..training.metric import Score
+from .apg_nag import APGNAG, Gamma, gamma_from_state, gamma_state
+from .budget import Constant
+from .shrink import inherit, inherit_states
+from .target import FLOPsTarget
+
+
+@dataclass(frozen=True)
+class SearchOptions:
+    """What a search does; the defaults are the paper's for CIFAR-10.
+
+    Parameters
+    ----------
+    pretrain_epochs, num_epochs : int
+        Epochs with λ fixed at one, and at most so many epochs of search after them.
+    split : (int, int), optional
+        x weight steps, then y λ steps, on parts of the data in the same ratio. None updates both
+        from one backward pass over all data (the ablation of table 7).
+    shrink_every : int
+        Search epochs after which zeros become permanent.
+    patience : int
+        The search has converged after so many epochs in which the architecture did not change.
+    learning_rate, momentum, weight_decay : float
+        Of the weights (NAG); λ has the first two as well.
+    gamma : float
+        γ, the weight of L1 on λ.
+    momentum_schedule : str
+        Of λ: see `APGNAG`.
+    clip_gradient : float
+        Bound of each entry of a gradient, averaged over the batch; 0 for none.
+    """
+
+    pretrain_epochs: int = 120
+    num_epochs: int = 120
+    split: Optional[Tuple[int, int]] = (1, 1)
+    shrink_every: int = 5
+    patience: int = 10
+    learning_rate: float = 0.1
+    momentum: float = 0.9
+    weight_decay: float = 3e-4
+    gamma: float = 0.001
+    momentum_schedule: str = "constant"
+    clip_gradient: float = 2.0
+
+    def __post_init__(self) -> None:
+        for name in ("pretrain_epochs", "weight_decay", "gamma", "clip_gradient", "momentum"):
+            _check(name, getattr(self, name), least=0)
+        for name in ("num_epochs", "shrink_every", "patience"):
+            _check(name, getattr(self, name), least=1)
+        if not 0 < self.learning_rate < math.inf:
+            raise ValueError(f"learning_rate must be above 0 and finite, got {self.learning_rate}")
+        if self.momentum >= 1:
+            raise ValueError(f"momentum must be below 1, got {self.momentum}")
+        if self.split is not None and (len(self.split) != 2 or min(self.split) < 1):
+            raise ValueError(f"split must be two numbers of at least 1, as 4:1, got {self.split}")
+
+
+@dataclass(frozen=True)
+class SearchEpoch:
+    """What an epoch did.
+
+    Attributes
+    ----------
+    epoch : int
+        From 1, pre-training included.
+    phase : {'pretrain', 'search'}
+    weights, lambdas : Score
+        On the samples of the weights and of λ, while they were trained on; none in pre-training.
+    connections : int
+        Kept at the end of the epoch.
+    learning_rate : float
+        Of weights and λ.
+    scales : dict
+        λ of every connection and branch by name, 0 where removed.
+    """
+
+    epoch: int
+    phase: str
+    weights: Score
+    lambdas: Optional[Score]
+    connections: int
+    learning_rate: float
+    scales: Dict[str, float] = field(repr=False)
+
+    def row(self) -> Dict[str, Any]:
+        """The row of ``metrics.csv``."""
+        return {
+            "epoch": self.epoch,
+            "phase": self.phase,
+            "weight_loss": self.weights.loss,
+            "weight_accuracy": self.weights.accuracy,
+            "lambda_loss": self.lambdas and self.lambdas.loss,
+            "lambda_accuracy": self.lambdas and self.lambdas.accuracy,
+            "connections": self.connections,
+            "learning_rate": self.learning_rate,
+        }
+
+    def __str__(self) -> str:
+        halves = {"weights": self.weights, "λ": self.lambdas}
+        parts = "; ".join(
+            f"{name}: loss {score.loss:.4f}, accuracy {score.accuracy:.2%}"
+            for name, score in halves.items()
+            if score
+        )
+        return f"{self.phase} epoch {self.epoch}: {parts}; connections: {self.connections}"
+
+
+class Search(Loop):
+    """One search. `run` does it; `step_epoch` does an epoch of it, or the rest of one.
+
+    Parameters
+    ----------
+    build : callable
+        `build(architecture)` → a weighted network with `packed` and `lambda_names`, as
+        `symbols.get_model` makes them; not initialised.
+    architecture : Architecture or MobileArchitecture
+        Where to start: the complete one.
+    weight_data, lambda_data : Loader
+        D_w and D_λ, each of whole batches. Without a split, `lambda_data` is None.
+    options : SearchOptions
+    contexts : list of mx.Context
+    loss : callable
+        See `dsonas_mx.training.loss`.
+    progress : callable, optional
+        Wraps the steps of an epoch, to show a bar.
+    mirror : {'auto', 'deep', 'off'} or float
+        What is computed again in backward, see `TrainGraph`; planned anew for a smaller network.
+    budget : budget, optional
+        γ of each connection at the start of each epoch of search, see `dsonas_mx.search.budget`;
+        the γ of the options by default.
+    target : FLOPsTarget or OneOperation, optional
+        Where the search has to end; it then does not end because nothing changes any more.
+    workers : Workers, optional
+        See `Loop`.
+    dtype : {'float32', 'float16'}
+        Of the maps, see `TrainGraph`.
+    """
+
+    def __init__(
+        self,
+        build: Callable[[Any], HybridBlock],
+        architecture: AnyArchitecture,
+        weight_data: Loader,
+        lambda_data: Optional[Loader],
+        options: SearchOptions,
+        contexts: Optional[Sequence[mx.Context]] = None,
+        loss: Callable[..., Any] = cross_entropy,
+        progress: Optional[Progress] = None,
+        mirror: Mirror = "off",
+        budget: Optional[Constant] = None,
+        target: Optional[Union[FLOPsTarget, OneOperation]] = None,
+        workers: Optional[Workers] = None,
+        dtype: str = "float32",
+    ) -> None:
+        budget = budget or Constant(options.gamma)
+        if budget.gamma != options.gamma:
+            raise ValueError(f"gamma is {options.gamma}, but that of the budget {budget.gamma}")
+        self._target: Any = target
+        if target is not None:
+            self._target.check(architecture)
+        if (lambda_data is None) != (options.split is None):
+            raise ValueError("lambda_data must be given if, and only if, there is a split")
+        super().__init__(weight_data, contexts, loss, progress, mirror, workers, dtype)
+        self.options = options
+        self.architecture: Any = architecture
+        self._unchanged = 0
+        self._complete: Any = architecture
+        self._budget = budget
+        self._build = build
+        self._data = (weight_data, lambda_data)
+        if lambda_data is not None:
+            check_turns(len(weight_data), len(lambda_data), options.split)
+        self._start(architecture)
+
+    @property
+    def num_epochs(self) -> int:
+        """Those of pre-training, and of search at most."""
+        return self.options.pretrain_epochs + self.options.num_epochs
+
+    def steps_of(self, epoch: int) -> int:
+        """Those of pre-training see all samples of the weights."""
+        pretrains = epoch < self.options.pretrain_epochs
+        return len(self._data[0]) if pretrains else self.steps_per_epoch
+
+    @property
+    def finished(self) -> bool:
+        """Whether the search has converged, or met its target, or its epochs are over."""
+        if self._epochs_left <= 0:
+            return True
+        if self._target is not None:
+            return self._target.is_met(self.architecture)
+        return self._unchanged >= self.options.patience
+
+    @property
+    def _epochs_left(self) -> int:
+        return self.num_epochs - self.epoch
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Weight and λ steps of an epoch of search, which ends with the shorter part."""
+        weight_data, lambda_data = self._data
+        batches = len(weight_data), 0 if lambda_data is None else len(lambda_data)
+        return len(turns(*batches, self.options.split))
+
+    def run(self, record: Optional[Callable[[SearchEpoch], None]] = None) -> Any:
+        """Search to the end; `record` is called after every epoch.
+
+        Raises
+        ------
+        ArithmeticError
+            A loss that is not finite, or an architecture without any connection.
+        """
+        while not self.finished:
+            epoch = self.step_epoch()
+            if record is not None:
+                record(epoch)
+        return self.architecture
+
+    def step_epoch(self) -> SearchEpoch:
+        """One epoch of pre-training or of search, and what follows from it.
+
+        Raises
+        ------
+        ArithmeticError
+            As `run`; `Diverged` if a smaller learning rate may help.
+        """
+        searching = self.epoch >= self.options.pretrain_epochs
+        rate = self._set_rate(self.options.learning_rate)
+        weight_data, lambda_data = self._data
+        if not searching:
+            order: Tuple[str, ...] = ("weights",) * len(weight_data)
+            scores = self._run_steps(order, {"weights": weight_data}, "pretrain")
+        else:
+            if not self.position:  # in the middle of an epoch they are in force
+                self._set_gammas()
+            order = turns(len(weight_data), len(lambda_data or ()), self.options.split)
+            data = {"all": weight_data}
+            if lambda_data is not None:
+                data = {"weights": weight_data, "lambdas": lambda_data}
+            scores = self._run_steps(order, data, "search")
+        self._next_epoch()
+        if searching:
+            self._remove()
+        return SearchEpoch(
+            self.epoch,
+            "search" if searching else "pretrain",
+            scores["weights" if "weights" in scores else "all"],
+            scores.get("lambdas"),
+            self.architecture.num_connections,
+            rate,
+            self.scales(),
+        )
+
+    # λ
+
+    def scales(self) -> Dict[str, float]:
+        """λ of every connection and every branch of a reduction, by name; 0 where removed."""
+        values = {name: 0.0 for name in scale_names(self._complete)}
+        parameters = self.net.collect_params()
+        context = self._contexts[0]
+        for name, parts in self._live_names().items():
+            array = parameters[name].data(context).asnumpy()
+            values.update(zip(parts, map(float, array)))
+        return values
+
+    def _live_names(self) -> Dict[str, List[str]]:
+        """For each parameter of λ, the names of its scales."""
+        packed = self.net.packed
+        return {
+            name: [_qualified(name, part) for part in packed[name][1]]
+            for name in self.net.lambda_names
+        }
+
+    # γ
+
+    def gammas(self) -> Dict[str, float]:
+        """γ in force of every connection and every branch of a reduction, by name; 0 if removed.
+
+        That of the budget from the start of an epoch of search until a smaller network is built.
+        """
+        values = dict.fromkeys(scale_names(self._complete), 0.0)
+        in_force = self._trainers["lambdas"].optimizer.gamma
+        for name, parts in self._live_names().items():
+            values.update(zip(parts, np.broadcast_to(in_force[name], len(parts)).tolist()))
+        return values
+
+    def _set_gammas(self) -> None:
+        """Put γ of the epoch that begins in force: that of the budget, and plain for reductions."""
+        gammas = self._budget.gammas(self.architecture).ravel()
+        if self._target is not None:
+            scales = np.array(list(self.scales().values()))
+            progress = 1 - self._epochs_left / self.options.num_epochs
+            gammas = gammas * self._target.adapt(self._found, scales, progress)
+        gammas = self.workers.broadcast(gammas)  # latency differs from one machine to the next
+        by_name = dict(zip(scale_names(self._complete), gammas.tolist()))
+        by_parameter: Dict[str, Gamma] = {}
+        for name, parts in self._live_names().items():
+            values = [by_name.get(part, self.options.gamma) for part in parts]
+            by_parameter[name] = values[0] if len(set(values)) == 1 else np.array(values)
+        self._trainers["lambdas"].optimizer.gamma = by_parameter
+
+    # Removal
+
+    def _remove(self) -> None:
+        """Note which connections are left; every few epochs, make it permanent."""
+        scales = np.array(list(self.scales().values()))
+        if not np.isfinite(scales).all():
+            raise Diverged(f"λ is not finite after epoch {self.epoch}: {self._advice()}")
+        found = self._found(scales)
+        if self._target is not None:
+            found = self._target.settle(
+                self.net.architecture, found, scales, self._epochs_left == 0
+            )
+        same = (found.kept, found.reductions) == (
+            self.architecture.kept,
+            self.architecture.reductions,
+        )
+        self._unchanged = self._unchanged + 1 if same else 0
+        self.architecture = found
+        if not found.num_connections:
+            raise ArithmeticError(
+                f"epoch {self.epoch} removed every connection: use a gamma below "
+                f"{self.options.gamma}"
+            )
+        searched = self.epoch - self.options.pretrain_epochs
+        if searched % self.options.shrink_every == 0 and not self.finished:
+            self._shrink()
+
+    def _found(self, scales: np.ndarray) -> Any:
+        """The architecture of these λ, in the order of `scales`."""
+        space = self._complete.space
+        count = space.num_connections
+        origin = self._complete.origin
+        if self.rate_scale != 1:
+            origin = {**origin, "rate_scale": self.rate_scale}
+        return type(self._complete).from_lambdas(
+            space,
+            scales[:count].reshape(space.num_structures, -1),
+            scales[count:].reshape(space.num_reductions, 2),
+            origin,
+        )
+
+    def _shrink(self) -> None:
+        """Rebuild the network without what is dead, if anything is."""
+        present = self.net.architecture
+        if (self.architecture.kept, self.architecture.reductions) == (
+            present.kept,
+            present.reductions,
+        ):
+            return
+        parent, trainers = self.net, self._trainers
+        del self._graph  # frees its memory before the next one takes its own
+        self._start(self.architecture)
+        inherit(parent, self.net)
+        for kind, trainer in trainers.items():
+            inherit_states(parent, trainer, self.net, self._trainers[kind])
+
+    def _start(self, architecture: AnyArchitecture) -> None:
+        """A fresh network, and what trains it."""
+        self.net = self._build(architecture)
+        self.net.initialize(ctx=self._contexts)
+        options = self.options
+        shared: Dict[str, Any] = {
+            "learning_rate": options.learning_rate,
+            "momentum": options.momentum,
+            "clip_gradient": options.clip_gradient or None,
+        }
+        weights = mx.optimizer.create("nag", wd=options.weight_decay, **shared)
+        lambdas = APGNAG(
+            gamma=dict.fromkeys(self.net.lambda_names, options.gamma),
+            momentum_schedule=options.momentum_schedule,
+            never_empty=self.net.never_empty,
+            **shared,
+        )
+        self._bind({"weights": weights, "lambdas": lambdas})
+
+    # State
+
+    def state(self) -> State:
+        """As `Loop`, with the architecture found so far, the one of the network, and γ in force."""
+        values, arrays = super().state()
+        values["architecture"] = self.architecture.to_json()
+        values["network"] = self.net.architecture.to_json()
+        values["unchanged"] = self._unchanged
+        values["gamma"], gammas = gamma_state(self._trainers["lambdas"].optimizer.gamma)
+        if self._target is not None:
+            values["target"], steering = self._target.state()
+            arrays.update(steering)
+        return State(values, {**arrays, **gammas})
+
+    def restore(self, state: State) -> None:
+        """As `Loop`; the network becomes the one of the state."""
+        values, arrays = state.values, dict(state.arrays)
+        network = type(self._complete).from_json(values["network"])
+        if network.space != self._complete.space:
+            raise ValueError("it is of another search space")
+        if network != self.net.architecture:
+            del self._graph
+            self._start(network)
+        gamma = gamma_from_state(values["gamma"], arrays)
+        if self._target is not None:
+            self._target.restore(values["target"], arrays)
+        super().restore(State(values, arrays))
+        self._trainers["lambdas"].optimizer.gamma = gamma
+        self.architecture = type(self._complete).from_json(values["architecture"])
+        self._unchanged = int(values["unchanged"])
+
+
+def turns(
+    weight_batches: int, lambda_batches: int, split: Optional[Tuple[int, int]]
+) -> Tuple[str, ...]:
+    """Whose turn each step of an epoch is: x times the weights', y times λ's, again and again.
+
+    The epoch ends when one part has not enough batches left. Without a split every step is for
+    both, ``'all'``.
+    """
+    if split is None:
+        return ("all",) * weight_batches
+    x, y = split
+    return (("weights",) * x + ("lambdas",) * y) * min(weight_batches // x, lambda_batches // y)
+
+
+def check_turns(weight_batches: int, lambda_batches: int, split: Optional[Tuple[int, int]]) -> None:
+    """Refuse a split that leaves an epoch without a step."""
+    if split and not turns(weight_batches, lambda_batches, split):
+        raise ValueError(
+            "split {}:{} needs as many batches an epoch".format(*split)
+            + f", got {weight_batches}:{lambda_batches}: use a smaller batch size"
+        )
+
+
+def scale_names(architecture: AnyArchitecture) -> Tuple[str, ...]:
+    """Names of all scales of a space: its connections', structure by structure, then branches'."""
+    space = architecture.space
+    if space.scope == "share":
+        owners = [""]
+    else:
+        owners = [f"stage{stage}.block{block}:" for stage, block in space.block_positions]
+    names = [owner + edge.name for owner in owners for edge in space.connections]
+    for stage in range(1, space.num_reductions + 1):
+        names += [f"reduction{stage}.{branch}" for branch in ("1x1", "3x3")]
+    return tuple(names)
+
+
+def _qualified(parameter: str, part: str) -> str:
+    """The name of a scale from that of the parameter it is in and its name there."""
+    owner = parameter[: -len("lambdas")].rstrip("_").replace("_", ".")
+    if not owner:
+        return part
+    return f"{owner}.{part}" if owner.startswith("reduction") else f"{owner}:{part}"
+
+
+def _check(name: str, value: float, least: float) -> None:
+    if not least <= value < math.inf:
+        raise ValueError(f"{name} must be at least {least}, got {value}")

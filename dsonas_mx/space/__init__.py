@@ -1,0 +1,1 @@
+"""Section 3.1: what can be found, and what was."""

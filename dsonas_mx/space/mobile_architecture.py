@@ -1,0 +1,243 @@
+"""Which operations of each block of the mobile setting survive, and the end of their search."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field, replace
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple, Union
+
+import numpy as np
+
+from ..io.checks import check_format, check_json, check_list, check_object, shown
+from ..io.files import read_json, write_json
+from .architecture import Architecture
+from .mobile import OPERATIONS, MobileSpace
+
+FORMAT = "dsonas-mobile-architecture"
+VERSION = 1
+FIELDS = ("format", "version", "space", "blocks", "origin")
+
+_CHANGEABLE = ("num_classes", "in_channels", "image_size")
+
+Mask = Tuple[bool, ...]
+
+
+@dataclass(frozen=True)
+class MobileArchitecture:
+    """The surviving operations of every block, at least one in each.
+
+    Parameters
+    ----------
+    space : MobileSpace
+    kept : sequence of masks, `space.num_structures` × 6
+    origin : mapping
+        Where it came from (data set, seed, options), as JSON has it.
+
+    Raises
+    ------
+    ValueError
+        Names what is wrong.
+    """
+
+    space: MobileSpace
+    kept: Tuple[Mask, ...]
+    origin: Mapping[str, Any] = field(default_factory=dict, hash=False)
+
+    reductions = ()  # this setting has none
+
+    def __post_init__(self) -> None:
+        mask = np.array(self.kept, bool)
+        shape = (self.space.num_structures, len(OPERATIONS))
+        if mask.shape != shape:
+            raise ValueError(f"kept must have the shape {shape}, got {mask.shape}")
+        for (stage, block), row in zip(self.space.block_positions, mask):
+            if not row.any():
+                raise ValueError(f"stage {stage}, block {block} must keep an operation")
+        object.__setattr__(self, "kept", tuple(tuple(row) for row in mask.tolist()))
+        check_object("origin", self.origin)
+        object.__setattr__(self, "origin", check_json("origin", self.origin))
+
+    # Where architectures come from
+
+    @classmethod
+    def complete(
+        cls, space: MobileSpace, origin: Optional[Mapping[str, Any]] = None
+    ) -> MobileArchitecture:
+        """The supernet: all six operations in every block."""
+        return cls(space, ((True,) * len(OPERATIONS),) * space.num_structures, origin or {})
+
+    @classmethod
+    def of(
+        cls,
+        space: MobileSpace,
+        blocks: Sequence[Sequence[str]],
+        origin: Optional[Mapping[str, Any]] = None,
+    ) -> MobileArchitecture:
+        """Of the names of the operations of each block."""
+        for position, names in enumerate(blocks):
+            for name in check_list(f"blocks[{position}]", names):
+                if name not in OPERATIONS:
+                    raise ValueError(
+                        f"blocks[{position}] has an unknown operation {shown(name)}; known are "
+                        f"{', '.join(OPERATIONS)}"
+                    )
+        kept = tuple(tuple(name in names for name in OPERATIONS) for names in blocks)
+        return cls(space, kept, origin or {})
+
+    @classmethod
+    def from_lambdas(
+        cls,
+        space: MobileSpace,
+        lambdas: Any,
+        reduction_lambdas: Any = None,
+        origin: Optional[Mapping[str, Any]] = None,
+    ) -> MobileArchitecture:
+        """The operations whose λ is above zero, or else the one of the largest λ of its block.
+
+        Parameters
+        ----------
+        lambdas : array, `space.num_structures` × 6
+        reduction_lambdas
+            Of no meaning here; a search gives an empty one.
+        """
+        scales = np.asarray(lambdas, float).reshape(space.num_structures, len(OPERATIONS))
+        kept = scales > 0
+        kept[np.arange(len(kept)), scales.argmax(1)] = True
+        return cls(space, tuple(map(tuple, kept)), origin or {})
+
+    def with_space(self, **changes: Any) -> MobileArchitecture:
+        """The same operations for other images or classes."""
+        for name in changes:
+            if name not in _CHANGEABLE:
+                raise ValueError(f"{name} of the mobile setting is fixed by its skeleton")
+        return replace(self, space=replace(self.space, **changes))
+
+    # What survives
+
+    @property
+    def num_connections(self) -> int:
+        """Surviving operations of all blocks."""
+        return sum(map(sum, self.kept))
+
+    def live(self, block: int) -> Tuple[str, ...]:
+        """The operations of a block, by its number from 0."""
+        return tuple(name for name, lives in zip(OPERATIONS, self.kept[block]) if lives)
+
+    def __str__(self) -> str:
+        space = self.space
+        lines = [
+            f"mobile setting, widths {','.join(map(str, space.widths))}: "
+            f"{self.num_connections} operations in {space.num_structures} blocks"
+        ]
+        for block, (stage, position) in enumerate(space.block_positions):
+            lines.append(f"stage {stage}, block {position}: {' + '.join(self.live(block))}")
+        return "\n".join(lines)
+
+    # Files
+
+    def to_json(self) -> Dict[str, Any]:
+        """The format's fields; operations by name."""
+        return {
+            "format": FORMAT,
+            "version": VERSION,
+            "space": self.space.to_json(),
+            "blocks": [list(self.live(block)) for block in range(len(self.kept))],
+            "origin": check_json("origin", self.origin),  # a copy
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> MobileArchitecture:
+        """The architecture that `to_json` wrote.
+
+        Raises
+        ------
+        ValueError
+            A field is unknown, missing or wrong; the message names it.
+        """
+        check_format("an architecture", data, FORMAT, VERSION, FIELDS)
+        space = MobileSpace.from_json(data["space"])
+        return cls.of(space, check_list("blocks", data["blocks"]), data["origin"])
+
+    def save(self, path: Union[str, os.PathLike]) -> None:
+        """Write the JSON file; nothing is left half-written."""
+        write_json(path, self.to_json())
+
+
+AnyArchitecture = Union[Architecture, MobileArchitecture]
+
+
+def load_architecture(path: Union[str, os.PathLike]) -> AnyArchitecture:
+    """The architecture of a file, of the normal or of the mobile setting.
+
+    Raises
+    ------
+    ValueError
+        The file is neither; the message has its name and the field.
+    OSError
+        It cannot be read.
+    """
+
+    def parse(data: Any) -> AnyArchitecture:
+        is_mobile = isinstance(data, Mapping) and data.get("format") == FORMAT
+        return (MobileArchitecture if is_mobile else Architecture).from_json(data)
+
+    return read_json(path, parse)
+
+
+class OneOperation:
+    """Where a search of the mobile setting ends: with one operation in every block.
+
+    γ is zero for an operation that is alone, which has nothing to compete with. What has not been
+    decided when the epochs are over is forced: of each block the operation of the largest λ
+    stays, and of equal ones the smaller. `forced` says in how many blocks.
+    """
+
+    def __init__(self) -> None:
+        self.forced: List[int] = []
+
+    def state(self) -> Tuple[Dict[str, Any], Dict[str, np.ndarray]]:
+        """Nothing: it follows from the architecture."""
+        return {}, {}
+
+    def restore(self, values: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> None:
+        """Nothing."""
+
+    def check(self, complete: MobileArchitecture) -> None:
+        """Every space of this setting can end there."""
+
+    def is_met(self, architecture: MobileArchitecture) -> bool:
+        """Whether every block has one operation."""
+        return architecture.num_connections == architecture.space.num_structures
+
+    def describe(self, architecture: MobileArchitecture) -> str:
+        """For people: whether λ decided."""
+        if not self.is_met(architecture):
+            return "not every block has one operation"
+        if not self.forced:
+            return "one operation in every block, decided by λ alone"
+        return (
+            f"one operation in every block, in {len(self.forced)} of {len(architecture.kept)} by "
+            f"the largest λ when the epochs were over"
+        )
+
+    def adapt(
+        self, find: Callable[[np.ndarray], MobileArchitecture], scales: np.ndarray, progress: float
+    ) -> np.ndarray:
+        """The factor of γ of each operation: 0 where it is alone, else 1."""
+        kept = np.array(find(scales).kept)
+        return np.where(kept.sum(1, keepdims=True) > 1, 1.0, 0.0).repeat(kept.shape[1], 1).ravel()
+
+    def settle(
+        self,
+        present: MobileArchitecture,
+        found: MobileArchitecture,
+        scales: np.ndarray,
+        is_last: bool,
+    ) -> MobileArchitecture:
+        """What was found; after the last epoch, of each block the operation of the largest λ."""
+        if not is_last:
+            return found
+        kept = np.array(found.kept)
+        self.forced = np.flatnonzero(kept.sum(1) > 1).tolist()
+        largest = np.where(kept, scales.reshape(kept.shape), -1).argmax(1)
+        return replace(found, kept=tuple(map(tuple, np.eye(kept.shape[1], dtype=bool)[largest])))

@@ -1,0 +1,1 @@
+"""Loops that train: their losses, measures and schedules."""

@@ -1,0 +1,285 @@
+"""Fit: train a network from scratch and test it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
+
+import mxnet as mx
+import numpy as np
+from mxnet.gluon import HybridBlock
+
+from ..data.loader import Loader
+from ..engine.graph import Outputs
+from ..engine.recompute import Mirror
+from ..engine.workers import Workers
+from .loop import Diverged, Loop, Progress
+from .loss import cross_entropy
+from .metric import Score, Tally
+from .schedule import cosine, linear
+
+
+@dataclass(frozen=True)
+class FitOptions:
+    """How a network is trained; the defaults are the paper's for CIFAR-10 (section 4.2).
+
+    Parameters
+    ----------
+    num_epochs : int
+        The default is the end of the sixth period of the cosine.
+    learning_rate, final_learning_rate : float
+        l_max and l_min of the cosine, which changes once an epoch.
+    period, factor : int
+        T_0, the epochs of the first period, and T_mul, what each is longer by than the last.
+    momentum, weight_decay : float
+        Of NAG; only weights of convolutions and classifiers decay.
+    schedule : {'cosine', 'linear'}
+        Linear (the paper's for ImageNet) is a straight line over all epochs and has no periods.
+    top5 : bool
+        Count in tests how often the class is among the five most likely.
+    """
+
+    num_epochs: int = 630
+    learning_rate: float = 0.05
+    final_learning_rate: float = 0.001
+    period: int = 10
+    factor: int = 2
+    momentum: float = 0.9
+    weight_decay: float = 3e-4
+    schedule: str = "cosine"
+    top5: bool = False
+
+    def __post_init__(self) -> None:
+        if self.num_epochs < 1:
+            raise ValueError(f"num_epochs must be at least 1, got {self.num_epochs}")
+        if not 0 <= self.final_learning_rate <= self.learning_rate < math.inf:
+            raise ValueError(
+                "learning_rate must be finite and not below final_learning_rate, got "
+                f"{self.learning_rate} and {self.final_learning_rate}"
+            )
+        if not 0 <= self.momentum < 1:
+            raise ValueError(f"momentum must be in [0, 1), got {self.momentum}")
+        if not 0 <= self.weight_decay < math.inf:
+            raise ValueError(f"weight_decay must be at least 0 and finite, got {self.weight_decay}")
+        if self.schedule not in ("cosine", "linear"):
+            raise ValueError(f"schedule must be cosine or linear, got {self.schedule!r}")
+        cosine(0, 1, 0, self.period, self.factor)  # checks them
+
+    def rate(self, epoch: int) -> float:
+        """The learning rate of an epoch."""
+        high, low = self.learning_rate, self.final_learning_rate
+        if self.schedule == "linear":
+            return linear(epoch, high, low, self.num_epochs)
+        return cosine(epoch, high, low, self.period, self.factor)
+
+
+@dataclass(frozen=True)
+class FitEpoch:
+    """What an epoch did: the number of the epoch, from 1, and scores on both halves."""
+
+    epoch: int
+    learning_rate: float
+    train: Score
+    test: Score
+
+    @property
+    def error(self) -> float:
+        """What the best epoch has the least of: the test error, a fraction."""
+        return 1 - self.test.accuracy
+
+    def row(self) -> Dict[str, Any]:
+        """The row of ``metrics.csv``; errors are fractions."""
+        row = {
+            "epoch": self.epoch,
+            "learning_rate": self.learning_rate,
+            "train_loss": self.train.loss,
+            "train_error": 1 - self.train.accuracy,
+            "test_loss": self.test.loss,
+            "test_error": self.error,
+        }
+        return row if self.test.top5 is None else {**row, "test_top5_error": 1 - self.test.top5}
+
+    def __str__(self) -> str:
+        return (
+            f"epoch {self.epoch}: train loss {self.train.loss:.4f}, error "
+            f"{1 - self.train.accuracy:.2%}; test error {self.error:.2%}"
+            + ("" if self.test.top5 is None else f", top-5 {1 - self.test.top5:.2%}")
+        )
+
+
+class Fit(Loop):
+    """Training of one network. `run` does it; `step_epoch` does an epoch of it, or the rest.
+
+    Parameters
+    ----------
+    net : HybridBlock
+        Initialised on `contexts`.
+    train_data, test_data : Loader
+        Whole batches to train on; all samples, to test on.
+    options : FitOptions
+    contexts : list of mx.Context
+    loss : callable
+        See `dsonas_mx.training.loss`; of all outputs of the network.
+    progress : callable, optional
+        Wraps the steps of an epoch, to show a bar.
+    mirror : {'auto', 'deep', 'off'} or float
+        What is computed again in backward, see `TrainGraph`.
+    workers : Workers, optional
+        See `Loop`.
+    dtype : {'float32', 'float16'}
+        Of the maps, see `TrainGraph`.
+    """
+
+    def __init__(
+        self,
+        net: HybridBlock,
+        train_data: Loader,
+        test_data: Loader,
+        options: FitOptions,
+        contexts: Optional[Sequence[mx.Context]] = None,
+        loss: Callable[..., Any] = cross_entropy,
+        progress: Optional[Progress] = None,
+        mirror: Mirror = "off",
+        workers: Optional[Workers] = None,
+        dtype: str = "float32",
+    ) -> None:
+        super().__init__(train_data, contexts, loss, progress, mirror, workers, dtype)
+        self.net = net
+        self.options = options
+        self._data = (train_data, test_data)
+        optimizer = mx.optimizer.create(
+            "nag",
+            learning_rate=options.learning_rate,
+            momentum=options.momentum,
+            wd=options.weight_decay,
+        )
+        self._bind({"all": optimizer})
+
+    @property
+    def num_epochs(self) -> int:
+        """Those of the options."""
+        return self.options.num_epochs
+
+    def steps_of(self, epoch: int) -> int:
+        """The same in all epochs."""
+        return len(self._data[0])
+
+    @property
+    def finished(self) -> bool:
+        """Whether its epochs are over."""
+        return self.epoch >= self.num_epochs
+
+    def run(self, record: Optional[Callable[[FitEpoch], None]] = None) -> Score:
+        """Train to the end; `record` is called after every epoch. Returns the last test score.
+
+        Raises
+        ------
+        ArithmeticError
+            A loss that is not finite.
+        """
+        epoch = None
+        while not self.finished:
+            epoch = self.step_epoch()
+            if record is not None:
+                record(epoch)
+        return epoch.test if epoch is not None else self.test()
+
+    def step_epoch(self) -> FitEpoch:
+        """Train for an epoch, then test."""
+        options = self.options
+        rate = self._set_rate(options.rate(self.epoch))
+        self._graph.set_progress(self.epoch / options.num_epochs)
+        data = self._data[0]
+        train = self._run_steps(("all",) * len(data), {"all": data}, "train")["all"]
+        test = self.test()
+        if not math.isfinite(test.loss):
+            raise Diverged(
+                f"the test loss is {test.loss} in epoch {self.epoch + 1}: {self._advice()}"
+            )
+        self._next_epoch()
+        return FitEpoch(self.epoch, rate, train, test)
+
+    @property
+    def test_data(self) -> Loader:
+        """All samples, to test on."""
+        return self._data[1]
+
+    def test(self) -> Score:
+        """Loss and accuracy on the test data, with the moving statistics of BN."""
+        options = self.options
+        return evaluate(
+            self.net, self._data[1], self._contexts, self.after_step, options.top5, self.workers
+        )
+
+
+def evaluate(
+    net: HybridBlock,
+    data: Loader,
+    contexts: Sequence[mx.Context],
+    after_batch: Callable[[], None] = lambda: None,
+    top5: bool = False,
+    workers: Optional[Workers] = None,
+) -> Score:
+    """Cross-entropy and accuracy of a classifier on all samples of `data`; top-5 too if wanted.
+
+    The samples of each batch are divided over `workers`.
+
+    It runs on copies of the parameters: in inference MKLDNN reorders the very arrays it is given,
+    whenever it gets to it, and a training that went on with them would not repeat bit for bit.
+    """
+    logits = net(mx.sym.Variable("data"))
+    if isinstance(logits, (list, tuple)):
+        logits = logits[0]
+    arrays = {
+        context: {name: p.data(context).copy() for name, p in net.collect_params().items()}
+        for context in contexts
+    }
+    executors: Dict[Tuple[mx.Context, int], mx.executor.Executor] = {}
+    workers = workers or Workers()
+    tally = Tally(workers, len(contexts))
+    among_five: List[mx.nd.NDArray] = []
+    for batch in data.epoch(0):
+        own, sizes = workers.sizes(len(batch.labels), len(contexts))
+        start = own.start
+        outputs = []
+        for context, size in zip(contexts, sizes):
+            if not size:
+                break
+            part = slice(start, start + size)
+            start += size
+            if (context, size) not in executors:
+                executors[context, size] = bind_inference(
+                    logits, context, arrays[context], (size,) + data.data_shape[1:]
+                )
+            executor = executors[context, size]
+            executor.forward(is_train=False, data=mx.nd.array(batch.data[part], ctx=context))
+            output = executor.outputs[0]
+            label = mx.nd.array(batch.labels[part], ctx=context)
+            outputs.append(Outputs(cross_entropy(mx.nd, output, label), output, label))
+            if top5:
+                best = mx.nd.topk(output, k=min(5, output.shape[1]))
+                among_five.append((best == label.expand_dims(1)).sum())
+        tally.add(outputs, len(batch.labels))
+        after_batch()
+    score = tally.score()
+    if not top5:
+        return score
+    found = np.array([float(sum(count.asscalar() for count in among_five))], np.float32)
+    return score._replace(top5=float(workers.gather(found).sum()) / tally.samples)
+
+
+def bind_inference(
+    symbol: mx.sym.Symbol,
+    context: mx.Context,
+    arrays: Dict[str, mx.nd.NDArray],
+    shape: Tuple[int, ...],
+) -> mx.executor.Executor:
+    """A symbol of the input `data`, of that shape, bound on arrays by name, to run forward."""
+    inputs = {"data": mx.nd.zeros(shape, ctx=context)}
+    return symbol.bind(
+        context,
+        {name: inputs.get(name, arrays.get(name)) for name in symbol.list_arguments()},
+        grad_req="null",
+        aux_states={name: arrays[name] for name in symbol.list_auxiliary_states()},
+    )

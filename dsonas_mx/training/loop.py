@@ -1,0 +1,404 @@
+"""Loop: epochs of steps that can end after any step, and go on later from the same bits."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
+
+import mxnet as mx
+import numpy as np
+from mxnet import gluon
+from mxnet.gluon import HybridBlock
+
+from ..data.loader import Batch, Loader
+from ..engine.graph import TrainGraph, is_lambda, shares
+from ..engine.recompute import Mirror, Plan
+from ..engine.workers import Workers
+from ..runs.checkpoint import State, not_finite, take
+from .metric import Score, Tally
+
+Progress = Callable[[Any, int, str, int], Any]  # steps, how many, of what, how many after them
+
+GLANCE_EVERY = 50  # steps
+
+
+class Diverged(ArithmeticError):
+    """A loss or a parameter that is not finite: a smaller learning rate may help."""
+
+
+class Loop:
+    """What every training of a network has in common: its steps, and its state.
+
+    A class derived from it sets `net`, calls `_bind`, and defines `num_epochs`, `steps_of`,
+    `finished` and `step_epoch`, which calls `_set_rate`, `_run_steps` and, at its end,
+    `_next_epoch`. Then it can be stopped after any step: `state` is all that it has to know to go
+    on.
+
+    Parameters
+    ----------
+    sample : Loader
+        One of those that it learns from: the shape of the batches, and the seed.
+    contexts : list of mx.Context
+    loss : callable
+        See `dsonas_mx.training.loss`.
+    progress : callable, optional
+        Wraps the steps of an epoch, to show a bar.
+    mirror : {'auto', 'deep', 'off'} or float
+        What is computed again in backward, see `TrainGraph`.
+    workers : Workers, optional
+        All processes of this training, which take its steps together; alone by default.
+    dtype : {'float32', 'float16'}
+        Of the maps, see `TrainGraph`.
+
+    Attributes
+    ----------
+    epoch, position : int
+        How many epochs, and steps of the present one, are done.
+    rate_scale : float
+        Factor of the learning rate, below one after a loss that was not finite.
+    after_step : callable
+        Called when a step is done, and between the batches of a test: `state` may be asked for.
+    data_failed : callable
+        Called when a batch could not be had, before the error goes on its way; the same holds.
+    """
+
+    net: HybridBlock
+    _graph: TrainGraph
+    _trainers: Dict[str, gluon.Trainer]
+
+    def __init__(
+        self,
+        sample: Loader,
+        contexts: Optional[Sequence[mx.Context]],
+        loss: Callable[..., Any],
+        progress: Optional[Progress],
+        mirror: Mirror,
+        workers: Optional[Workers] = None,
+        dtype: str = "float32",
+    ) -> None:
+        self.workers = workers or Workers()
+        self.epoch = 0
+        self.position = 0
+        self.rate_scale = 1.0
+        self.after_step: Callable[[], None] = lambda: None
+        self.data_failed: Callable[[], None] = lambda: None
+        self._sample = sample
+        self._contexts = list(contexts or [mx.cpu()])
+        self._loss = loss
+        self._progress: Progress = progress or (lambda steps, *about: steps)
+        self._mirror = mirror
+        self._dtype = dtype
+        self._tallies: Dict[str, Tally] = {}
+        self._seen: List[mx.nd.NDArray] = []
+
+    @property
+    def num_epochs(self) -> int:
+        """So many at most."""
+        raise NotImplementedError
+
+    def steps_of(self, epoch: int) -> int:
+        """The steps of an epoch, counted from 0."""
+        raise NotImplementedError
+
+    @property
+    def finished(self) -> bool:
+        """Whether there is no epoch left."""
+        raise NotImplementedError
+
+    def step_epoch(self) -> Any:
+        """The rest of an epoch, and what it did: an object with `row()`, for a table."""
+        raise NotImplementedError
+
+    @property
+    def plan(self) -> Plan:
+        """What is computed again in backward, and the MB that the network takes on each device."""
+        return self._graph.plan
+
+    def surroundings(self) -> Dict[str, Any]:
+        """What may be another when it goes on from a state, but not without changing bits."""
+        return {"number of devices": self._devices, "C++ operators": self._graph.is_native}
+
+    @property
+    def _devices(self) -> int:
+        """Those of all workers."""
+        return self.workers.size * len(self._contexts)
+
+    # Steps
+
+    def _bind(self, optimizers: Mapping[str, mx.optimizer.Optimizer]) -> None:
+        """A graph of `net`, and a Trainer for each kind of parameters: weights, lambdas, or all."""
+        sample = self._sample
+        self._part, sizes = self.workers.sizes(sample.batch_size, len(self._contexts))
+        if not all(sizes):
+            shares(sample.batch_size, self._devices)  # says that there are too few
+        self._graph = TrainGraph(
+            self.net,
+            self._loss,
+            (sum(sizes), *sample.data_shape[1:]),
+            (sum(sizes), *sample.label_shape[1:]),
+            self._contexts,
+            self._mirror,
+            self._dtype,
+        )
+        # Without moving statistics: a Trainer would start by making those of all devices equal.
+        learned = [p for p in self.net.collect_params().values() if p.grad_req != "null"]
+        self._trainers = {
+            kind: gluon.Trainer(
+                {p.name: p for p in learned if kind in ("all", _kind(p))},
+                optimizer,
+                update_on_kvstore=False,
+            )
+            for kind, optimizer in optimizers.items()
+        }
+
+    def _set_rate(self, rate: float) -> float:
+        """Give the Trainers a learning rate, which they get scaled; returns what they got."""
+        for trainer in self._trainers.values():
+            trainer.set_learning_rate(rate * self.rate_scale)
+        return rate * self.rate_scale
+
+    def _run_steps(
+        self, order: Sequence[str], data: Mapping[str, Loader], what: str
+    ) -> Dict[str, Score]:
+        """The steps of an epoch that are left, and the scores of all of them by kind.
+
+        Parameters
+        ----------
+        order : sequence of {'weights', 'lambdas', 'all'}
+            The gradients of each step of the epoch.
+        data : mapping of these to Loader
+        what : str
+            For the bar.
+        """
+        done = list(order[: self.position])
+        if not done:
+            self._tallies = {kind: Tally(self.workers, len(self._contexts)) for kind in data}
+        for loader in data.values():
+            loader.part = self._part if self.workers.size > 1 else None
+        batches = {k: loader.epoch(self.epoch, done.count(k)) for k, loader in data.items()}
+        left = order[self.position :]
+        later = sum(map(self.steps_of, range(self.epoch + 1, self.num_epochs)))
+        what = f"{what} {self.epoch + 1} of {self.num_epochs}"
+        try:
+            for kind in self._progress(left, len(left), what, later):
+                self._step(kind, self._fetch(batches[kind]))
+                self._glance(order)
+                self.after_step()
+        finally:
+            for iterator in batches.values():
+                iterator.close()  # ends the thread that reads ahead
+        self._graph.wait()
+        scores = {kind: tally.score() for kind, tally in self._tallies.items()}
+        for score in scores.values():
+            if not math.isfinite(score.loss):
+                raise self._diverged(order, score.loss)
+        return scores
+
+    def _fetch(self, batches: Iterator[Batch]) -> Batch:
+        try:
+            return next(batches)
+        except Exception:
+            self.data_failed()
+            raise
+
+    def _step(self, kind: str, batch: Batch) -> None:
+        seeds = self._seeds() if self._graph.is_random else None
+        outputs = self._graph.step(kind, batch.data[self._part], batch.labels[self._part], seeds)
+        self._tallies[kind].add(outputs, len(batch.labels))
+        for name, trainer in self._trainers.items():
+            if kind not in (name, "all"):
+                continue
+            if self.workers.size > 1:
+                trainer.allreduce_grads()
+                self.workers.add_up([parameter.list_grad() for parameter in trainer._params])
+                trainer.update(len(batch.labels))
+            else:
+                trainer.step(len(batch.labels))
+        self.position += 1
+
+    def _seeds(self) -> List[int]:
+        """Of each device in this step: MXNet's generators cannot be read, so no state has them."""
+        count = len(self._contexts)
+        seeds = []
+        for device in range(self.workers.rank * count, (self.workers.rank + 1) * count):
+            place = [self._sample.seed, self.epoch, self.position] + [device] * (device > 0)
+            seeds.append(int(np.random.SeedSequence(place).generate_state(1)[0] >> 1))
+        return seeds
+
+    def _next_epoch(self) -> None:
+        self.epoch += 1
+        self.position = 0
+        self._tallies, self._seen = {}, []
+
+    # A loss that is not finite
+
+    def _glance(self, order: Sequence[str]) -> None:
+        """Look at the losses of a while ago, which nobody has to wait for any more."""
+        if self.position % GLANCE_EVERY:
+            return
+        before = self._seen
+        self._seen = [array for tally in self._tallies.values() for array in tally.losses()]
+        if not before:
+            return
+        for loss in self.workers.gather(np.concatenate([a.asnumpy() for a in before])).ravel():
+            if not math.isfinite(loss):
+                raise self._diverged(order, float(loss))
+
+    def _diverged(self, order: Sequence[str], loss: float) -> Diverged:
+        """What to say of a loss that is not finite: the step that it was first seen in."""
+        self._graph.wait()
+        finite = {kind: tally.finite_batches() for kind, tally in self._tallies.items()}
+        step = 0
+        for kind in order[: self.position]:
+            step += 1
+            finite[kind] -= 1
+            if finite[kind] < 0:
+                break
+        return Diverged(
+            f"the loss is {loss} in epoch {self.epoch + 1}, from step {step} of {len(order)} on: "
+            f"{self._advice()}"
+        )
+
+    def _advice(self) -> str:
+        """The learning rate, and which parameters are not finite by now."""
+        rate = next(iter(self._trainers.values())).learning_rate
+        parameters = self.net.collect_params().items()
+        bad = not_finite({name: p.list_data()[0].asnumpy() for name, p in parameters})
+        names = ", ".join(bad[:3]) + (f" and {len(bad) - 3} others" if len(bad) > 3 else "")
+        return f"use a learning rate below {rate}; parameters not finite by now: {names or 'none'}"
+
+    # State
+
+    def state(self) -> State:
+        """All that the loop has to know to go on, read when the devices have done their work.
+
+        Learned parameters and optimizer states are those of the first device, which all devices
+        have; statistics are those of each.
+
+        Raises
+        ------
+        Diverged
+            A parameter or optimizer state is not finite.
+        ArithmeticError
+            The workers have not the same parameters and states.
+        """
+        self._graph.wait()
+        arrays: Dict[str, np.ndarray] = {}
+        statistics: List[np.ndarray] = []
+        for name, parameter in self.net.collect_params().items():
+            copies = [array.asnumpy() for array in parameter.list_data()]
+            if parameter.grad_req != "null":
+                arrays[f"net.0/{name}"] = copies[0]
+            else:
+                statistics.extend(copies)
+        updates: Dict[str, Dict[str, int]] = {}
+        for kind, trainer in self._trainers.items():
+            counts = trainer._optimizer._all_index_update_counts
+            counts = counts.get(self._contexts[0].device_id, {})
+            names = {index: parameter.name for index, parameter in enumerate(trainer._params)}
+            updates[kind] = {names[index]: count for index, count in counts.items()}
+            for index, name in names.items():
+                for number, array in enumerate(_parts(trainer._updaters[0].states.get(index))):
+                    arrays[f"{kind}.{number}/{name}"] = array.asnumpy()
+        self.workers.check_same(arrays)
+        arrays.update(self._statistics(statistics))
+        for kind, tally in self._tallies.items():
+            arrays[f"tally/{kind}"] = tally.sums()
+        bad = not_finite(arrays)
+        if bad:
+            raise Diverged(f"{bad[0]} is not finite in epoch {self.epoch + 1}: {self._advice()}")
+        values = {
+            "epoch": self.epoch,
+            "position": self.position,
+            "rate_scale": self.rate_scale,
+            "devices": self._devices,
+            "updates": updates,
+            "samples": {kind: tally.samples for kind, tally in self._tallies.items()},
+        }
+        return State(values, arrays)
+
+    def _statistics(self, copies: Sequence[np.ndarray]) -> Dict[str, np.ndarray]:
+        """Statistics, parameter by parameter those of each device, by name: of all workers."""
+        flat = np.concatenate([array.ravel() for array in copies] or [np.zeros(0, np.float32)])
+        arrays = {}
+        for rank, row in enumerate(self.workers.gather(flat)):
+            start, count = 0, len(self._contexts)
+            for name, parameter in self.net.collect_params().items():
+                for device in range(count if parameter.grad_req == "null" else 0):
+                    size = math.prod(parameter.shape)
+                    values = row[start : start + size].reshape(parameter.shape)
+                    arrays[f"net.{rank * count + device}/{name}"] = values
+                    start += size
+        return arrays
+
+    def restore(self, state: State) -> None:
+        """Go on from a state; with another number of devices not bit for bit.
+
+        Raises
+        ------
+        ValueError, KeyError, TypeError
+            It is not one of such a loop.
+        """
+        values, arrays = state.values, dict(state.arrays)
+        self.epoch, self.position = int(values["epoch"]), int(values["position"])
+        self.rate_scale = float(values["rate_scale"])
+        if min(self.epoch, self.position) < 0 or not 0 < self.rate_scale <= 1:
+            raise ValueError("epoch, position or rate_scale is out of range")
+        devices = int(values["devices"])
+        for name, parameter in self.net.collect_params().items():
+            copies = devices if parameter.grad_req == "null" else 1
+            saved = [take(arrays, f"net.{d}/{name}", parameter.shape) for d in range(copies)]
+            first = self.workers.rank * len(self._contexts)
+            for device, array in enumerate(parameter.list_data(), first):
+                array[:] = saved[device if device < copies else 0]
+        for kind, trainer in self._trainers.items():
+            self._restore_trainer(trainer, kind, values["updates"][kind], arrays)
+        self._tallies, self._seen = {}, []
+        for kind, samples in values["samples"].items():
+            sums = take(arrays, f"tally/{kind}", (devices, 3) if samples else (0, 3))
+            self._tallies[kind] = Tally.of(int(samples), sums, self._contexts, self.workers)
+        if arrays:
+            raise ValueError(f"it has {min(arrays)}, which this network has not")
+
+    def _restore_trainer(
+        self,
+        trainer: gluon.Trainer,
+        kind: str,
+        updates: Mapping[str, int],
+        arrays: Dict[str, np.ndarray],
+    ) -> None:
+        optimizer = trainer._optimizer
+        counts = {
+            index: int(updates[parameter.name])
+            for index, parameter in enumerate(trainer._params)
+            if parameter.name in updates
+        }
+        optimizer.num_update = max(counts.values(), default=0)
+        optimizer._all_index_update_counts = {c.device_id: dict(counts) for c in self._contexts}
+        optimizer._index_update_count = optimizer._all_index_update_counts[
+            self._contexts[0].device_id
+        ]
+        saved: Dict[Tuple[str, int], np.ndarray] = {}
+        for device, updater in enumerate(trainer._updaters):
+            updater.states, updater.states_synced = {}, {}
+            for index in counts:
+                parameter = trainer._params[index]
+                weight = parameter.list_data()[device]
+                state = optimizer.create_state_multi_precision(index, weight)
+                for number, array in enumerate(_parts(state)):
+                    key = parameter.name, number
+                    if key not in saved:
+                        saved[key] = take(arrays, f"{kind}.{number}/{parameter.name}", array.shape)
+                    array[:] = saved[key]
+                updater.states[index], updater.states_synced[index] = state, True
+
+
+def _kind(parameter: gluon.Parameter) -> str:
+    return "lambdas" if is_lambda(parameter) else "weights"
+
+
+def _parts(state: Any) -> List[mx.nd.NDArray]:
+    """The arrays of an optimizer's state: none, one, or several."""
+    if state is None:
+        return []
+    return [part for s in state for part in _parts(s)] if isinstance(state, tuple) else [state]

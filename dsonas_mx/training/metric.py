@@ -1,0 +1,99 @@
+"""Loss and accuracy, summed up where they are computed."""
+
+from __future__ import annotations
+
+from typing import Dict, List, NamedTuple, Optional, Sequence
+
+import mxnet as mx
+import numpy as np
+
+from ..engine.graph import Outputs
+from ..engine.workers import Workers
+
+
+class Score(NamedTuple):
+    """Means over the samples counted; `top5` is how often the label is among five, if counted."""
+
+    loss: float
+    accuracy: float
+    top5: Optional[float] = None
+
+
+class Tally:
+    """Sums of loss and right answers on each device; nothing but reading them waits for them.
+
+    What is read is of all `workers`, each of which has so many `devices`, and all have to read it.
+    """
+
+    def __init__(self, workers: Optional[Workers] = None, devices: int = 1) -> None:
+        self._workers = workers or Workers()
+        self._devices = devices
+        # By device: loss, right answers, and in how many batches the sum of losses was finite.
+        self._sums: Dict[mx.Context, List[mx.nd.NDArray]] = {}
+        self._samples = 0
+
+    def add(self, outputs: Sequence[Outputs], samples: Optional[int] = None) -> None:
+        """Count a batch, of so many samples with those that other workers have."""
+        own = sum(len(label) for _, _, label in outputs)
+        self._samples += own if samples is None else samples
+        for loss, logits, label in outputs:
+            right = mx.nd.argmax(logits, axis=1) == label
+            if label.ndim > 1:  # of an image, the share of its labelled pixels
+                pixels = tuple(range(1, label.ndim))
+                labelled = mx.nd.sum(label >= 0, axis=pixels)
+                right = mx.nd.sum(right, axis=pixels) / mx.nd.maximum(labelled, 1)
+            context = loss.context
+            sums, before = [loss.sum(), right.sum()], self._sums.get(context)
+            if before:
+                sums = [old + new for old, new in zip(before, sums)]
+            finite = mx.nd.contrib.isfinite(sums[0])
+            self._sums[context] = [*sums, finite + before[2] if before else finite]
+
+    def score(self) -> Score:
+        """Mean loss and accuracy of all that was counted."""
+        if not self._samples:
+            raise ValueError("no batch was counted")
+        losses, answers, _ = self.sums().T.tolist()
+        return Score(sum(losses) / self._samples, sum(answers) / self._samples)
+
+    def losses(self) -> List[mx.nd.NDArray]:
+        """The sum of losses on each device so far: arrays that later batches do not change."""
+        return [sums[0] for sums in self._sums.values()]
+
+    def finite_batches(self) -> int:
+        """How many batches were counted before the first whose loss was not finite."""
+        return int(self.sums()[:, 2].min(initial=np.inf if self._samples else 0))
+
+    # What a checkpoint holds
+
+    @property
+    def samples(self) -> int:
+        """How many were counted."""
+        return self._samples
+
+    def sums(self) -> np.ndarray:
+        """The sums, devices×3, bit for bit."""
+        if not self._samples:
+            return np.zeros((0, 3), np.float32)
+        rows = [[array.asscalar() for array in sums] for sums in self._sums.values()]
+        if self._workers.size > 1:  # all have as many, though some may have had no sample
+            rows += [[0.0] * 3] * (self._devices - len(rows))
+        return self._workers.gather(np.array(rows, np.float32)).reshape(-1, 3)
+
+    @classmethod
+    def of(
+        cls,
+        samples: int,
+        sums: np.ndarray,
+        contexts: Sequence[mx.Context],
+        workers: Optional[Workers] = None,
+    ) -> Tally:
+        """The tally that had these; on fewer devices than it had, the last one takes the rest."""
+        tally = cls(workers, len(contexts))
+        tally._samples = samples
+        last = tally._workers.size * len(contexts) - 1
+        if len(sums) > last + 1:
+            sums = np.concatenate([sums[:last], sums[last:].sum(0, keepdims=True)])
+        for context, row in zip(contexts, sums[tally._workers.rank * len(contexts) :]):
+            tally._sums[context] = [mx.nd.array([value], ctx=context) for value in row]
+        return tally

@@ -1,0 +1,561 @@
+"""Recomputation: the same bits for less memory, plans that fit, and what they predict."""
+
+import json
+import math
+import os
+from pathlib import Path
+
+from dsonas_mx import Architecture, SearchSpace
+from dsonas_mx.cost.count import count
+from dsonas_mx.engine import recompute as mirror
+from dsonas_mx.engine.chain import Chain
+from dsonas_mx.engine.graph import TrainGraph
+from dsonas_mx.engine.recompute import find_plan, parse_mirror, segments
+from dsonas_mx.training.loss import cross_entropy, with_auxiliary
+
+import mxnet as mx
+import numpy as np
+import pytest
+from mxnet.gluon import HybridBlock, nn
+
+from symbols import get_model
+
+UNTOUCHED = 7.0
+
+
+class Segmenter(HybridBlock):
+    """Residual blocks at half the size, a skip from the full size, and logits of every pixel."""
+
+    def __init__(self, blocks=16, channels=8, classes=3):
+        super().__init__(prefix="segmenter_")  # parameters are called the same in every network
+        with self.name_scope():
+            self.stem = self.conv_bn(channels, 1)
+            self.down = nn.MaxPool2D(2)
+            self.blocks = [self.conv_bn(channels, channels) for _ in range(blocks)]
+            for block in self.blocks:
+                self.register_child(block)
+            self.head = nn.Conv2D(classes, 1, in_channels=2 * channels)
+
+    @staticmethod
+    def conv_bn(channels, inputs):
+        layers = nn.HybridSequential()
+        with layers.name_scope():
+            layers.add(nn.Conv2D(channels, 3, padding=1, use_bias=False, in_channels=inputs))
+            layers.add(nn.BatchNorm(in_channels=channels), nn.Activation("relu"))
+        return layers
+
+    def hybrid_forward(self, F, x):
+        full = self.stem(x)
+        half = self.down(full)
+        for block in self.blocks:
+            half = half + block(half)
+        back = F.UpSampling(half, scale=2, sample_type="nearest")
+        return self.head(F.concat(full, back, dim=1))
+
+
+def pixel_loss(F, logits, label):
+    """Of each sample, the mean over pixels."""
+    return F.mean(-F.pick(F.log_softmax(logits, axis=1), label, axis=1), axis=(1, 2))
+
+
+def segmenter(seed=0):
+    mx.random.seed(seed)
+    net = Segmenter()
+    net.initialize(mx.init.Xavier())
+    return net
+
+
+def batch_of(data_shape, label_shape, seed=0):
+    generator = np.random.RandomState(seed)
+    label = generator.randint(0, 3, label_shape)
+    return generator.randn(*data_shape).astype("float32"), label.astype("float32")
+
+
+CASES = ("share", "full", "found", "segmentation")
+
+
+@pytest.fixture(params=CASES)
+def case(request, tiny_space, randomised, some_architecture):
+    """A function that builds the network, its loss, shapes of a batch, and kinds of steps."""
+    name = request.param
+    if name == "segmentation":
+        return segmenter, pixel_loss, (32, 1, 32, 32), (32, 32, 32), ("all", "weights")
+    if name == "found":
+        space = tiny_space(image_size=32, blocks=(2, 2, 1))
+        architecture = some_architecture(space)
+        options = {"auxiliary": True, "dropout": 0.3, "drop_path": 0.8}
+        loss, shape, kinds = with_auxiliary(0.4), (16, 1, 32, 32), ("all", "weights")
+    else:
+        space = tiny_space(scope="full" if name == "full" else "share", blocks=(3, 2))
+        architecture, loss = Architecture.complete(space), cross_entropy
+        options = {"weighted": True, "fix_gamma": "none" if name == "full" else "all"}
+        shape, kinds = (128, 1, 8, 8), ("weights", "lambdas", "all")
+    return lambda: randomised(architecture, **options), loss, shape, shape[:1], kinds
+
+
+def graph_of(case, how):
+    build, loss, data, label, _ = case
+    net = build()
+    return net, TrainGraph(net, loss, data, label, [mx.cpu()], how)
+
+
+def run(case, net, graph):
+    """Everything that two steps of each kind compute and change, in order."""
+    seen = []
+    mx.random.seed(5)  # of Dropout and drop path
+    graph.set_progress(0.9)
+    parameters = net.collect_params().items()
+    for step, kind in enumerate(2 * case[-1]):
+        for _, parameter in parameters:
+            if parameter.grad_req != "null":
+                parameter.grad()[:] = UNTOUCHED
+        (outputs,) = graph.step(kind, *batch_of(case[2], case[3], step))
+        graph.wait()
+        arrays = {"loss": outputs.loss, "logits": outputs.logits}
+        for name, parameter in parameters:
+            arrays[name] = parameter.data()
+            if parameter.grad_req != "null":
+                arrays[f"gradient of {name}"] = parameter.grad()
+        seen.append({name: array.asnumpy() for name, array in arrays.items()})
+    return seen
+
+
+def work(plan):
+    """What orders plans by what they compute again: a chain does more than any one executor."""
+    return bool(plan.cuts), len(plan.recomputed)
+
+
+def megabytes_of(bound):
+    """What an executor reports, or all of a chain's."""
+    if not isinstance(bound, Chain):
+        return mirror.megabytes(bound)
+    reports = [mirror.megabytes(one) for executors in bound.executors for one in executors]
+    return max(reports) + bound.bytes_between / 2**20
+
+
+def test_every_bit_is_that_of_the_plain_graph(case, operators):
+    """Outputs, all gradients and BN statistics, with all or some segments computed again."""
+    net, graph = graph_of(case, "off")
+    plain, expected = graph.plan, run(case, net, graph)
+    statistics = [name for name in expected[0] if "running" in name]
+    assert any((expected[0][name] != expected[1][name]).any() for name in statistics)
+    net, graph = graph_of(case, "deep")
+    smallest = graph.plan
+    assert plain.recomputed == set()
+    assert smallest.megabytes < 0.7 * plain.megabytes
+    graphs = [(net, graph), graph_of(case, (plain.megabytes + smallest.megabytes) // 2)]
+    some = graphs[1][1].plan
+    assert some.recomputed and smallest.megabytes < some.megabytes < plain.megabytes
+    assert smallest.cuts or some.recomputed < smallest.recomputed
+    assert work(some) < work(smallest)
+    for net, graph in graphs:
+        for step, (wanted, got) in enumerate(zip(expected, run(case, net, graph))):
+            assert wanted.keys() == got.keys()
+            for array in wanted:
+                np.testing.assert_array_equal(got[array], wanted[array], f"{array}, step {step}")
+        taken = [megabytes_of(bound[0]) for bound in graph._bound.values()]
+        assert max(taken[:2]) == graph.plan.megabytes
+
+
+def nodes_of(symbol):
+    return {node["name"]: node for node in json.loads(symbol.tojson())["nodes"]}
+
+
+def test_a_marked_graph_survives_json(tmp_path):
+    """Exactly the nodes of the plan are marked, and what is read back takes as little memory."""
+    data, label = (32, 1, 32, 32), (32, 32, 32)
+    graph = TrainGraph(segmenter(), pixel_loss, data, label, [mx.cpu()], "deep")
+    symbol = mirror.apply(graph.symbol(), graph.plan.recomputed)
+    symbol.save(str(tmp_path / "symbol.json"))
+    read = mx.sym.load(str(tmp_path / "symbol.json"))
+    marked = {n for n, node in nodes_of(read).items() if mirror.ATTRIBUTE in node.get("attrs", {})}
+    assert marked == graph.plan.recomputed
+    sizes = []
+    for one in (graph.symbol(), symbol, read):
+        requests = {n: "null" if n in ("data", "label") else "write" for n in one.list_arguments()}
+        executor = one.simple_bind(mx.cpu(), grad_req=requests, data=data, label=label)
+        sizes.append(mirror.megabytes(executor))
+    assert sizes[0] > sizes[1] == sizes[2] == graph.plan.megabytes
+
+
+# Where segments end
+
+
+def chain(blocks, tower_after=None):
+    """Residual blocks x + tanh(2x), perhaps with a side branch that joins at the end."""
+    x = mx.sym.Variable("data")
+    side = None
+    for number in range(blocks):
+        inner = mx.sym.tanh(x * 2.0, name=f"inner{number}")
+        x = mx.sym.elemwise_add(x, inner, name=f"out{number}")
+        if number == tower_after:
+            side = x
+    end = mx.sym.tanh(x, name="end")
+    return end if side is None else end + mx.sym.tanh(side, name="tower")
+
+
+@pytest.mark.parametrize("tower_after", [None, 2])
+def test_segments_end_at_the_outputs_of_blocks(tower_after):
+    divided = segments(chain(12, tower_after), {"data": (4, 8)}, 0)
+    kept = {f"out{number}" for number in range(12)}
+    recomputed = {name for segment in divided for name in segment}
+    assert not kept & recomputed
+    behind_kept = {0} if tower_after is None else {0, tower_after + 1}  # of an input or a branch
+    assert {f"inner{number}" for number in set(range(12)) - behind_kept} <= recomputed
+
+
+def test_a_branch_that_ends_late_ends_a_segment():
+    """Its map is kept anyway, so whatever the least size, nothing before it is kept for it."""
+    first, last = segments(chain(12, 2), {"data": (4, 8)}, math.inf)
+    assert {"out0", "out1"} < set(first)
+    assert "out2" not in first + last
+    assert {f"out{number}" for number in range(3, 11)} < set(last)
+
+
+def test_larger_segments_keep_fewer_maps():
+    shapes = {"data": (4, 8)}
+    counts = [len(segments(chain(12), shapes, least)) for least in (0, 1000, 5000, math.inf)]
+    assert counts == sorted(counts, reverse=True)
+    assert counts[0] > counts[1] > counts[-1] == 1
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda x: mx.sym.Dropout(x, p=0.5, name="drawn"),
+        lambda x: x * mx.sym.random.normal_like(x, name="drawn"),
+        lambda x: mx.sym.shuffle(x, name="drawn"),
+    ],
+)
+def test_random_numbers_are_drawn_once(draw):
+    x = draw(mx.sym.tanh(chain(4), name="before"))
+    for number in range(10):
+        x = mx.sym.tanh(x, name=f"behind{number}")
+    symbol = mx.sym.sum(x)
+    assert "drawn" in nodes_of(symbol)
+    recomputed = {n for s in segments(symbol, {"data": (4, 8)}, math.inf) for n in s}
+    assert {"before", "behind0"} < recomputed
+    assert "drawn" not in recomputed
+
+
+def test_masks_drawn_first_hide_no_boundary():
+    x = mx.sym.Variable("data")
+    drawn = mx.sym.random.uniform_like(x, name="drawn")
+    limits = [mx.sym.Variable(f"p{number}", shape=(1, 1)) for number in range(3)]
+    masks = [mx.sym.broadcast_greater(drawn, limit) for limit in limits]
+    for number, mask in enumerate(masks):
+        # The mask is the first input, so it comes first in the order of execution.
+        for column in (0, 1):
+            part = mx.sym.slice_axis(mask, axis=1, begin=column, end=column + 1)
+            x = mx.sym.broadcast_mul(part, x)
+        x = mx.sym.sin(x, name=f"sine{number}")
+        x = mx.sym.Activation(x, act_type="tanh", name=f"block{number}")
+    divided = segments(mx.sym.sum(x), {"data": (4, 8)}, 0)
+    inside = {name for names in divided for name in names}
+    assert not any(name.startswith("block") for name in inside)  # each ends a segment
+
+
+def test_averages_are_moved_once_and_hide_no_boundary(tiny_space):
+    """They come last, and take statistics from every block."""
+    net = get_model("dsonas", space=tiny_space(blocks=(5, 4)), weighted=True)
+    graph = TrainGraph(net, cross_entropy, (4, 1, 8, 8), (4,), [mx.cpu()])
+    if not graph.is_native:
+        pytest.skip("the operators were not built: python -m dsonas_mx.engine.native")
+    nodes = nodes_of(graph.symbol())
+    shapes = {"data": (4, 1, 8, 8), "label": (4,)}
+    divided = segments(graph.symbol(), shapes, 0)
+    recomputed = {name for segment in divided for name in segment}
+    averages = {name for name, node in nodes.items() if node["op"] == "dsonas_average"}
+    levels = {name for name, node in nodes.items() if node["op"] == "dsonas_level"}
+    assert averages
+    for one in (divided, segments(graph.symbol(), shapes, math.inf)):
+        assert not averages & {name for segment in one for name in segment}
+    assert len(levels) == 18 and levels <= recomputed
+    assert max(len(levels & set(segment)) for segment in divided) == 2  # those of one block
+
+
+# Plans
+
+
+def plan_for(megabytes, sizes):
+    """The plan for so many MB where each node computed again saves its size of a hundred."""
+
+    def measure(recomputed, limit):
+        return 100.0 - sum(sizes.get(name, 0) for name in recomputed)
+
+    return find_plan(chain(6), {"data": (4, 8)}, measure, megabytes)
+
+
+def test_megabytes_take_the_fewest_segments_that_fit():
+    sizes = {f"inner{number}": 10 for number in range(6)}
+    assert plan_for("off", sizes).recomputed == set()
+    assert plan_for(100.0, sizes).recomputed == set()
+    assert plan_for("deep", sizes).megabytes == 40
+    assert plan_for("auto", sizes).megabytes == 50  # within a quarter of the least
+    plan = plan_for(75.0, sizes)
+    assert plan.megabytes == 70
+    assert {name for name in plan.recomputed if name.startswith("inner")} == {
+        "inner0",
+        "inner1",
+        "inner2",
+    }
+    with pytest.raises(ValueError, match="--mirror 39: the smallest plan takes 40 MB"):
+        plan_for(39.0, sizes)
+
+
+def test_less_memory_takes_more_segments(plain, tiny_space):
+    """By binding a real network: what fits at once, in between, only just, and not at all."""
+    space = tiny_space(levels=1, blocks=(4, 4))
+    net = get_model("dsonas", space=space, weighted=True)
+
+    def plan(how):
+        shape = (512, 1, 8, 8)
+        return TrainGraph(net, cross_entropy, shape, shape[:1], [mx.cpu()], how).plan
+
+    off, deep, auto = map(plan, ("off", "deep", "auto"))
+    assert deep.megabytes < 0.6 * off.megabytes
+    assert deep.megabytes <= auto.megabytes <= 1.25 * deep.megabytes
+    assert work(auto) <= work(deep)
+    assert plan(off.megabytes) == off
+    plans = [off]
+    for part in (0.8, 0.4, 0):
+        limit = deep.megabytes + part * (off.megabytes - deep.megabytes)
+        plans.append(plan(limit))
+        assert plans[-1].megabytes <= limit
+        assert work(plans[-2]) < work(plans[-1])
+    assert plans[-1] == deep
+    with pytest.raises(ValueError) as refused:
+        plan(deep.megabytes - 1)
+    assert f"the smallest plan takes {deep.megabytes:.0f} MB" in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("reports", [(5.0, 9.0), (9.0, 5.0)])
+def test_a_plan_is_the_larger_report(reports, tiny_space, monkeypatch):
+    """Of the executor of weights and that of λ, whichever that is."""
+    left = iter(reports)
+    monkeypatch.setattr(mirror, "megabytes", lambda executor: next(left))
+    net = get_model("dsonas", space=tiny_space(), weighted=True)
+    graph = TrainGraph(net, cross_entropy, (4, 1, 8, 8), (4,), [mx.cpu()], "off")
+    assert graph.plan.megabytes == 9
+
+
+def test_what_takes_too_much_is_not_bound_twice(tiny_space, monkeypatch):
+    """The executor of λ is bound only where that of the weights does not decide, for one plan."""
+    net = get_model("dsonas", space=tiny_space(levels=1, blocks=(4, 4)), weighted=True)
+    bound = []
+    attempt, find = TrainGraph._try, mirror.find_plan
+
+    def recorded(graph, symbol, gradients, recomputed, cuts=()):
+        bound.extend([] if cuts else [gradients])
+        return attempt(graph, symbol, gradients, recomputed, cuts)
+
+    def plan():
+        bound.clear()
+        shape = (512, 1, 8, 8)
+        return TrainGraph(net, cross_entropy, shape, shape[:1], [mx.cpu()], "deep").plan
+
+    monkeypatch.setattr(TrainGraph, "_try", recorded)
+    quick = plan()
+    assert bound.count("lambdas") < bound.count("weights")
+
+    def to_the_end(symbol, shapes, measure, *others):
+        return find(symbol, shapes, lambda names, limit: measure(names, math.inf), *others)
+
+    monkeypatch.setattr(mirror, "find_plan", to_the_end)
+    assert plan() == quick
+    assert bound.count("lambdas") == bound.count("weights")
+
+
+@pytest.mark.parametrize("text", ["", "yes", "0", "-5", "nan", "inf", "1e999"])
+def test_refuses_a_mirror(text):
+    with pytest.raises(ValueError, match="--mirror must be auto, deep, off, or a number of MB"):
+        parse_mirror(text)
+
+
+def test_reads_a_mirror():
+    assert [parse_mirror(text) for text in ("auto", "deep", "off", "850")] == [
+        "auto",
+        "deep",
+        "off",
+        850.0,
+    ]
+
+
+def test_batch_norms_that_run_twice_on_a_gpu_move_their_averages_once():
+    x = mx.sym.BatchNorm(mx.sym.Variable("data"), name="twice", momentum=0.9)
+    symbol = mx.sym.BatchNorm(x, name="once", momentum=0.9)
+    marked = nodes_of(mirror.apply(symbol, frozenset({"twice"}), on_gpu=True))
+    momentum = float(marked["twice"]["attrs"]["momentum"])
+    assert float(marked["once"]["attrs"]["momentum"]) == 0.9
+    assert mirror.ATTRIBUTE in marked["twice"]["attrs"]
+    assert mirror.ATTRIBUTE not in marked["once"]["attrs"]
+    assert momentum == math.sqrt(0.9)
+    on_cpu = nodes_of(mirror.apply(symbol, frozenset({"twice"})))
+    assert float(on_cpu["twice"]["attrs"]["momentum"]) == 0.9
+
+
+def test_two_moves_are_one_with_the_squared_momentum():
+    """MXNet's own BatchNorm, on the same batch: as a graph on a GPU runs it, and as it should."""
+    moved = []
+    for on_gpu, times in ((True, 2), (False, 1)):
+        symbol = mx.sym.BatchNorm(mx.sym.Variable("data"), name="bn", momentum=0.8)
+        symbol = mirror.apply(symbol, frozenset({"bn"}), on_gpu)
+        executor = symbol.simple_bind(mx.cpu(), data=(6, 3, 2, 2))
+        executor.arg_dict["data"][:] = np.random.RandomState(0).randn(6, 3, 2, 2) + 2
+        for number, array in enumerate(executor.aux_dict.values(), 1):
+            array[:] = number
+        for _ in range(times):
+            executor.forward(is_train=True)
+            executor.backward(mx.nd.ones((6, 3, 2, 2)))
+        mx.nd.waitall()
+        moved.append(np.concatenate([a.asnumpy() for a in executor.aux_dict.values()]))
+    np.testing.assert_allclose(moved[0], moved[1], rtol=1e-5)
+    assert (abs(moved[1] - [1, 1, 1, 2, 2, 2]) > 0.05).all()
+
+
+@pytest.mark.parametrize("device", ["cpu", "gpu"])
+def test_only_graphs_on_a_gpu_get_another_momentum(device, tiny_space, monkeypatch):
+    seen = []
+
+    def apply(symbol, recomputed, on_gpu=False):
+        seen.append(on_gpu)
+        raise InterruptedError
+
+    monkeypatch.setattr(mirror, "apply", apply)
+    net = get_model("dsonas", space=tiny_space(), weighted=True)
+    context = mx.Context(device, 0)
+    graph = TrainGraph(net, cross_entropy, (4, 1, 8, 8), (4,), [context], "auto")
+    with pytest.raises(InterruptedError):
+        graph.plan  # noqa: B018
+    assert seen == [device == "gpu"]
+
+
+# What a plan promises
+
+
+def test_a_plan_needs_neither_parameters_nor_data(tiny_space):
+    net = get_model("dsonas", space=tiny_space(blocks=(3, 2)), weighted=True)
+    graph = TrainGraph(net, cross_entropy, (64, 1, 8, 8), (64,), [mx.cpu()], "auto")
+    assert 0 < graph.plan.megabytes
+    assert graph.plan.recomputed
+    assert all(parameter._data is None for parameter in net.collect_params().values())
+
+
+def resident():
+    """MB of this process that are in memory."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+def measure_residence():
+    """Print the MB of a plan, and how they grow by planning and by a step of each kind."""
+    data, label = batch_of((384, 1, 16, 16), (384,))
+    space = SearchSpace(
+        levels=2,
+        operations=("sep3", "max"),
+        blocks=(3, 2),
+        width=8,
+        num_classes=3,
+        in_channels=1,
+        image_size=16,
+    )
+    net = get_model("dsonas", space=space, weighted=True)
+    large = (10 * len(data), 1, 16, 16)
+    before = resident()
+    plan = TrainGraph(net, cross_entropy, large, large[:1], [mx.cpu()], "off").plan
+    figures = {"large": plan.megabytes, "planning": resident() - before}
+    net.initialize()
+    for parameter in net.collect_params().values():
+        parameter.data().wait_to_read()
+        if parameter.grad_req != "null":
+            parameter.grad()[:] = 0
+    graph = TrainGraph(net, cross_entropy, data.shape, label.shape, [mx.cpu()], "deep")
+    figures["report"] = graph.plan.megabytes
+    mx.nd.waitall()
+    before = resident()
+    graph.step("weights", data, label)
+    graph.step("lambdas", data, label)
+    graph.wait()
+    print(json.dumps({**figures, "step": resident() - before}))
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs /proc")
+def test_what_is_promised_is_what_becomes_resident(in_child):
+    """In a process without MKLDNN, which takes memory for its own layouts that nobody reports."""
+    program = "import test_mirror; test_mirror.measure_residence()"
+    printed = in_child(program, MXNET_MKLDNN_ENABLED="0", DSONAS_MX_NATIVE="0")
+    figures = json.loads(printed.splitlines()[-1])
+    assert figures["large"] > 2500 and figures["planning"] < 40  # binding makes nothing resident
+    assert 80 < figures["report"] < 200
+    assert 0.95 < figures["step"] / figures["report"] < 1.15
+
+
+# --dry-run
+
+SEARCH, TRAIN = "train/search_cifar.py", "train/train_cifar.py"
+
+
+def figures_of(output):
+    """What `--dry-run` printed, by name."""
+    return {line[:15].strip(): int(line[15:].replace(",", "")) for line in output.splitlines()}
+
+
+@pytest.fixture
+def dry_run(script, monkeypatch, tmp_path):
+    """`dry_run(name, *words)`: the figures; in an empty folder, which stays empty."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(name, *words):
+        status, out, error = script(name, "--dry-run", *words)
+        assert (status, error) == (0, "")
+        assert list(tmp_path.iterdir()) == []
+        return figures_of(out)
+
+    return run
+
+
+def test_a_dry_run_of_the_paper(dry_run):
+    figures = dry_run(SEARCH, "--mirror", "off", "--batch-size", 64)
+    plain = figures.pop("MB a device")
+    assert figures == {
+        "parameters": 10_031_130,
+        "connections": 124,
+        "multiply-adds": 1_484_539_776,
+        "steps an epoch": 390 * 2,  # half of 50,000 images for the weights, half for λ
+    }
+    assert plain > 2000
+
+
+@pytest.mark.slow
+def test_a_dry_run_of_the_paper_without_options(dry_run):
+    figures = dry_run(SEARCH)
+    assert (figures["parameters"], figures["connections"]) == (10_031_130, 124)
+    assert 500 < figures["MB a device"] < 6000  # with nothing recomputed at least 8,000
+
+
+def test_a_dry_run_of_the_demo(dry_run, script):
+    small = ["--demo", "--levels", 2]
+    figures = [dry_run(SEARCH, *small, "--mirror", how) for how in ("off", "deep")]
+    plain, deep = (one.pop("MB a device") for one in figures)
+    assert figures[0] == figures[1]
+    assert 0 < deep < plain
+    status, _, error = script(SEARCH, *small, "--dry-run", "--mirror", 1)
+    assert status == 2
+    expected = f"--mirror 1: the smallest plan takes {deep} MB on each device"
+    assert error.count("\n") == 1 and expected in error
+
+
+def test_a_dry_run_of_training(dry_run, script, tmp_path_factory):
+    space = SearchSpace(levels=1, operations=("sep3", "avg"), blocks=(1, 1, 1), width=8)
+    path = tmp_path_factory.mktemp("found") / "architecture.json"
+    architecture = Architecture.complete(space)
+    architecture.save(path)
+    words = ["--architecture", path, "--width", 8, "--auxiliary", 0, "--batch-size", 100]
+    figures = dry_run(TRAIN, *words)
+    cost = count(architecture)
+    assert figures["parameters"] == cost.parameters
+    assert figures["multiply-adds"] == cost.multiply_adds
+    assert figures["connections"] == 2
+    assert figures["steps an epoch"] == 500
+    assert figures["MB a device"] > 0

@@ -1,0 +1,119 @@
+"""Error against cost: what is drawn is what the runs have."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from dsonas_mx.cost.count import count
+from dsonas_mx.plots import draw_pareto, draw_runs
+from dsonas_mx.plots.pareto import Point, front
+from dsonas_mx.space.architecture import Architecture
+from dsonas_mx.space.normal import SearchSpace
+
+import numpy as np
+import pytest
+from matplotlib.image import imread
+
+SCRIPT = Path(__file__).parents[2] / "tools" / "plot.py"
+
+
+def point(budget, error, cost):
+    costs = {"multiply_adds": cost, "parameters": 2 * cost, "memory_access": 3 * cost}
+    return Point(budget, "share", error, costs)
+
+
+def test_front():
+    #         best   beaten  best  beaten at the same cost  best
+    costs = [1, 2, 3, 3, 7]
+    errors = [0.5, 0.6, 0.4, 0.45, 0.1]
+    assert front(costs, errors) == [0, 2, 4]
+    assert front([7, 1], [0.1, 0.05]) == [1]
+
+
+def test_points_and_fronts_of_each_budget():
+    points = [point("none", 0.3, 10), point("none", 0.35, 20), point("mac", 0.2, 15)]
+    figure = draw_pareto(points)
+    assert len(figure.axes) == 3
+    for axes, factor in zip(figure.axes, (1, 2, 3)):
+        drawn = {c.get_gid(): np.array(c.get_offsets()).tolist() for c in axes.collections}
+        assert drawn == {
+            "none": [[10 * factor, 0.3], [20 * factor, 0.35]],
+            "mac": [[15 * factor, 0.2]],
+        }
+        lines = {line.get_gid(): line.get_xdata() for line in axes.lines}
+        assert list(lines["front of none"]) == [10 * factor]  # the other has a larger error
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["no budget", "adaptive MAC"]
+
+
+@pytest.mark.parametrize(
+    ("points", "message"),
+    [
+        ([], "no network to draw"),
+        ([point("power", 0.1, 1)], "budget must be none, flops, mac, latency, got 'power'"),
+        ([point("none", float("nan"), 1)], "must be finite"),
+    ],
+)
+def test_refused(points, message):
+    with pytest.raises(ValueError, match=message):
+        draw_pareto(points)
+
+
+@pytest.fixture
+def runs(tmp_path):
+    """Folders of trainings: one of a budget, one from before there were any."""
+    folders = []
+    for seed, origin in enumerate(({"budget": "flops"}, {})):
+        space = SearchSpace(blocks=(1, 1), width=4)
+        folder = tmp_path / str(seed)
+        folder.mkdir()
+        found = Architecture.random(space, seed, connections=12, origin=origin)
+        found.save(folder / "architecture.json")
+        (folder / "result.json").write_text(json.dumps({"test_error": 0.1 + 0.1 * seed}))
+        folders.append(folder)
+    return folders
+
+
+def test_runs_are_drawn(runs, tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr("dsonas_mx.plots.draw_pareto", lambda p: seen.extend(p) or draw_pareto(p))
+    path = draw_runs(runs, tmp_path / "pictures")
+    assert path == tmp_path / "pictures" / "pareto.png" and imread(path).std() > 0
+    assert [(p.budget, p.scope, p.error) for p in seen] == [
+        ("flops", "share", 0.1),
+        ("none", "share", 0.2),
+    ]
+    expected = count(Architecture.load(runs[0] / "architecture.json"))
+    assert seen[0].costs["memory_access"] == expected.memory_access
+
+
+def ask(*words):
+    command = [sys.executable, str(SCRIPT), *map(str, words)]
+    return subprocess.run(command, capture_output=True, encoding="utf-8", check=False)
+
+
+def test_the_tool_draws_many_runs(runs, tmp_path):
+    done = ask("pareto", *runs, "--out", tmp_path)
+    assert (done.returncode, done.stdout) == (0, f"{tmp_path / 'pareto.png'}\n")
+    assert (tmp_path / "pareto.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [("{}", "no test_error that is a number"), ("x", "no test_error"), (None, "No such file")],
+)
+def test_the_tool_refuses_in_one_line(runs, content, message):
+    path = runs[1] / "result.json"
+    if content is None:
+        path.unlink()
+    else:
+        path.write_text(content)
+    done = ask("pareto", *runs)
+    assert done.returncode == 2 and len(done.stderr.splitlines()) == 1
+    assert str(path) in done.stderr and message in done.stderr
+
+
+def test_one_run_at_a_time_without_pareto(runs):
+    done = ask(*runs)
+    assert done.returncode == 2 and "one run at a time" in done.stderr
