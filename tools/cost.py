@@ -16,6 +16,7 @@ from dsonas_mx.cost.mobile import count_network
 from dsonas_mx.space.mobile_architecture import MobileArchitecture, load_architecture
 from dsonas_mx.space.normal import SearchSpace, parse_blocks
 
+from symbols import architectures
 from symbols.baselines import PUBLISHED, cost_of
 
 NETWORKS = {"cifar10": SearchSpace.cifar10, "imagenet": SearchSpace.imagenet}
@@ -27,7 +28,9 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         epilog="Without options the network is the one whose space is in the file.",
     )
     which = parser.add_mutually_exclusive_group(required=True)
-    which.add_argument("architecture", metavar="ARCHITECTURE.json", nargs="?")
+    which.add_argument(
+        "architecture", metavar="ARCHITECTURE.json", type=architectures.find, nargs="?"
+    )
     which.add_argument("--model", choices=sorted(PUBLISHED), help="a network of table 1 instead")
     parser.add_argument(
         "--transfer",

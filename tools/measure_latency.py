@@ -26,14 +26,16 @@ from dsonas_mx.space.normal import SCOPES, STEMS, SearchSpace, parse_blocks
 import mxnet as mx
 from mxnet.gluon import HybridBlock
 
-from symbols import get_model
+from symbols import architectures, get_model
 
 STRUCTURE = ("scope", "levels", "operations", "stem")  # what an architecture has fixed
 
 
 def arguments() -> cli.Parser:
     parser = cli.Parser(description=__doc__, argument_default=None)
-    parser.add_argument("architecture", metavar="ARCHITECTURE.json", nargs="?")
+    parser.add_argument(
+        "architecture", metavar="ARCHITECTURE.json", type=architectures.find, nargs="?"
+    )
     space = parser.add_argument_group("space, where it is not the file's or the paper's")
     space.add_argument("--scope", choices=SCOPES)
     space.add_argument("--stem", choices=STEMS, help="cifar or imagenet: the paper's network of it")

@@ -24,7 +24,7 @@ from dsonas_mx.training.loss import cross_entropy, with_auxiliary
 
 import mxnet as mx
 
-from symbols import get_model
+from symbols import architectures, get_model
 
 DEMO = {
     "data_set": "fashion_mnist",
@@ -43,7 +43,7 @@ def arguments() -> cli.Parser:
     parser = cli.Parser(description=__doc__)
     cli.add_data(parser)
     cli.add_devices(parser)
-    network = cli.add_network(parser, "cifar")
+    network = cli.add_network(parser, "cifar", architectures.find)
     network.add_argument("--dropout", type=float, default=0.4, help="before the classifier")
     network.add_argument(
         "--drop-path", type=float, default=0.5, help="rate at the end, behind the last block"

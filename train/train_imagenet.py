@@ -23,7 +23,7 @@ from dsonas_mx.training.loss import smoothed, with_auxiliary
 
 import mxnet as mx
 
-from symbols import network_of
+from symbols import architectures, network_of
 
 DEMO = {
     "image_size": 64,
@@ -41,7 +41,7 @@ def arguments() -> cli.Parser:
     cli.add_imagenet(parser, batch_size=1024)
     cli.add_devices(parser)
     cli.add_dtype(parser)
-    network = cli.add_network(parser, "imagenet")
+    network = cli.add_network(parser, "imagenet", architectures.find)
     network.add_argument(
         "--auxiliary", type=float, default=0.4, help="weight of the tower; 0, and mobile: none"
     )

@@ -27,6 +27,7 @@ from dsonas_mx.training.segmentation import SegmentationFit, check_settings
 
 import mxnet as mx
 
+from symbols import architectures
 from symbols.segmentation import MOBILENETS, beside_published, deeplab
 
 STAGES = "coco+sbd+voc:100:0.014,sbd+voc:160:0.008,voc:350:0.008"
@@ -40,7 +41,12 @@ def arguments() -> cli.Parser:
     cli.add_devices(parser)
     network = parser.add_argument_group("network")
     which = network.add_mutually_exclusive_group()
-    which.add_argument("--architecture", metavar="FILE", help="what a search found")
+    which.add_argument(
+        "--architecture",
+        metavar="FILE",
+        type=architectures.find,
+        help="what a search found, or the name of one in symbols/architectures",
+    )
     which.add_argument("--model", choices=tuple(MOBILENETS), help="a baseline's backbone")
     network.add_argument(
         "--backbone",

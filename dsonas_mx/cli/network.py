@@ -29,15 +29,22 @@ _SIZES = ("width", "target_params", "target_flops", "target_latency")
 _PAPER = {"cifar": ("target_params", "3.0M"), "imagenet": ("target_flops", "600M")}  # by the stem
 
 
-def add_network(parser: argparse.ArgumentParser, stem: str) -> argparse._ArgumentGroup:
+def add_network(
+    parser: argparse.ArgumentParser, stem: str, find: Callable[[str], str] = str
+) -> argparse._ArgumentGroup:
     """Which network to train: a file's, or a baseline; and its size, which is the paper's for a
-    network with that stem if no other is given.
+    network with that stem if no other is given. `find` gives the file of a name.
     """
     name, text = _PAPER[stem]
     default = {name: f"; {text} if no size, --like or small setting is given"}
     group = parser.add_argument_group("network")
     which = group.add_mutually_exclusive_group(required=True)
-    which.add_argument("--architecture", metavar="FILE", help="what a search found")
+    which.add_argument(
+        "--architecture",
+        metavar="FILE",
+        type=find,
+        help="what a search found, or the name of one in symbols/architectures",
+    )
     which.add_argument("--random", choices=SCOPES, help="a random network, drawn by --seed")
     which.add_argument("--full-network", action="store_true", help="all operations, connections")
     group.add_argument(
@@ -62,7 +69,11 @@ def add_network(parser: argparse.ArgumentParser, stem: str) -> argparse._Argumen
         "--target-latency", type=float, help="ms of a forward pass of one image, on the device"
     )
     group.add_argument("--divisor", type=int, help="of a width that a target chooses; 1 if none")
-    group.add_argument("--blocks", help="blocks a stage, not the file's")
+    group.add_argument(
+        "--blocks",
+        help="blocks a stage, not the file's; the paper's if no size is given, and one block is "
+        "shared by all",
+    )
     return group
 
 
@@ -84,9 +95,9 @@ def load_network(
     if options.architecture and options.like:
         raise ValueError("--like is for --random and --full-network")
     network = Architecture.load(file) if file else Architecture.complete(space)
-    _complete_size(options, space.stem)
     if space.stem == "imagenet" != network.space.stem:  # found on CIFAR
         network = network.transferred_to(space)
+    _complete_size(options, network.space, space)
     changes: Dict[str, Any] = {
         "num_classes": len(data.classes),
         "in_channels": data.channels,
@@ -107,16 +118,23 @@ def load_network(
     return fitted(baseline.random_network(space, options.seed), options, latency)
 
 
-def _complete_size(options: argparse.Namespace, stem: str) -> None:
+def _complete_size(options: argparse.Namespace, space: SearchSpace, paper: SearchSpace) -> None:
     """Give the options the paper's size, unless they, or those of a run that goes on, speak
     against it.
+
+    With it goes the paper's depth, where all blocks are one: what a small search found in a block
+    a stage would else become three very wide ones.
     """
-    name, text = _PAPER[stem]
+    name, text = _PAPER[paper.stem]
     if options.demo or options.like or any(getattr(options, size) is not None for size in _SIZES):
         return
     size, before = number(text), recorded(options)
     if before is None or before.get(name) == size:
         setattr(options, name, size)  # for the record, too
+        if options.blocks is None and before is not None:
+            options.blocks = before.get("blocks")
+        elif options.blocks is None and space.scope == "share" and space.blocks != paper.blocks:
+            options.blocks = _listed(paper.blocks)
 
 
 def fitted(
@@ -215,10 +233,20 @@ def print_dry_run(
     print(f"parameters     {total:>14,}")
     if deployed < total:
         print(f"  without tower{deployed:>14,}")
+    if isinstance(space, SearchSpace):
+        widths = tuple(space.width << stage for stage in range(len(space.blocks)))
+    else:
+        widths = space.widths
+    print(f"blocks a stage {_listed(space.blocks):>14}")
+    print(f"width of each  {_listed(widths):>14}")
     print(f"connections    {architecture.num_connections:>14,}")
     print(f"multiply-adds  {count_network(architecture).multiply_adds:>14,}")
     print(f"MB a device    {megabytes:>14,.0f}")
     print(f"steps an epoch {steps:>14,}")
+
+
+def _listed(numbers: Iterable[int]) -> str:
+    return ",".join(str(number) for number in numbers)
 
 
 def count_parameters(net: HybridBlock) -> int:

@@ -21,6 +21,11 @@ def names() -> Tuple[str, ...]:
     return tuple(sorted(path.stem for path in files if not path.stem.endswith("-symbol")))
 
 
+def find(text: str) -> str:
+    """The file of an architecture by name; else what is given, which is a file's path."""
+    return str(FOLDER / f"{text}.json") if text in names() else text
+
+
 def load(name: str) -> Architecture:
     """An architecture by name, in the network in which it was trained.
 
