@@ -9,7 +9,8 @@ import importlib.util
 import os
 import sys
 import warnings
-from typing import Any, Callable, Dict, Iterable, Tuple
+from contextlib import contextmanager
+from typing import Any, Callable, Dict, Iterable, Iterator, Tuple
 
 MXNET_VERSION = "1.9.1"
 
@@ -24,6 +25,10 @@ MEMORY_SEARCH = "NNVM_AUTO_SEARCH_MATCH_RANGE"
 
 # Operators on the CPU run one after the other, so they can share one workspace instead of four.
 WORKSPACES = "MXNET_CPU_TEMP_COPY"
+
+# What OpenCV's wheel, which MXNet imports, sets for its own windows: other libraries of Qt in the
+# process then fail, and child processes look for libraries in the working directory, too.
+_OF_WINDOWS = ("QT_QPA_PLATFORM_PLUGIN_PATH", "QT_QPA_FONTDIR", "LD_LIBRARY_PATH")
 
 # In this order each finds those it needs already loaded. The names carry the CUDA 11 versions,
 # since wheels of other CUDA releases put theirs into the same folders.
@@ -185,6 +190,27 @@ def check_gradient_sum_cap(mxnet: Any) -> None:
         )
 
 
+@contextmanager
+def left_alone() -> Iterator[None]:
+    """Undo what imports in the block change for the whole process: OpenCV's environment variables,
+    and Pillow's refusal of truncated files, which GluonCV switches off.
+    """
+    before = {name: os.environ.get(name) for name in _OF_WINDOWS}
+    pillow = sys.modules.get("PIL.ImageFile")
+    accepts = getattr(pillow, "LOAD_TRUNCATED_IMAGES", False)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+        pillow = sys.modules.get("PIL.ImageFile")
+        if pillow is not None:
+            pillow.LOAD_TRUNCATED_IMAGES = accepts  # type: ignore[attr-defined]
+
+
 def import_mxnet() -> Any:
     """Import mxnet, or raise ImportError with one line that says what to install."""
     gpu = has_gpu_wheel()
@@ -203,7 +229,7 @@ def import_mxnet() -> Any:
     if gpu:
         preload_cuda()
     try:
-        with warnings.catch_warnings():
+        with left_alone(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # mxnet's own, about distutils and numpy
             import mxnet
     except OSError as error:

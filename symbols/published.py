@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from typing import Callable, Dict, NamedTuple, Optional
 
+from dsonas_mx._compat import left_alone
 from dsonas_mx.cost.count import Cost
 from dsonas_mx.cost.traced import count_symbol
 
@@ -19,7 +20,7 @@ IMAGE = (1, 3, 224, 224)
 
 
 def _gluoncv(name: str, **options: object) -> HybridBlock:
-    with warnings.catch_warnings():
+    with left_alone(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of frameworks that are not there
         from gluoncv import model_zoo  # here, as it takes seconds
 

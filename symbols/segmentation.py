@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any, Dict, NamedTuple, Optional, Tuple, Union
 
+from dsonas_mx._compat import left_alone
 from dsonas_mx.space.architecture import Architecture
 from dsonas_mx.space.normal import SearchSpace
 
@@ -76,7 +77,8 @@ class ASPP(HybridBlock):
 
     def __init__(self, channels: int, norm: Dict[str, Any], **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        from gluoncv.model_zoo.deeplabv3 import _ASPP
+        with left_alone():
+            from gluoncv.model_zoo.deeplabv3 import _ASPP
 
         with self.name_scope():
             aspp = _ASPP(channels, RATES, nn.BatchNorm, norm)
@@ -116,7 +118,8 @@ class DeepLabV3(Layer):
         fix_gamma: bool = False,
     ) -> None:
         super().__init__(prefix="")
-        from gluoncv.model_zoo.fcn import _FCNHead
+        with left_alone():
+            from gluoncv.model_zoo.fcn import _FCNHead
 
         third, last = backbone.channels
         norm = {"scale": not fix_gamma}

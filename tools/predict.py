@@ -16,9 +16,10 @@ from typing import Dict, List
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from dsonas_mx import Predictor, cli
+from dsonas_mx.data.picture import SUFFIXES
 from dsonas_mx.data.voc import palette
 from dsonas_mx.deploy.card import FORMS
-from dsonas_mx.deploy.samples import SUFFIXES, image_files
+from dsonas_mx.deploy.samples import image_files
 from dsonas_mx.io.files import atomic
 
 import numpy as np

@@ -10,6 +10,7 @@ from tqdm import tqdm
 
 from . import recordio, restricted_pickle
 from .images import Images
+from .picture import decode
 
 CLASSES = (
     "airplane",
@@ -226,21 +227,15 @@ def _read_records(path: Path, variant: _Variant) -> Arrays:
 
 
 def _decode(record: recordio.Record, path: Path, variant: _Variant) -> np.ndarray:
-    import cv2  # here, so that the other versions load where its system libraries lack
-
     place = f"{path}: the image of the record at byte {record.offset}"
-    # The decoder fills what is missing of a JPEG with grey and returns it.
-    cut = record.image[:2] == b"\xff\xd8" and b"\xff\xd9" not in record.image[-32:]
     try:
-        image = None if cut else cv2.imdecode(np.frombuffer(record.image, np.uint8), 1)
-    except cv2.error:
-        image = None
-    if image is None:
-        raise ValueError(f"{place} is truncated or corrupt; copy or make the file again")
+        image = decode(record.image)
+    except ValueError as error:
+        raise ValueError(f"{place} is {error}; copy or make the file again") from None
     if image.shape != (_SIDE, _SIDE, 3):
         height, width = image.shape[:2]
         raise ValueError(f"{place} is {height}×{width}, not {_SIDE}×{_SIDE}: not {variant.title}")
-    return image[..., ::-1]
+    return image
 
 
 def _check_labels(labels: np.ndarray, path: Path, variant: _Variant) -> np.ndarray:

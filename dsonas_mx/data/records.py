@@ -13,6 +13,7 @@ import numpy as np
 
 from ..io.files import PathLike
 from . import recordio
+from .picture import decode
 
 _MOST_BAD = 0.5  # of the records: with more, the index is of another file
 
@@ -119,27 +120,17 @@ class Records:
         return images, self.labels[chosen[good]]
 
     def _decode(self, index: int) -> Optional[np.ndarray]:
-        import cv2  # here, as its system libraries may lack where nobody needs it
-
         key = int(self.keys[index])
         try:
             encoded = recordio.read_image(self._file(), self._offsets[index], self.path)
         except ValueError as error:
             self.skipped[key] = str(error)
             return None
-        # The decoder fills what is missing of a JPEG with grey and returns it.
-        is_cut = encoded[:2] == b"\xff\xd8" and encoded.rfind(b"\xff\xd9") < encoded.rfind(
-            b"\xff\xda"
-        )
-        flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
         try:
-            image = None if is_cut else cv2.imdecode(np.frombuffer(encoded, np.uint8), flags)
-        except cv2.error:
-            image = None
-        if image is None:
-            self.skipped[key] = "its image is truncated or corrupt"
+            return decode(encoded)
+        except ValueError as error:
+            self.skipped[key] = f"its image is {error}"
             return None
-        return image[..., ::-1]
 
     def _file(self) -> Any:
         """The file as this thread has it open."""

@@ -9,11 +9,22 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import AbstractSet, Dict, FrozenSet, List, NamedTuple, Optional, Sequence, Tuple
+from typing import (
+    AbstractSet,
+    Callable,
+    Dict,
+    FrozenSet,
+    List,
+    NamedTuple,
+    Optional,
+    Sequence,
+    Tuple,
+)
 
 import numpy as np
 
 from ..io.files import PathLike
+from .picture import read_mask, read_picture
 
 CLASSES = (
     "background aeroplane bicycle bird boat bottle bus car cat chair cow diningtable dog horse "
@@ -62,18 +73,18 @@ class Scenes:
             A file is damaged or missing, sizes differ, or a class is unknown; it is named.
         """
         files = self.files[index]
-        image, mask = _read(files.image, "RGB"), _read(files.mask, None)
+        image, mask = _read(read_picture, files.image), _read(read_mask, files.mask)
         if image.shape[:2] != mask.shape:
             raise ValueError(
                 f"{files.mask}: the mask has {_size(mask)} pixels, its image {_size(image)}"
             )
-        labels = np.where(mask == VOID, IGNORED, mask.astype(np.int16)).astype(np.int16)
+        labels = np.where(mask == VOID, IGNORED, mask)
         if labels.max() >= len(self.classes):
             raise ValueError(
                 f"{files.mask}: class {labels.max()} is unknown, there are {len(self.classes)} "
                 f"(0 to {len(self.classes) - 1}, and {VOID} for what is ignored)"
             )
-        return image, labels
+        return image, labels.astype(np.int16)
 
 
 def find(data_dir: Optional[str], name: str) -> Path:
@@ -181,18 +192,11 @@ def training(folders: Sequence[PathLike], without: AbstractSet[str] = frozenset(
     return Scenes(tuple(together.values()), classes[0])
 
 
-def _read(path: Path, mode: Optional[str]) -> np.ndarray:
-    from PIL import Image
-
+def _read(reader: Callable[[Path], np.ndarray], path: Path) -> np.ndarray:
     try:
-        with Image.open(path) as image:
-            if mode is None and image.mode not in ("P", "L", "1"):
-                raise ValueError(f"{path}: a mask must be a palette or grey PNG, not {image.mode}")
-            return np.array(image if mode is None else image.convert(mode))
+        return reader(path)
     except FileNotFoundError:
         raise FileNotFoundError(f"{path}: not there") from None
-    except (OSError, SyntaxError) as error:
-        raise ValueError(f"{path}: cannot be read as an image ({error}); copy it again") from None
 
 
 def _size(array: np.ndarray) -> str:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Union
 
 import numpy as np
 
 from ..data import imagenet
+from ..data.picture import read_picture, stretched, with_channels
 from ..io.files import PathLike
 from .card import Card
 
@@ -29,7 +29,7 @@ def read_pixels(image: Image, channels: int) -> np.ndarray:
         The file is no image, or the array none of these.
     """
     if not isinstance(image, np.ndarray):
-        return _read(Path(image), channels == 1)
+        return read_picture(image, channels)
     if image.dtype != np.uint8 or image.ndim not in (2, 3):
         raise ValueError(f"an image must be uint8, H×W×3 or H×W, got {image.dtype} {image.shape}")
     pixels = image if image.ndim == 3 else image[..., None]
@@ -37,12 +37,7 @@ def read_pixels(image: Image, channels: int) -> np.ndarray:
         raise ValueError(f"an image must have 1 or 3 channels, got {pixels.shape[2]}")
     if 0 in pixels.shape:
         raise ValueError(f"an image must have pixels, got {image.shape}")
-    if pixels.shape[2] == channels:
-        return pixels
-    import cv2
-
-    converted = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY if channels == 1 else cv2.COLOR_GRAY2RGB)
-    return converted.reshape(*pixels.shape[:2], -1)
+    return with_channels(pixels, channels)
 
 
 def sized(pixels: np.ndarray, card: Card, force: bool = False) -> np.ndarray:
@@ -53,22 +48,7 @@ def sized(pixels: np.ndarray, card: Card, force: bool = False) -> np.ndarray:
     height, width = card.shape[1:]
     if card.resize == "centre":
         pixels = imagenet.centre(pixels, height)
-    elif (card.resize == "stretch" or force) and pixels.shape[:2] != (height, width):
-        import cv2
-
-        shrinks = pixels.shape[0] > height
-        method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-        pixels = cv2.resize(pixels, (width, height), interpolation=method)
+    elif card.resize == "stretch" or force:
+        pixels = stretched(pixels, height, width)
     pixels = pixels.reshape(*pixels.shape[:2], -1)
     return np.ascontiguousarray(pixels.transpose(2, 0, 1))
-
-
-def _read(path: Path, grey: bool) -> np.ndarray:
-    import cv2
-
-    content = np.frombuffer(path.read_bytes(), np.uint8)
-    flags = cv2.IMREAD_GRAYSCALE if grey else cv2.IMREAD_COLOR
-    image = cv2.imdecode(content, flags) if len(content) else None
-    if image is None:
-        raise ValueError(f"{path}: not an image that can be read")
-    return image[..., None] if grey else image[..., ::-1]

@@ -9,13 +9,12 @@ from typing import Iterable, Iterator, Optional, Sequence, Tuple
 import numpy as np
 
 from ..data import DATA_SETS, load, voc
+from ..data.picture import SUFFIXES
 from ..data.records import Records
 from ..io.files import PathLike
 from .card import Card
 from .preprocess import read_pixels, sized
 from .trained import Trained
-
-SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png")
 
 Halves = Tuple[Iterable[np.ndarray], Iterable[np.ndarray]]
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
 import shutil
+import stat
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, Tuple, TypeVar, Union
@@ -50,6 +52,31 @@ def atomic_folder(path: PathLike) -> Iterator[Path]:
         _to_disk(target.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def read_regular(path: PathLike, most: int) -> bytes:
+    """The content of a regular file of at most so many bytes.
+
+    Raises
+    ------
+    ValueError
+        It is a pipe or a device, on which a reader may wait for ever, or larger.
+    OSError
+        It cannot be opened.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # a pipe without a writer, too
+    try:
+        status = os.fstat(descriptor)
+        if stat.S_ISDIR(status.st_mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path))
+        if not stat.S_ISREG(status.st_mode):
+            raise ValueError(f"{os.fspath(path)}: no regular file, but a pipe or a device")
+        if status.st_size > most:
+            raise ValueError(f"{os.fspath(path)}: has more than {most:,} bytes")
+        with open(descriptor, "rb", closefd=False) as file:
+            return file.read()
+    finally:
+        os.close(descriptor)
 
 
 def renew(path: PathLike, name: str, text: str) -> None:

@@ -352,8 +352,8 @@ def test_records_cut_between_two_are_noticed_by_the_index(tmp_path):
 @pytest.mark.parametrize(
     "label, payload, message",
     [
-        (1.0, b"no image", "byte 0 is truncated or corrupt"),
-        (1.0, b"", "byte 0 is truncated or corrupt"),
+        (1.0, b"no image", "byte 0 is not an image"),
+        (1.0, b"", "byte 0 is not an image"),
         (1.0, "jpeg, cut", "byte 0 is truncated or corrupt"),
         (1.0, "png, cut", "byte 0 is truncated or corrupt"),
         (1.0, "28", "28×28, not 32×32"),

@@ -150,7 +150,10 @@ def test_the_tool_refuses(deployed, images, script, tmp_path):
         ((deployed(), images[0], "--form", "onnx"), "form must be mxnet, got 'onnx'"),
         ((deployed(), images[0], "--out", "x"), "--out is for maps of classes"),
         ((images[0], images[0]), "night.png"),
-        ((deployed(), tmp_path / "empty"), "no images (.bmp, .jpeg, .jpg, .png) in this folder"),
+        (
+            (deployed(), tmp_path / "empty"),
+            "no images (.bmp, .jpeg, .jpg, .png, .tif, ",
+        ),
         ((tmp_path, images[0]), "is a folder: give a file"),
     ):
         status, out, err = script("tools/predict.py", *words)
