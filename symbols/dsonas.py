@@ -12,6 +12,7 @@ from typing import Any, Dict, Iterator, List, Optional, Tuple
 from dsonas_mx.engine.graph import PROGRESS, in_training, native_tracing
 from dsonas_mx.space.architecture import Architecture
 from dsonas_mx.space.normal import SearchSpace
+from dsonas_mx.space.scales import lambda_parameters
 
 import mxnet as mx
 
@@ -38,8 +39,8 @@ class Backbone(Layer):
     Attributes
     ----------
     packed : dict
-        For each parameter that holds one part a live connection or operation, its axis and the
-        names of the parts: how `dsonas_mx.search.search` takes parameters over into a smaller
+        For each parameter that holds one part a live connection or operation, its axis and what
+        the parts are of: how `dsonas_mx.search.search` takes parameters over into a smaller
         network.
     """
 
@@ -59,7 +60,8 @@ class Backbone(Layer):
         self.weighted = weighted
         self._fix = fix_gamma == "all"
         self._dilated = len(space.blocks) if dilated else None  # which stage
-        self.packed: Dict[str, Tuple[int, Tuple[str, ...]]] = {}
+        self.packed: Dict[str, Tuple[int, Tuple[Any, ...]]] = {}
+        self._scales = lambda_parameters(architecture) if weighted else {}
         self._declare_stem(space)
         self._rows = self._build_rows(architecture, fix_gamma)
         self.declare_batch_norm("final_bn", space.stage_shapes[-1][0], self._fix)
@@ -92,12 +94,7 @@ class Backbone(Layer):
             if block.outputs:
                 self.packed[f"{prefix}output_weight"] = (1, block.outputs)
             name = "lambdas" if space.scope == "share" else f"{prefix}lambdas"
-            live = tuple(
-                edge.name
-                for edge, kept in zip(space.connections, architecture.kept[structure])
-                if kept
-            )
-            rows.append((block, self._declare_lambdas(name, live), stage))
+            rows.append((block, self._declare_lambdas(name), stage))
         return rows
 
     def _reduction(
@@ -108,16 +105,15 @@ class Backbone(Layer):
         stride = 1 if stage + 1 == self._dilated else 2
         reduction = Reduction(branches, channels, fix_gamma, stride, prefix=f"reduction{stage}_")
         self.register_child(reduction)
-        live = tuple(name for name, lives in zip(("1x1", "3x3"), branches) if lives)
-        return reduction, self._declare_lambdas(f"reduction{stage}_lambdas", live), stage + 1
+        return reduction, self._declare_lambdas(f"reduction{stage}_lambdas"), stage + 1
 
-    def _declare_lambdas(self, name: str, live: Tuple[str, ...]) -> str:
-        """A vector with one scale for each of `live`; '' if there is nothing to scale."""
-        if not (self.weighted and live):
+    def _declare_lambdas(self, name: str) -> str:
+        """Declare a vector of the live scales; '' if there is nothing to scale."""
+        if name not in self._scales:
             return ""
         if name not in self.packed:
-            self.declare(name, (len(live),), mx.init.One(), wd_mult=0)
-            self.packed[name] = (0, live)
+            self.declare(name, self._scales[name].shape, mx.init.One(), wd_mult=0)
+            self.packed[name] = (0, tuple(self._scales[name].tolist()))
         return name
 
     @property

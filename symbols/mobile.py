@@ -10,6 +10,7 @@ from typing import Any, Dict, Optional, Tuple
 
 from dsonas_mx.space.mobile import BlockShape, MobileSpace, kernel_and_expansion
 from dsonas_mx.space.mobile_architecture import MobileArchitecture
+from dsonas_mx.space.scales import lambda_parameters
 
 import mxnet as mx
 
@@ -55,7 +56,7 @@ class Mobile(Layer):
     Attributes
     ----------
     packed : dict
-        For each parameter of λ, its axis and the names of its parts.
+        For each parameter of λ, its axis and which of all scales it holds.
     """
 
     def __init__(
@@ -72,7 +73,8 @@ class Mobile(Layer):
         self.architecture = architecture
         self.weighted = weighted
         self._fix, self._fix_operations = fix_gamma == "all", fix_gamma != "none"
-        self.packed: Dict[str, Tuple[int, Tuple[str, ...]]] = {}
+        self.packed: Dict[str, Tuple[int, Tuple[int, ...]]] = {}
+        scales = lambda_parameters(architecture)
         self.declare_conv_bn("stem", (space.stem, space.in_channels, 3, 3), self._fix)
         self._first = BlockShape(space.stem, space.first, 1, 0)
         declare_mbconv(self, "first", self._first, 3, 1, self._fix)
@@ -85,8 +87,9 @@ class Mobile(Layer):
                     self, f"{name}_{operation}", shape, kernel, expansion, self._fix_operations
                 )
             if weighted:
-                self.declare(f"{name}_lambdas", (len(live),), mx.init.One(), wd_mult=0)
-                self.packed[f"{name}_lambdas"] = (0, tuple(f"{one}->output" for one in live))
+                held = scales[f"{name}_lambdas"]
+                self.declare(f"{name}_lambdas", held.shape, mx.init.One(), wd_mult=0)
+                self.packed[f"{name}_lambdas"] = (0, tuple(held.tolist()))
         self.declare_conv_bn("last", (space.last, space.widths[-1], 1, 1), self._fix)
         self.declare("fc_weight", (space.num_classes, space.last), CLASSIFIER_INIT)
         self.declare("fc_bias", (space.num_classes,), mx.init.Zero(), wd_mult=0)

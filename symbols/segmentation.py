@@ -157,7 +157,7 @@ class DeepLabV3(Layer):
         return self.backbone.architecture
 
     @property
-    def packed(self) -> Dict[str, Tuple[int, Tuple[str, ...]]]:
+    def packed(self) -> Dict[str, Tuple[int, Tuple[Any, ...]]]:
         """See `Backbone`."""
         return self.backbone.packed
 

@@ -20,8 +20,8 @@ from dsonas_mx.engine.device import contexts
 from dsonas_mx.latency.deductions import Deductions
 from dsonas_mx.latency.measure import NetworkLatency, describe
 from dsonas_mx.latency.table import measure_table
-from dsonas_mx.search.search import scale_names
 from dsonas_mx.space.normal import SCOPES, STEMS, SearchSpace, parse_blocks
+from dsonas_mx.space.scales import scale_names
 
 import mxnet as mx
 from mxnet.gluon import HybridBlock
@@ -101,7 +101,9 @@ def of_connections(options: argparse.Namespace, device: mx.Context) -> Dict[str,
     architecture = architecture_of(options)
     saved, noise = Deductions(build, device, options.batch_size).measured(architecture)
     alive = [kept for mask in architecture.kept for kept in mask]
-    rows = zip(scale_names(architecture), alive, saved.ravel().tolist(), noise.ravel().tolist())
+    rows = zip(
+        scale_names(architecture.space), alive, saved.ravel().tolist(), noise.ravel().tolist()
+    )
     return {
         "connections": {
             name: {"saved_ms": ms, "noise_ms": least} for name, lives, ms, least in rows if lives

@@ -25,8 +25,9 @@ from dsonas_mx.latency.deductions import Deductions
 from dsonas_mx.latency.mobile import OperationLatency
 from dsonas_mx.search.budget import Constant
 from dsonas_mx.search.search import Search
+from dsonas_mx.search.target import OneOperation
 from dsonas_mx.space.mobile import SKELETONS, STRIDES, MobileSpace
-from dsonas_mx.space.mobile_architecture import AnyArchitecture, MobileArchitecture, OneOperation
+from dsonas_mx.space.mobile_architecture import AnyArchitecture, MobileArchitecture
 from dsonas_mx.space.normal import parse_blocks
 from dsonas_mx.training.loss import cross_entropy
 

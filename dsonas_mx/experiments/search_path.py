@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Callable
 
 import numpy as np
 
 from ..io.files import PathLike
 from ..plots.table import read_table
 from ..space.architecture import Architecture
+from ..space.scales import Scales
 
 
 def with_connections(run: PathLike, connections: int) -> Architecture:
@@ -33,7 +33,10 @@ def with_connections(run: PathLike, connections: int) -> Architecture:
         return end
     table = read_table(Path(run) / "lambdas.csv")
     epochs = np.stack([values for name, values in table.items() if name != "epoch"], axis=1)
-    found = _finder(end)
+
+    def found(vector: np.ndarray) -> Architecture:
+        return Architecture.from_scales(Scales(end.space, vector), end.origin)
+
     counts = [found(scales).num_connections for scales in epochs]
     if max(counts) < connections:
         raise ValueError(f"{run}: no epoch of the search had {connections} connections")
@@ -55,14 +58,3 @@ def with_connections(run: PathLike, connections: int) -> Architecture:
         else:
             high = middle
     return without(high)
-
-
-def _finder(end: Architecture) -> Callable[[np.ndarray], Architecture]:
-    space, size = end.space, end.space.num_connections
-
-    def found(scales: np.ndarray) -> Architecture:
-        rows = scales[:size].reshape(space.num_structures, -1)
-        branches = scales[size:].reshape(space.num_reductions, 2)
-        return Architecture.from_lambdas(space, rows, branches, end.origin)
-
-    return found

@@ -14,6 +14,7 @@ from matplotlib.lines import Line2D
 from ..io.checks import shown
 from ..space.mobile import OPERATIONS as MOBILE_OPERATIONS
 from ..space.normal import INPUT, OPERATIONS, OUTPUT
+from ..space.scales import ScaleName
 from .style import (
     COLOURS,
     FAINT,
@@ -33,10 +34,6 @@ from .table import Table, column_of
 BRANCHES = {"1x1": "#CC79A7", "3x3": "#404040"}  # of a reduction
 _CELL = 0.42  # inches of a heat map
 
-_SCALE_NAME = re.compile(
-    r"(?:stage(?P<stage>\d+)\.block(?P<block>\d+):)?(?P<source>[\w.]+)->(?P<target>[\w.]+)"
-    r"|(?P<reduction>reduction\d+)\.(?P<branch>1x1|3x3)"
-)
 _NODE = re.compile(rf"\d+\.(?:{'|'.join(OPERATIONS)})|{'|'.join(MOBILE_OPERATIONS)}")
 
 
@@ -99,16 +96,13 @@ def draw_lambdas(table: Table) -> Figure:
 
 
 def _parse_scale(name: str) -> _Scale:
-    match = _SCALE_NAME.fullmatch(name)
-    if match and match["reduction"]:
-        return _Scale(name, match["reduction"], match["branch"], "")
-    if match:
-        source, target = match["source"], match["target"]
-        if (source == INPUT or _NODE.fullmatch(source)) and (
-            target == OUTPUT or _NODE.fullmatch(target)
-        ):
-            group = f"stage{match['stage']}.block{match['block']}" if match["stage"] else ""
+    try:
+        group, source, target = ScaleName.parse(name)
+        nodes = () if group.startswith("reduction") else {source, target} - {INPUT, OUTPUT}
+        if all(map(_NODE.fullmatch, nodes)) and source != OUTPUT and target != INPUT:
             return _Scale(name, group, source, target)
+    except ValueError:
+        pass
     raise ValueError(f"column {shown(name)} is no connection and no scale of a reduction")
 
 

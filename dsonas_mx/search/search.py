@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple, Union
+from typing import Any, Callable, Dict, Optional, Sequence, Tuple, Union
 
 import mxnet as mx
 import numpy as np
@@ -18,14 +18,15 @@ from ..data.loader import Loader
 from ..engine.recompute import Mirror
 from ..engine.workers import Workers
 from ..runs.checkpoint import State
-from ..space.mobile_architecture import AnyArchitecture, OneOperation
+from ..space.mobile_architecture import AnyArchitecture
+from ..space.scales import Scales
 from ..training.loop import Diverged, Loop, Progress
 from ..training.loss import cross_entropy
 from ..training.metric import Score
-from .apg_nag import APGNAG, Gamma, gamma_from_state, gamma_state
+from .apg_nag import APGNAG, gamma_from_state, gamma_state
 from .budget import Constant
 from .shrink import inherit, inherit_states
-from .target import FLOPsTarget
+from .target import FLOPsTarget, OneOperation
 
 
 @dataclass(frozen=True)
@@ -93,8 +94,8 @@ class SearchEpoch:
         Kept at the end of the epoch.
     learning_rate : float
         Of weights and λ.
-    scales : dict
-        λ of every connection and branch by name, 0 where removed.
+    scales : Scales
+        λ of every connection and branch, 0 where removed.
     """
 
     epoch: int
@@ -103,7 +104,7 @@ class SearchEpoch:
     lambdas: Optional[Score]
     connections: int
     learning_rate: float
-    scales: Dict[str, float] = field(repr=False)
+    scales: Scales = field(repr=False)
 
     def row(self) -> Dict[str, Any]:
         """The row of ``metrics.csv``."""
@@ -274,60 +275,46 @@ class Search(Loop):
             self.scales(),
         )
 
-    # λ
+    # λ and γ
 
-    def scales(self) -> Dict[str, float]:
-        """λ of every connection and every branch of a reduction, by name; 0 where removed."""
-        values = {name: 0.0 for name in scale_names(self._complete)}
+    def scales(self) -> Scales:
+        """λ of every connection and every branch of a reduction; 0 where removed."""
         parameters = self.net.collect_params()
-        context = self._contexts[0]
-        for name, parts in self._live_names().items():
-            array = parameters[name].data(context).asnumpy()
-            values.update(zip(parts, map(float, array)))
-        return values
-
-    def _live_names(self) -> Dict[str, List[str]]:
-        """For each parameter of λ, the names of its scales."""
-        packed = self.net.packed
-        return {
-            name: [_qualified(name, part) for part in packed[name][1]]
+        arrays = {
+            name: parameters[name].data(self._contexts[0]).asnumpy()
             for name in self.net.lambda_names
         }
+        return Scales.of_parameters(self.net.architecture, arrays)
 
-    # γ
-
-    def gammas(self) -> Dict[str, float]:
-        """γ in force of every connection and every branch of a reduction, by name; 0 if removed.
+    def gammas(self) -> Scales:
+        """γ in force of every connection and every branch of a reduction; 0 where removed.
 
         That of the budget from the start of an epoch of search until a smaller network is built.
         """
-        values = dict.fromkeys(scale_names(self._complete), 0.0)
         in_force = self._trainers["lambdas"].optimizer.gamma
-        for name, parts in self._live_names().items():
-            values.update(zip(parts, np.broadcast_to(in_force[name], len(parts)).tolist()))
-        return values
+        return Scales.of_parameters(self.net.architecture, in_force)
 
     def _set_gammas(self) -> None:
         """Put γ of the epoch that begins in force: that of the budget, and plain for reductions."""
-        gammas = self._budget.gammas(self.architecture).ravel()
+        space = self._complete.space
+        gammas = self._budget.gammas(self.architecture)
         if self._target is not None:
-            scales = np.array(list(self.scales().values()))
             progress = 1 - self._epochs_left / self.options.num_epochs
-            gammas = gammas * self._target.adapt(self._found, scales, progress)
-        gammas = self.workers.broadcast(gammas)  # latency differs from one machine to the next
-        by_name = dict(zip(scale_names(self._complete), gammas.tolist()))
-        by_parameter: Dict[str, Gamma] = {}
-        for name, parts in self._live_names().items():
-            values = [by_name.get(part, self.options.gamma) for part in parts]
-            by_parameter[name] = values[0] if len(set(values)) == 1 else np.array(values)
-        self._trainers["lambdas"].optimizer.gamma = by_parameter
+            gammas = gammas * self._target.adapt(self.scales(), progress)
+        gammas = self.workers.broadcast(gammas.ravel())  # latency differs between machines
+        plain = np.full(2 * space.num_reductions, self.options.gamma)
+        scales = Scales(space, np.concatenate([gammas, plain]))
+        self._trainers["lambdas"].optimizer.gamma = {
+            name: float(values[0]) if (values == values[0]).all() else values
+            for name, values in scales.to_parameters(self.net.architecture).items()
+        }
 
     # Removal
 
     def _remove(self) -> None:
         """Note which connections are left; every few epochs, make it permanent."""
-        scales = np.array(list(self.scales().values()))
-        if not np.isfinite(scales).all():
+        scales = self.scales()
+        if not np.isfinite(scales.vector).all():
             raise Diverged(f"λ is not finite after epoch {self.epoch}: {self._advice()}")
         found = self._found(scales)
         if self._target is not None:
@@ -349,19 +336,12 @@ class Search(Loop):
         if searched % self.options.shrink_every == 0 and not self.finished:
             self._shrink()
 
-    def _found(self, scales: np.ndarray) -> Any:
-        """The architecture of these λ, in the order of `scales`."""
-        space = self._complete.space
-        count = space.num_connections
+    def _found(self, scales: Scales) -> Any:
+        """The architecture of these λ."""
         origin = self._complete.origin
         if self.rate_scale != 1:
             origin = {**origin, "rate_scale": self.rate_scale}
-        return type(self._complete).from_lambdas(
-            space,
-            scales[:count].reshape(space.num_structures, -1),
-            scales[count:].reshape(space.num_reductions, 2),
-            origin,
-        )
+        return type(self._complete).from_scales(scales, origin)
 
     def _shrink(self) -> None:
         """Rebuild the network without what is dead, if anything is."""
@@ -450,27 +430,6 @@ def check_turns(weight_batches: int, lambda_batches: int, split: Optional[Tuple[
             "split {}:{} needs as many batches an epoch".format(*split)
             + f", got {weight_batches}:{lambda_batches}: use a smaller batch size"
         )
-
-
-def scale_names(architecture: AnyArchitecture) -> Tuple[str, ...]:
-    """Names of all scales of a space: its connections', structure by structure, then branches'."""
-    space = architecture.space
-    if space.scope == "share":
-        owners = [""]
-    else:
-        owners = [f"stage{stage}.block{block}:" for stage, block in space.block_positions]
-    names = [owner + edge.name for owner in owners for edge in space.connections]
-    for stage in range(1, space.num_reductions + 1):
-        names += [f"reduction{stage}.{branch}" for branch in ("1x1", "3x3")]
-    return tuple(names)
-
-
-def _qualified(parameter: str, part: str) -> str:
-    """The name of a scale from that of the parameter it is in and its name there."""
-    owner = parameter[: -len("lambdas")].rstrip("_").replace("_", ".")
-    if not owner:
-        return part
-    return f"{owner}.{part}" if owner.startswith("reduction") else f"{owner}:{part}"
 
 
 def _check(name: str, value: float, least: float) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 from mxnet import gluon
 from mxnet.gluon import HybridBlock
 
-Parts = Tuple[int, Tuple[str, ...]]  # the axis along which an array is packed, and its parts' names
+Parts = Tuple[int, Tuple[Any, ...]]  # the axis along which an array is packed, and its parts
 
 
 def select(array: mx.nd.NDArray, parts: Parts, left: Parts) -> mx.nd.NDArray:

@@ -1,26 +1,26 @@
-"""A search that ends at a number of multiply-adds (beyond the paper).
+"""Where a search ends: at a number of multiply-adds (beyond the paper), or at an operation a block.
 
-γ is multiplied with a factor that is adapted once an epoch, so that what has to go has gone when
-the epochs are over; and removal stops at the target.
+For a number of multiply-adds γ is multiplied with a factor that is adapted once an epoch, so that
+what has to go has gone when the epochs are over; and removal stops at the target.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import Callable, Dict, Mapping, MutableMapping, Optional, Tuple
+from typing import Any, Dict, List, Mapping, MutableMapping, Optional, Tuple
 
 import numpy as np
 
 from ..cost.count import count
 from ..space.architecture import Architecture, prune
+from ..space.mobile_architecture import MobileArchitecture
+from ..space.scales import Scales
 
 TOLERANCE = 0.05  # of the target
 _ARRIVAL = 0.75  # the share of the epochs in which τ is to reach zero
 _DOUBLES = 0.25  # how far τ is above its plan when the factor doubles
 _LEAST, _MOST = 0.1, 1000.0  # of the factor, or it would take too long to come back
-
-Find = Callable[[np.ndarray], Architecture]
 
 
 class FLOPsTarget:
@@ -94,33 +94,31 @@ class FLOPsTarget:
             f"({flops / self.multiply_adds - 1:+.1%})"
         )
 
-    def adapt(self, find: Find, scales: np.ndarray, progress: float) -> float:
+    def adapt(self, scales: Scales, progress: float) -> float:
         """The factor for the epoch that begins.
 
         Parameters
         ----------
-        find : callable
-            `find(scales)` → the architecture of these λ.
-        scales : array
-            λ: of the connections, then of the branches.
+        scales : Scales
+            λ.
         progress : float
             The share of the epochs of search that is over, from 0.
         """
-        self._scales = scales
-        self.threshold = self._threshold(find, scales)
+        self._scales = scales.vector
+        self.threshold = self._threshold(scales)
         planned = max(0.0, 1 - progress / _ARRIVAL)
         change = 2 ** ((self.threshold - planned) / _DOUBLES)
         factor = self.factor * min(max(change, 0.5), 2.0)
         self.factor = min(max(factor, _LEAST), _MOST)
         return self.factor
 
-    def _threshold(self, find: Find, scales: np.ndarray) -> float:
+    def _threshold(self, scales: Scales) -> float:
         """The smallest λ (or 0) up to which removal reaches the target."""
-        levels = np.unique(np.append(scales, 0.0))
+        levels = np.unique(np.append(scales.vector, 0.0))
         low, high = -1, len(levels) - 1  # removal up to levels[low] is not enough
         while high - low > 1:
             middle = (low + high) // 2
-            left = find(np.where(scales > levels[middle], scales, 0.0))
+            left = Architecture.from_scales(scales.above(levels[middle]))
             if count(left).multiply_adds <= self.multiply_adds:
                 high = middle
             else:
@@ -128,7 +126,7 @@ class FLOPsTarget:
         return float(levels[high])
 
     def settle(
-        self, present: Architecture, found: Architecture, scales: np.ndarray, is_last: bool
+        self, present: Architecture, found: Architecture, scales: Scales, is_last: bool
     ) -> Architecture:
         """What to keep after an epoch: what was found, unless that is below the target.
 
@@ -147,9 +145,8 @@ class FLOPsTarget:
         # Those that are zero go one by one; in the last epoch then the others, smallest first.
         settled = replace(found, kept=found.kept if is_above else present.kept)
         may_go = np.array(settled.kept) & (is_last | ~np.array(found.kept))
-        connections = slice(found.space.num_connections)
-        before = scales if self._scales is None else self._scales
-        order = np.lexsort((before[connections], scales[connections]))
+        before = scales if self._scales is None else Scales(found.space, self._scales)
+        order = np.lexsort((before.connections.ravel(), scales.connections.ravel()))
         for structure, column in zip(*np.unravel_index(order, may_go.shape)):
             if count(settled).multiply_adds <= self.multiply_adds:
                 break
@@ -191,3 +188,60 @@ def _smallest(complete: Architecture) -> Architecture:
         for operation in space.operations
     ]
     return min(candidates, key=lambda architecture: count(architecture).multiply_adds)
+
+
+class OneOperation:
+    """Where a search of the mobile setting ends: with one operation in every block.
+
+    γ is zero for an operation that is alone, which has nothing to compete with. What has not been
+    decided when the epochs are over is forced: of each block the operation of the largest λ
+    stays, and of equal ones the smaller. `forced` says in how many blocks.
+    """
+
+    def __init__(self) -> None:
+        self.forced: List[int] = []
+
+    def state(self) -> Tuple[Dict[str, Any], Dict[str, np.ndarray]]:
+        """Nothing: it follows from the architecture."""
+        return {}, {}
+
+    def restore(self, values: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> None:
+        """Nothing."""
+
+    def check(self, complete: MobileArchitecture) -> None:
+        """Every space of this setting can end there."""
+
+    def is_met(self, architecture: MobileArchitecture) -> bool:
+        """Whether every block has one operation."""
+        return architecture.num_connections == architecture.space.num_structures
+
+    def describe(self, architecture: MobileArchitecture) -> str:
+        """For people: whether λ decided."""
+        if not self.is_met(architecture):
+            return "not every block has one operation"
+        if not self.forced:
+            return "one operation in every block, decided by λ alone"
+        return (
+            f"one operation in every block, in {len(self.forced)} of {len(architecture.kept)} by "
+            f"the largest λ when the epochs were over"
+        )
+
+    def adapt(self, scales: Scales, progress: float) -> np.ndarray:
+        """The factor of γ of each operation: 0 where it is alone, else 1."""
+        kept = np.array(MobileArchitecture.from_scales(scales).kept)
+        return np.where(kept.sum(1, keepdims=True) > 1, 1.0, 0.0).repeat(kept.shape[1], 1)
+
+    def settle(
+        self,
+        present: MobileArchitecture,
+        found: MobileArchitecture,
+        scales: Scales,
+        is_last: bool,
+    ) -> MobileArchitecture:
+        """What was found; after the last epoch, of each block the operation of the largest λ."""
+        if not is_last:
+            return found
+        kept = np.array(found.kept)
+        self.forced = np.flatnonzero(kept.sum(1) > 1).tolist()
+        largest = np.where(kept, scales.connections, -1).argmax(1)
+        return replace(found, kept=tuple(map(tuple, np.eye(kept.shape[1], dtype=bool)[largest])))

@@ -16,6 +16,7 @@ import numpy as np
 from ..io.checks import check_format, check_int, check_json, check_list, check_object, shown
 from ..io.files import read_json, write_json
 from .normal import INPUT, OUTPUT, SearchSpace
+from .scales import BRANCHES, Scales
 
 FORMAT = "dsonas-architecture"
 VERSION = 1
@@ -118,6 +119,13 @@ class Architecture:
             pairs = _matrix("reduction_lambdas", reduction_lambdas, space.num_reductions, 2)
             reductions = tuple(live_branches(pair) for pair in pairs)
         return cls(space, kept, reductions, origin or {})
+
+    @classmethod
+    def from_scales(
+        cls, scales: Scales, origin: Optional[Mapping[str, Any]] = None
+    ) -> Architecture:
+        """What is left of the supernet with these λ, see `from_lambdas`."""
+        return cls.from_lambdas(scales.space, scales.connections, scales.branches, origin)
 
     @classmethod
     def random(
@@ -223,7 +231,7 @@ class Architecture:
             outputs = (*self.live_sources(structure, OUTPUT), "shortcut")
             lines.append(f"  {OUTPUT} <- {' + '.join(outputs)}")
         for position, branches in enumerate(self.reductions, 1):
-            alive = [name for name, lives in zip(("1x1", "3x3"), branches) if lives]
+            alive = [name for name, lives in zip(BRANCHES, branches) if lives]
             lines.append(f"reduction {position}: {' + '.join(alive)}")
         return "\n".join(lines)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field, replace
-from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple, Union
+from typing import Any, Dict, Mapping, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
@@ -12,6 +12,7 @@ from ..io.checks import check_format, check_json, check_list, check_object, show
 from ..io.files import read_json, write_json
 from .architecture import Architecture
 from .mobile import OPERATIONS, MobileSpace
+from .scales import Scales
 
 FORMAT = "dsonas-mobile-architecture"
 VERSION = 1
@@ -85,25 +86,13 @@ class MobileArchitecture:
         return cls(space, kept, origin or {})
 
     @classmethod
-    def from_lambdas(
-        cls,
-        space: MobileSpace,
-        lambdas: Any,
-        reduction_lambdas: Any = None,
-        origin: Optional[Mapping[str, Any]] = None,
+    def from_scales(
+        cls, scales: Scales, origin: Optional[Mapping[str, Any]] = None
     ) -> MobileArchitecture:
-        """The operations whose λ is above zero, or else the one of the largest λ of its block.
-
-        Parameters
-        ----------
-        lambdas : array, `space.num_structures` × 6
-        reduction_lambdas
-            Of no meaning here; a search gives an empty one.
-        """
-        scales = np.asarray(lambdas, float).reshape(space.num_structures, len(OPERATIONS))
-        kept = scales > 0
-        kept[np.arange(len(kept)), scales.argmax(1)] = True
-        return cls(space, tuple(map(tuple, kept)), origin or {})
+        """The operations whose λ is above zero, or else the one of the largest λ of its block."""
+        kept = scales.connections > 0
+        kept[np.arange(len(kept)), scales.connections.argmax(1)] = True
+        return cls(scales.space, tuple(map(tuple, kept)), origin or {})
 
     def with_space(self, **changes: Any) -> MobileArchitecture:
         """The same operations for other images or classes."""
@@ -182,62 +171,3 @@ def load_architecture(path: Union[str, os.PathLike]) -> AnyArchitecture:
         return (MobileArchitecture if is_mobile else Architecture).from_json(data)
 
     return read_json(path, parse)
-
-
-class OneOperation:
-    """Where a search of the mobile setting ends: with one operation in every block.
-
-    γ is zero for an operation that is alone, which has nothing to compete with. What has not been
-    decided when the epochs are over is forced: of each block the operation of the largest λ
-    stays, and of equal ones the smaller. `forced` says in how many blocks.
-    """
-
-    def __init__(self) -> None:
-        self.forced: List[int] = []
-
-    def state(self) -> Tuple[Dict[str, Any], Dict[str, np.ndarray]]:
-        """Nothing: it follows from the architecture."""
-        return {}, {}
-
-    def restore(self, values: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> None:
-        """Nothing."""
-
-    def check(self, complete: MobileArchitecture) -> None:
-        """Every space of this setting can end there."""
-
-    def is_met(self, architecture: MobileArchitecture) -> bool:
-        """Whether every block has one operation."""
-        return architecture.num_connections == architecture.space.num_structures
-
-    def describe(self, architecture: MobileArchitecture) -> str:
-        """For people: whether λ decided."""
-        if not self.is_met(architecture):
-            return "not every block has one operation"
-        if not self.forced:
-            return "one operation in every block, decided by λ alone"
-        return (
-            f"one operation in every block, in {len(self.forced)} of {len(architecture.kept)} by "
-            f"the largest λ when the epochs were over"
-        )
-
-    def adapt(
-        self, find: Callable[[np.ndarray], MobileArchitecture], scales: np.ndarray, progress: float
-    ) -> np.ndarray:
-        """The factor of γ of each operation: 0 where it is alone, else 1."""
-        kept = np.array(find(scales).kept)
-        return np.where(kept.sum(1, keepdims=True) > 1, 1.0, 0.0).repeat(kept.shape[1], 1).ravel()
-
-    def settle(
-        self,
-        present: MobileArchitecture,
-        found: MobileArchitecture,
-        scales: np.ndarray,
-        is_last: bool,
-    ) -> MobileArchitecture:
-        """What was found; after the last epoch, of each block the operation of the largest λ."""
-        if not is_last:
-            return found
-        kept = np.array(found.kept)
-        self.forced = np.flatnonzero(kept.sum(1) > 1).tolist()
-        largest = np.where(kept, scales.reshape(kept.shape), -1).argmax(1)
-        return replace(found, kept=tuple(map(tuple, np.eye(kept.shape[1], dtype=bool)[largest])))

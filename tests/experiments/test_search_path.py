@@ -4,7 +4,7 @@ import csv
 
 from dsonas_mx import Architecture, SearchSpace
 from dsonas_mx.experiments.search_path import with_connections
-from dsonas_mx.search.search import scale_names
+from dsonas_mx.space.scales import scale_names
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ SPACE = SearchSpace(
 def run(folder, *epochs):
     """A run folder of a search whose λ were these."""
     scales = [[*epoch, 1.0, 1.0] for epoch in epochs]  # and branches of the reduction
-    names = scale_names(Architecture.complete(SPACE))
+    names = scale_names(SPACE)
     with open(folder / "lambdas.csv", "w", newline="") as file:
         csv.writer(file).writerows(
             [["epoch", *names], *([epoch, *row] for epoch, row in enumerate(scales))]
@@ -62,7 +62,7 @@ def test_of_equal_ones_those_go_that_the_next_epoch_has_smaller(tmp_path):
 def test_what_dangles_goes_too(tmp_path):
     space = SearchSpace(levels=2, operations=("sep3", "max"), blocks=(1, 1), width=4)
     complete = Architecture.complete(space)
-    names = scale_names(complete)
+    names = scale_names(complete.space)
     scales = {name: 1.0 for name in names}
     scales.update({"2.sep3->output": 0.1, "1.sep3->output": 0.2})
     last = {**scales, "2.sep3->output": 0.0, "1.sep3->output": 0.0}

@@ -5,6 +5,7 @@ from dataclasses import replace
 from dsonas_mx import Architecture, SearchSpace
 from dsonas_mx.cost.count import count
 from dsonas_mx.search.target import FLOPsTarget
+from dsonas_mx.space.scales import Scales
 
 import numpy as np
 import pytest
@@ -17,37 +18,35 @@ def flops(architecture):
     return count(architecture).multiply_adds
 
 
-def finder(space):
-    """`find(scales)` of a space."""
-    size = space.num_connections
+def scales(space, *values):
+    return Scales(space, np.array(values, float).ravel())
 
-    def find(scales):
-        rows = scales[:size].reshape(space.num_structures, -1)
-        return Architecture.from_lambdas(space, rows, scales[size:].reshape(-1, 2))
 
-    return find
+def find(space, *values):
+    """The architecture of these λ."""
+    return Architecture.from_scales(scales(space, *values))
 
 
 def pretend_to_search(space, share, speed, epochs, seed=0):
     """λ fall by `speed` times the factor an epoch, important ones less, all with noise."""
     generator = np.random.RandomState(seed)
     size = space.num_connections
-    scales = np.ones(size + 2 * space.num_reductions)
+    now = np.ones(size + 2 * space.num_reductions)
     importance = generator.uniform(-1, 1, size)
-    find, complete = finder(space), Architecture.complete(space)
+    complete = Architecture.complete(space)
     target = FLOPsTarget(share * flops(complete))
     present = found = complete
     for epoch in range(epochs):
-        factor = target.adapt(find, scales.copy(), epoch / epochs)
-        pull = 0.08 * importance * scales[:size].clip(0.2) + 0.03 * generator.randn(size)
+        factor = target.adapt(scales(space, now), epoch / epochs)
+        pull = 0.08 * importance * now[:size].clip(0.2) + 0.03 * generator.randn(size)
         alive = np.array(present.kept).ravel()
-        scales[:size] = np.maximum(0, scales[:size] - speed * factor + pull) * alive
-        found = target.settle(present, find(scales), scales, epoch == epochs - 1)
+        now[:size] = np.maximum(0, now[:size] - speed * factor + pull) * alive
+        found = target.settle(present, find(space, now), scales(space, now), epoch == epochs - 1)
         if target.is_met(found):
             break
         if epoch % 2:  # the network is built anew
             present = found
-            scales[:size] *= np.array(present.kept).ravel()
+            now[:size] *= np.array(present.kept).ravel()
     return flops(found) / target.multiply_adds
 
 
@@ -60,21 +59,19 @@ def test_ends_within_five_percent_whatever_gamma_is(space, share, speed):
 
 def test_threshold_is_the_scale_up_to_which_all_must_go():
     space = SearchSpace(levels=1, operations=("sep3", "max"), blocks=(1,), width=8)
-    find = finder(space)
-    target = FLOPsTarget(flops(find(np.array([0.0, 1.0]))))  # what is left without sep3
-    target.adapt(find, np.array([0.3, 0.7]), 0.0)
+    target = FLOPsTarget(flops(find(space, 0.0, 1.0)))  # what is left without sep3
+    target.adapt(scales(space, 0.3, 0.7), 0.0)
     assert target.threshold == 0.3
-    target.adapt(find, np.array([0.0, 0.7]), 0.1)
+    target.adapt(scales(space, 0.0, 0.7), 0.1)
     assert target.threshold == 0.0
 
 
 def test_the_factor_follows_how_far_the_threshold_is_from_its_plan():
     space = SearchSpace(levels=1, operations=("sep3", "max"), blocks=(1,), width=8)
-    find = finder(space)
-    target = FLOPsTarget(flops(find(np.array([0.0, 1.0]))))
+    target = FLOPsTarget(flops(find(space, 0.0, 1.0)))
 
     def adapt(threshold, progress):
-        return target.adapt(find, np.array([threshold, 9.0]), progress)
+        return target.adapt(scales(space, threshold, 9.0), progress)
 
     assert adapt(1.0, 0.0) == 1  # as planned
     assert adapt(0.5, 0.375) == 1  # half of the way to three quarters
@@ -90,37 +87,39 @@ def test_the_factor_follows_how_far_the_threshold_is_from_its_plan():
 
 def test_what_was_largest_stays_when_too_much_is_zero():
     space = SearchSpace(levels=1, operations=("sep3", "max", "avg"), blocks=(1,), width=8)
-    find, complete = finder(space), Architecture.complete(space)
-    wanted = find(np.array([1.0, 0.0, 1.0]))
+    complete = Architecture.complete(space)
+    wanted = find(space, 1.0, 0.0, 1.0)
     target = FLOPsTarget(flops(wanted))
-    target.adapt(find, np.array([0.4, 0.2, 0.3]), 0.5)
+    target.adapt(scales(space, 0.4, 0.2, 0.3), 0.5)
     now = np.zeros(3)
-    assert target.settle(complete, find(now), now, is_last=False) == wanted
+    assert target.settle(complete, find(space, now), scales(space, now), is_last=False) == wanted
     # Above the target, what was found is kept as it is.
     now = np.array([0.3, 0.1, 0.2])
-    assert target.settle(complete, find(now), now, is_last=False) == complete
+    assert target.settle(complete, find(space, now), scales(space, now), is_last=False) == complete
     # In the last epoch the smallest go.
-    assert target.settle(complete, find(now), now, is_last=True) == wanted
+    assert target.settle(complete, find(space, now), scales(space, now), is_last=True) == wanted
 
 
 def test_nothing_that_would_miss_the_target_goes():
     space = SearchSpace(levels=1, operations=("sep3", "sep5", "max"), blocks=(1,), width=8)
-    find, complete = finder(space), Architecture.complete(space)
-    wanted = find(np.array([1.0, 1.0, 0.0]))
+    complete = Architecture.complete(space)
+    wanted = find(space, 1.0, 1.0, 0.0)
     target = FLOPsTarget(flops(wanted))
     now = np.array([0.1, 0.2, 0.3])  # sep3 is the smallest, but too much
-    assert target.settle(complete, find(now), now, is_last=True) == wanted
+    assert target.settle(complete, find(space, now), scales(space, now), is_last=True) == wanted
 
 
 def test_a_target_between_two_networks_gets_the_nearer():
     space = SearchSpace(levels=1, operations=("sep3", "sep5"), blocks=(1,), width=8)
-    find, complete = finder(space), Architecture.complete(space)
-    without = find(np.array([0.0, 1.0]))
+    complete = Architecture.complete(space)
+    without = find(space, 0.0, 1.0)
     now = np.array([0.1, 0.2])
     for share, expected in ((0.3, without), (0.8, complete)):
         between = flops(without) + share * (flops(complete) - flops(without))
         target = FLOPsTarget(between)
-        assert target.settle(complete, find(now), now, is_last=True) == expected
+        assert (
+            target.settle(complete, find(space, now), scales(space, now), is_last=True) == expected
+        )
         assert not target.is_met(expected)
 
 

@@ -6,8 +6,9 @@ from dsonas_mx import Architecture
 from dsonas_mx.cost.count import count
 from dsonas_mx.engine.graph import TrainGraph, is_lambda
 from dsonas_mx.search.budget import Constant
-from dsonas_mx.search.search import Search, SearchOptions, scale_names
+from dsonas_mx.search.search import Search, SearchOptions
 from dsonas_mx.search.target import FLOPsTarget
+from dsonas_mx.space.scales import scale_names
 
 import mxnet as mx
 import numpy as np
@@ -85,12 +86,8 @@ def values(search, device=0):
 
 def named(search, parameter):
     """The names, as in `scales`, of the scales that a parameter holds."""
-    owner = parameter[: -len("lambdas")].rstrip("_")
-    parts = search.net.packed[parameter][1]
-    if owner.startswith("reduction"):
-        return [f"{owner}.{part}" for part in parts]
-    prefix = owner.replace("_", ".") + ":" if owner else ""
-    return [prefix + part for part in parts]
+    names = scale_names(search.architecture.space)
+    return [names[part] for part in search.net.packed[parameter][1]]
 
 
 def set_lambdas(search, changes):
@@ -236,7 +233,7 @@ def test_what_is_removed_stays_removed(search, scope):
 def test_scales_are_named_by_connection(search):
     """λ set by hand comes back under its name, before and after a removal."""
     frozen = search(FROZEN)
-    names = scale_names(frozen.architecture)
+    names = scale_names(frozen.architecture.space)
     space = frozen.architecture.space
     assert names == (*[edge.name for edge in space.connections], "reduction1.1x1", "reduction1.3x3")
     wanted = {name: 0.5 + 0.1 * k for k, name in enumerate(names)}
@@ -250,8 +247,8 @@ def test_scales_are_named_by_connection(search):
         expected = 0 if name in gone or name in dangling else value
         assert scales[name] == pytest.approx(expected, abs=1e-3), name
     full = Architecture.complete(replace(space, scope="full"))
-    assert scale_names(full)[0] == f"stage1.block1:{space.connections[0].name}"
-    assert len(scale_names(full)) == 2 * len(space.connections) + 2
+    assert scale_names(full.space)[0] == f"stage1.block1:{space.connections[0].name}"
+    assert len(scale_names(full.space)) == 2 * len(space.connections) + 2
 
 
 def test_removal_waits_for_its_epoch(search):
@@ -261,7 +258,7 @@ def test_removal_waits_for_its_epoch(search):
     for _ in range(2):
         frozen.step_epoch()
         assert frozen.net is complete
-        assert frozen.architecture.num_connections < len(scale_names(frozen.architecture)) - 2
+        assert frozen.architecture.num_connections < len(scale_names(frozen.architecture.space)) - 2
     frozen.step_epoch()
     assert frozen.net is not complete
     same = frozen.net
@@ -479,7 +476,7 @@ class Numbered(Constant):
 def test_gamma_is_that_of_the_budget_in_each_epoch_of_search(search, scope):
     budget = Numbered(10.0)
     running = search(replace(FROZEN, pretrain_epochs=1, shrink_every=2), scope=scope, budget=budget)
-    names = scale_names(running.architecture)
+    names = scale_names(running.architecture.space)
     connections = [name for name in names if "->" in name]
     plain = dict.fromkeys(names, 10.0)
     assert running.gammas() == plain and not budget.asked

@@ -11,8 +11,10 @@ from dsonas_mx.latency.mobile import OperationLatency
 from dsonas_mx.plots import draw_mobile
 from dsonas_mx.search.budget import AdaptiveLatency
 from dsonas_mx.search.search import Search, SearchOptions
+from dsonas_mx.search.target import OneOperation
 from dsonas_mx.space.mobile import OPERATIONS, STRIDES, BlockShape, MobileSpace
-from dsonas_mx.space.mobile_architecture import MobileArchitecture, OneOperation, load_architecture
+from dsonas_mx.space.mobile_architecture import MobileArchitecture, load_architecture
+from dsonas_mx.space.scales import Scales
 
 import mxnet as mx
 import numpy as np
@@ -114,12 +116,12 @@ def test_file(space, tmp_path):
         load_architecture(path)
 
 
-def test_from_lambdas_keeps_one(space):
+def test_one_of_each_block_is_kept(space):
     scales = np.zeros((6, 6))
     scales[:, 2] = 0.3
     scales[0, 5] = 0.1
     scales[1] = 0
-    found = MobileArchitecture.from_lambdas(space, scales)
+    found = MobileArchitecture.from_scales(Scales(space, scales.ravel()))
     assert found.live(0) == ("k7e3", "k7e6")
     assert found.live(1) == ("k3e3",)  # of equal ones the smallest
     assert found.live(2) == ("k7e3",)
@@ -130,13 +132,13 @@ def test_what_is_not_decided_is_forced(space):
     scales[:, 2] = 0.3
     scales[0, 4] = 0.31  # two that stay close
     scales[3, 1] = 0.3
-    target = OneOperation()
-    found = MobileArchitecture.from_lambdas(space, scales)
+    target, scales = OneOperation(), Scales(space, scales.ravel())
+    found = MobileArchitecture.from_scales(scales)
     assert not target.is_met(found)
-    assert target.settle(found, found, scales.ravel(), is_last=False) is found
-    factor = target.adapt(lambda s: MobileArchitecture.from_lambdas(space, s), scales, 0.5)
-    assert factor.reshape(6, 6).tolist() == [[n in (0, 3)] * 6 for n in range(6)]
-    end = target.settle(found, found, scales.ravel(), is_last=True)
+    assert target.settle(found, found, scales, is_last=False) is found
+    factor = target.adapt(scales, 0.5)
+    assert factor.tolist() == [[n in (0, 3)] * 6 for n in range(6)]
+    end = target.settle(found, found, scales, is_last=True)
     assert target.is_met(end)
     assert [end.live(block) for block in (0, 3)] == [("k5e6",), ("k5e3",)]
     assert "in 2 of 6 by the largest λ" in target.describe(end)

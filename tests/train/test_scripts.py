@@ -20,7 +20,8 @@ from dsonas_mx.engine import device
 from dsonas_mx.io.params_file import read_params
 from dsonas_mx.latency import measure as latency
 from dsonas_mx.search.budget import AdaptiveFLOPs, AdaptiveMAC, Constant
-from dsonas_mx.search.search import Search, SearchOptions, scale_names
+from dsonas_mx.search.search import Search, SearchOptions
+from dsonas_mx.space.scales import scale_names
 from dsonas_mx.training.fit import Fit, FitOptions
 from dsonas_mx.training.loss import cross_entropy
 
@@ -120,7 +121,7 @@ def check_search(folder, epochs, split=True):
     assert names(folder) == files + ["pretrained.params"] * (metrics[0]["phase"] == "pretrain")
     found = Architecture.load(folder / "architecture.json")
     assert list(metrics[0]) == SEARCH_COLUMNS
-    assert list(lambdas[0]) == ["epoch", *scale_names(found)]
+    assert list(lambdas[0]) == ["epoch", *scale_names(found.space)]
     assert [int(row["epoch"]) for row in metrics] == list(range(1, epochs + 1))
     assert [int(row["epoch"]) for row in lambdas] == list(range(1, epochs + 1))
     for row in metrics:
