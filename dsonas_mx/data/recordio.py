@@ -12,12 +12,13 @@ import struct
 from pathlib import Path
 from typing import BinaryIO, Iterable, Iterator, List, NamedTuple
 
-from ..io.files import atomic
+from ..io.files import atomic, open_regular, read_regular
 
 _MAGIC = 0xCED7230A
 _MAGIC_BYTES = struct.pack("<I", _MAGIC)
 _WHOLE, _FIRST, _MIDDLE, _LAST = range(4)
 _HEADER = struct.Struct("<IfQQ")
+_MOST_OF_INDEX = 2**30  # bytes
 
 
 class Record(NamedTuple):
@@ -79,7 +80,7 @@ def read(path: Path) -> Iterator[Record]:
     ValueError
         The file is truncated or is not RecordIO.
     """
-    with open(path, "rb") as file:
+    with open_regular(path) as file:
         size = os.fstat(file.fileno()).st_size
         while file.tell() < size:
             offset = file.tell()
@@ -96,7 +97,7 @@ def read_index(path: Path) -> List[int]:
         A line is not a key and an offset.
     """
     offsets = []
-    for number, line in enumerate(path.read_bytes().splitlines(), 1):
+    for number, line in enumerate(read_regular(path, _MOST_OF_INDEX).splitlines(), 1):
         fields = line.split()
         if len(fields) != 2 or not fields[1].isdigit():
             raise ValueError(
@@ -174,7 +175,7 @@ def scan(path: Path, damaged: List[int]) -> Iterator[Place]:
     Parts and records begin with the magic number at a multiple of four bytes, so behind damage the
     next one is found again. `damaged` gets the byte at which each damage begins.
     """
-    with open(path, "rb") as file:
+    with open_regular(path) as file:
         size = os.fstat(file.fileno()).st_size
         at, is_good = 0, True
         while at < size:
@@ -198,9 +199,11 @@ def read_places(path: Path) -> List[Place]:
     The label is NaN where no record starts.
     """
     places = []
-    with open(path, "rb") as file:
+    with open_regular(path) as file:
         size = os.fstat(file.fileno()).st_size
-        for number, line in enumerate(path.with_suffix(".idx").read_bytes().splitlines(), 1):
+        for number, line in enumerate(
+            read_regular(path.with_suffix(".idx"), _MOST_OF_INDEX).splitlines(), 1
+        ):
             fields = line.split()
             if len(fields) != 2 or not (fields[0].isdigit() and fields[1].isdigit()):
                 raise ValueError(

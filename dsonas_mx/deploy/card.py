@@ -10,7 +10,7 @@ from typing import Any, Dict, Mapping, Optional, Tuple
 import numpy as np
 
 from ..io.checks import check_choice, check_int, check_list, check_object, check_text, shown
-from ..io.files import PathLike, parse_json, write_json
+from ..io.files import PathLike, open_regular, read_json, write_json
 
 FORMAT, VERSION = "dsonas-deployed", 1
 TASKS = ("classification", "segmentation")
@@ -105,11 +105,7 @@ class Card:
         ValueError
             It is no card, or a field is wrong; the message names both.
         """
-        content = Path(path).read_bytes()
-        try:
-            return cls._from_json(parse_json(content))
-        except (ValueError, TypeError) as error:
-            raise ValueError(f"{path}: {error}") from None
+        return read_json(path, cls._from_json)
 
     @classmethod
     def _from_json(cls, data: Any) -> Card:
@@ -168,4 +164,8 @@ def _check_name(field_name: str, value: Any) -> None:
 
 def sha256(path: PathLike) -> str:
     """The checksum of a file."""
-    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    digest = hashlib.sha256()
+    with open_regular(path) as file:
+        for part in iter(lambda: file.read(1 << 20), b""):
+            digest.update(part)
+    return digest.hexdigest()

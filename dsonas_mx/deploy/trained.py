@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Callable, Dict, Optional, Tuple
 
@@ -13,7 +13,8 @@ from mxnet.gluon import HybridBlock
 from ..cost.mobile import count_network
 from ..cost.traced import count_symbol
 from ..data import DATA_SETS, cifar, imagenet, voc
-from ..io.files import PathLike
+from ..io.checks import check_object
+from ..io.files import PathLike, read_json
 from ..io.params_file import read_params
 from ..space.mobile_architecture import AnyArchitecture, load_architecture
 from .card import Card
@@ -175,4 +176,4 @@ def read_trained(path: PathLike, classifier: Classifier, segmenter: Segmenter) -
 
 
 def _json(path: Path) -> Dict[str, Any]:
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return dict(read_json(path, partial(check_object, "it"))) if path.is_file() else {}

@@ -10,9 +10,11 @@ import shutil
 import stat
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, List, Tuple, TypeVar, Union
+from typing import Any, BinaryIO, Callable, Dict, Iterator, List, Optional, Tuple, TypeVar, Union
 
 from .checks import shown
+
+_MOST_BYTES = 2**26  # of JSON
 
 T = TypeVar("T")
 PathLike = Union[str, "os.PathLike[str]"]
@@ -54,13 +56,16 @@ def atomic_folder(path: PathLike) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def read_regular(path: PathLike, most: int) -> bytes:
-    """The content of a regular file of at most so many bytes.
+def open_regular(path: PathLike, most: Optional[int] = None) -> BinaryIO:
+    """A regular file of at most so many bytes, open for reading.
+
+    Everything that may come from others is opened here.
 
     Raises
     ------
     ValueError
-        It is a pipe or a device, on which a reader may wait for ever, or larger.
+        It is a pipe or a device, on which a reader may wait for ever, or larger; the message names
+        the file.
     OSError
         It cannot be opened.
     """
@@ -71,12 +76,18 @@ def read_regular(path: PathLike, most: int) -> bytes:
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path))
         if not stat.S_ISREG(status.st_mode):
             raise ValueError(f"{os.fspath(path)}: no regular file, but a pipe or a device")
-        if status.st_size > most:
+        if most is not None and status.st_size > most:
             raise ValueError(f"{os.fspath(path)}: has more than {most:,} bytes")
-        with open(descriptor, "rb", closefd=False) as file:
-            return file.read()
-    finally:
+        return open(descriptor, "rb")
+    except BaseException:
         os.close(descriptor)
+        raise
+
+
+def read_regular(path: PathLike, most: int) -> bytes:
+    """The content of a regular file of at most so many bytes; raises as `open_regular`."""
+    with open_regular(path, most) as file:
+        return file.read()
 
 
 def renew(path: PathLike, name: str, text: str) -> None:
@@ -124,7 +135,7 @@ def read_json(path: PathLike, parse: Callable[[Any], T]) -> T:
     OSError
         It cannot be read.
     """
-    content = Path(path).read_bytes()
+    content = read_regular(path, _MOST_BYTES)
     try:
         return parse(parse_json(content))
     except ValueError as error:

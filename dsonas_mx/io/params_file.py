@@ -8,14 +8,12 @@ MXNet's own writer says nothing when the disk is full and the arrays are small: 
 from __future__ import annotations
 
 import os
-import stat
 import struct
-from pathlib import Path
 from typing import Dict, List, Mapping, Tuple
 
 import numpy as np
 
-from .files import PathLike
+from .files import PathLike, read_regular
 
 # The list: magic, reserved, arrays, names. An array: magic, storage, shape, device, type, values.
 _LIST_MAGIC = 0x112
@@ -87,8 +85,9 @@ def read_params(path: PathLike) -> Dict[str, np.ndarray]:
     OSError
         It cannot be read.
     """
+    content = read_regular(path, _MOST_BYTES)
     try:
-        return _parse(_content(Path(path)))
+        return _parse(content)
     except ValueError as error:
         raise ValueError(f"{os.fspath(path)}: {error}") from None
 
@@ -113,16 +112,6 @@ def write_params(path: PathLike, arrays: Mapping[str, np.ndarray]) -> None:
         for name in arrays:
             text = name.encode()
             file.write(struct.pack("<Q", len(text)) + text)
-
-
-def _content(path: Path) -> bytes:
-    with open(path, "rb") as file:
-        status = os.fstat(file.fileno())
-        if not stat.S_ISREG(status.st_mode):
-            raise ValueError("not a file")
-        if status.st_size > _MOST_BYTES:
-            raise ValueError(f"larger than {_MOST_BYTES >> 30} GB")
-        return file.read(_MOST_BYTES)
 
 
 def _parse(content: bytes) -> Dict[str, np.ndarray]:

@@ -10,14 +10,13 @@ from __future__ import annotations
 import ctypes
 import json
 import os
-from pathlib import Path
 from typing import Any, Dict, Set, Tuple
 
 import mxnet as mx
 from mxnet.base import _LIB, MXNetError, check_call, py_str
 
 from .checks import shown
-from .files import PathLike, parse_json
+from .files import PathLike, parse_json, read_regular
 
 _MXNET = 10901  # 1.9.1
 _MOST_BYTES = 2**26
@@ -48,11 +47,9 @@ def read_symbol(path: PathLike) -> mx.sym.Symbol:
     OSError
         It cannot be read.
     """
-    path = Path(path)
-    if path.stat().st_size > _MOST_BYTES:
-        raise ValueError(f"{path}: larger than {_MOST_BYTES >> 20} MB")
+    content = read_regular(path, _MOST_BYTES)
     try:
-        graph = parse_json(path.read_bytes())
+        graph = parse_json(content)
         _check(graph)
         return mx.sym.load_json(json.dumps(graph))
     except (ValueError, MXNetError) as error:

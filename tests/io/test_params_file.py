@@ -138,5 +138,5 @@ def test_what_is_no_file(tmp_path):
         read_params(tmp_path / "nowhere.params")
     with pytest.raises(IsADirectoryError):
         read_params(tmp_path)
-    with pytest.raises(ValueError, match="/dev/zero: not a file"):
+    with pytest.raises(ValueError, match="/dev/zero: no regular file"):
         read_params("/dev/zero")
