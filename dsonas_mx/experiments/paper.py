@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Dict
+from typing import Any, Dict, Optional
 
 TABLES = tuple(str(number) for number in range(1, 10))
 
@@ -66,3 +66,23 @@ SUPERNETS: Dict[str, Dict[str, Any]] = {
     "CIFAR-10, full": {"paper_mb": 2300, "release_parameters": 10_033_982, "release_mb": None},
     "ImageNet, share": {"paper_mb": 3200, "release_parameters": 12_459_688, "release_mb": 1053},
 }
+
+
+def paper_difference(experiment: str, reference: str, row: str) -> Optional[float]:
+    """How much larger the paper's measure is in a row of an experiment than in its reference.
+
+    A fraction, as results are; None where the paper has not both rows in one table.
+    """
+    for number in filter(lambda number: experiment_of(number) == experiment, TABLES):
+        table = read_paper()[number]
+        ours = EXPERIMENTS.get(number, {})
+        values = {ours[r["name"]]: _measure(r) for r in table["rows"] if r["name"] in ours}
+        if row in values and reference in values:
+            return (values[row] - values[reference]) / 100
+    return None
+
+
+def _measure(row: Dict[str, Any]) -> float:
+    """What the table of the row is about, in percent."""
+    value = next(row[key] for key in ("error", "top1_error", "miou") if key in row)
+    return float(value["mean"] if isinstance(value, dict) else value)

@@ -1,14 +1,17 @@
-"""What an experiment gave: means and standard deviations over seeds, paired tests, a table."""
+"""What an experiment gave: means over seeds, agreement of searches, comparisons, a table."""
 
 from __future__ import annotations
 
 import json
-import math
 import statistics
 from typing import Any, Dict, List, Mapping, Optional, Sequence
 
 from ..space.mobile_architecture import MobileArchitecture, load_architecture
+from .agreement import agreement, read_search
+from .agreement import rows_of as agreement_rows
+from .comparison import compare
 from .experiment import MEASURES, Experiment, Task
+from .paper import paper_difference
 from .runner import is_done, record_of
 
 SIZES = ("parameters", "multiply_adds", "connections", "width")
@@ -17,8 +20,8 @@ SIZES = ("parameters", "multiply_adds", "connections", "width")
 def collect(experiment: Experiment, tasks: Sequence[Task]) -> Dict[str, Any]:
     """The results of all runs that are done, as ``results.json`` has them.
 
-    Hours are wall clock, of the finished runs. The tests are two-sided paired t-tests over the
-    seeds that both rows have.
+    Hours are wall clock, of the finished runs. Comparisons are paired, over the seeds that both
+    rows have; `paper` is the difference that the paper has between its rows.
     """
     runs = {row.name: _runs(row.name, tasks) for row in experiment.rows}
     done = [task for task in tasks if is_done(task)]
@@ -35,6 +38,7 @@ def collect(experiment: Experiment, tasks: Sequence[Task]) -> Dict[str, Any]:
             row.name: {
                 "reference": row.reference,
                 **_compare(runs[row.reference], runs[row.name], experiment.measure),
+                "paper": paper_difference(experiment.name, row.reference, row.name),
             }
             for row in experiment.rows
             if row.reference is not None
@@ -81,10 +85,17 @@ def _row(
             for name in (measure, *SIZES)
         },
         "hours": hours,
+        "agreement": _agreement(own),
         "options": {task.stage: {**task.options, "seed": None} for task in own},
         "missing": sorted({task.seed for task in own if not is_done(task)}),
         "failed": sorted({t.seed for t in own if record_of(t).get("status") == "failed"}),
     }
+
+
+def _agreement(tasks: Sequence[Task]) -> Optional[Dict[str, Any]]:
+    """Of the searches among these that are done."""
+    folders = [task.folder for task in tasks if task.stage == "search" and is_done(task)]
+    return agreement([found for found in map(read_search, folders) if found is not None])
 
 
 def summary(values: Sequence[float]) -> Optional[Dict[str, Any]]:
@@ -109,24 +120,13 @@ def _compare(
         "seeds": seeds,
         difference_of(measure): summary(differences),
         "parameters_difference": summary(sizes),
-        **paired_test(differences),
+        **compare(differences),
     }
 
 
 def difference_of(measure: str) -> str:
     """What a comparison calls it: ``error_difference`` of ``test_error``."""
     return f"{measure.split('_')[-1]}_difference"
-
-
-def paired_test(differences: Sequence[float]) -> Dict[str, Optional[float]]:
-    """Student's t of the differences, and p, two-sided; None where there is none."""
-    if len(differences) < 2 or not statistics.stdev(differences):
-        return {"t": None, "p": None}
-    from scipy import stats
-
-    error = statistics.stdev(differences) / math.sqrt(len(differences))
-    t = statistics.fmean(differences) / error
-    return {"t": t, "p": float(2 * stats.t.sf(abs(t), len(differences) - 1))}
 
 
 def _environment(task: Task) -> Dict[str, Any]:
@@ -160,22 +160,32 @@ def table(results: Mapping[str, Any]) -> str:
             *(_shown(cell, 60, 1) for cell in hours),
         ]
         lines.append(f"| {' | '.join(cells)} |")
-    if results["comparisons"]:
+    comparisons = results["comparisons"]
+    if comparisons:
         lines += [
             "",
-            f"| | against | {shown.split()[-1]}, points | parameters % | n | t | p |",
-            "|-|-|-|-|-|-|-|",
+            f"| | against | {shown.split()[-1]}, points | 95 % interval | would be found | the "
+            "paper's | parameters % | n |",
+            "|-|-|-|-|-|-|-|-|",
         ]
-    for name, found in results["comparisons"].items():
+    for name, found in comparisons.items():
         cells = [
             name,
             found["reference"],
             _shown(found[difference_of(measure)], 100, 2, "+"),
+            "–" if found["low"] is None else f"{_points(found['low'])} to {_points(found['high'])}",
+            _points(found["detectable"]).replace("+", "±"),
+            _points(found["paper"]),
             _shown(found["parameters_difference"], 100, 1, "+"),
             str(found["n"]),
-            *("–" if found[key] is None else f"{found[key]:.3g}" for key in ("t", "p")),
         ]
         lines.append(f"| {' | '.join(cells)} |")
+    searches = {name: row["agreement"] for name, row in results["rows"].items()}
+    known = {name: found for name, found in searches.items() if found}
+    if known:
+        lines.append("")
+        for number, row in enumerate(agreement_rows(known)):
+            lines += [f"| {' | '.join(row)} |", *(["|-" * len(row) + "|"] if not number else [])]
     lines += [
         "",
         f"{results['runs_done']} of {results['runs']} runs done, {results['hours']:.2f} hours of "
@@ -192,3 +202,8 @@ def _shown(values: Optional[Mapping[str, Any]], factor: float, digits: int, sign
     if values["std"] is None:
         return mean
     return f"{mean} ± {factor * values['std']:,.{digits}f}"
+
+
+def _points(value: Optional[float]) -> str:
+    """A difference in percentage points."""
+    return "–" if value is None else f"{100 * value:+.2f}"

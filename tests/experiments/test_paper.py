@@ -6,7 +6,13 @@ import json
 import re
 from pathlib import Path
 
-from dsonas_mx.experiments.paper import EXPERIMENTS, TABLES, experiment_of, read_paper
+from dsonas_mx.experiments.paper import (
+    EXPERIMENTS,
+    TABLES,
+    experiment_of,
+    paper_difference,
+    read_paper,
+)
 
 import pytest
 
@@ -51,6 +57,15 @@ def test_values_by_hand():
     assert rows["7", "no split, full"]["parameters"] == 2.9e6
     assert rows["8", "M = 5"]["search_gpu_hours"] == 30
     assert rows["9", "N = 2"]["top5_error"] == 8.6
+
+
+def test_differences_by_hand():
+    random = paper_difference("table1", "searched, share", "random, share")
+    assert random == pytest.approx(0.0348 - 0.0274)
+    assert paper_difference("table4", "DSO-NAS-seg", "MobileNetV2") == pytest.approx(-0.007)
+    assert paper_difference("table9", "N = 4", "N = 2") == pytest.approx(0.001)
+    assert paper_difference("imagenet", "full", "random, share") == pytest.approx(0.008)
+    assert paper_difference("table1", "searched, share", "mine") is None
 
 
 @pytest.mark.parametrize("number", TABLES)

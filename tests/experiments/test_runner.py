@@ -14,7 +14,6 @@ from dsonas_mx.experiments import experiment, results, runner
 from dsonas_mx.experiments.runner import Machine, Runner
 
 import pytest
-from scipy import stats
 
 ROOT = Path(__file__).resolve().parents[2]
 # Its errors depend on the seed; with --wd 1 it fails, with --lr 1 it lasts.
@@ -36,6 +35,10 @@ environment = {"commit": "c", "machine": "m", "threads": os.environ["OMP_NUM_THR
 (folder / "args.json").write_text(json.dumps({"environment": environment, "words": words}))
 text = ARCHITECTURE
 (folder / "architecture.json").write_text(text)
+names = ["epoch", "1.sep3->output", "1.sep5->output", "1.max->output", "1.avg->output"]
+scales = ([epoch] + [1 + epoch * i for i in range(4)] for epoch in range(3))
+rows = [names, *([str(value) for value in row] for row in scales)]
+(folder / "lambdas.csv").write_text("".join(",".join(row) + chr(10) for row in rows))
 size = {"parameters": 1000 + 10 * ("--random" in options), "connections": 2, "multiply_adds": 3}
 error = 0.1 * int(options["--seed"]) ** 2 + 0.1 * ("--random" in options)
 (folder / "result.json").write_text(json.dumps({"test_error": error, **size}))
@@ -229,7 +232,12 @@ def test_results(run):
     assert versus["parameters_difference"]["values"] == [pytest.approx(0.01)] * 3
     text = results.table(found)
     assert "| random | 26.67 ± 20.82 | 3 | 1,010 ± 0 | 4.0 ± 0.0 | 2.0 ± 0.0 | – |" in text
-    assert "| random | found | +10.00 ± 0.00 | +1.0 ± 0.0 | 3 |" in text
+    assert "| random | found | +10.00 ± 0.00 | – | – | – | +1.0 ± 0.0 | 3 |" in text
+    assert row["agreement"] is None  # it has no search of its own
+    alike = found["rows"]["found"]["agreement"]
+    assert alike["n"] == 3 and alike["jaccard"]["mean"] == 1
+    assert [epoch["mean"] for epoch in alike["spearman"]] == pytest.approx([1, 1])
+    assert "| found | 3 | 1.00 (1.00 to 1.00) | 1.00 | 1.00 (-0.65 to 0.65) |" in text
     assert "9 of 9 runs done" in text
     json.dumps(found, allow_nan=False)
 
@@ -242,9 +250,9 @@ def test_fewer_seeds_are_reported_as_such(run):
     assert found["rows"]["found"]["test_error"]["std"] is None
     assert found["rows"]["found"]["missing"] == [0, 2]
     versus = found["comparisons"]["random"]
-    assert (
-        versus["n"] == 1 and versus["t"] is versus["p"] is versus["error_difference"]["std"] is None
-    )
+    assert versus["n"] == 1 and versus["error_difference"]["std"] is None
+    assert versus["low"] is versus["high"] is versus["detectable"] is None
+    assert found["rows"]["found"]["agreement"] is None
     assert "| found | 10.00 | 1 |" in results.table(found)
 
 
@@ -257,12 +265,3 @@ def test_results_have_the_seeds_that_are_not_run(run, script, tmp_path):
     status, said, _ = script("tools/run_experiment.py", *words, "--seeds", "1")
     assert status == 0 and "9 of 9 runs done" in said
     assert json.loads((out / "results.json").read_text())["rows"]["random"]["seeds"] == [0, 1, 2]
-
-
-def test_paired_test_is_scipys():
-    first, second = [0.31, 0.30, 0.34, 0.29], [0.33, 0.31, 0.34, 0.33]
-    expected = stats.ttest_rel(second, first)
-    found = results.paired_test([b - a for a, b in zip(first, second)])
-    assert found["t"] == pytest.approx(expected.statistic)
-    assert found["p"] == pytest.approx(expected.pvalue)
-    assert results.paired_test([0.1]) == results.paired_test([0.1, 0.1]) == {"t": None, "p": None}
