@@ -2,7 +2,8 @@
 """Draw a run folder: the block's graph, λ over the epochs, learning curves.
 
 With --follow it does so after each epoch, until the run has ended; one that was cut off may go on.
-`plot.py pareto RUN...` draws the error of trained networks against what they cost.
+`plot.py pareto RUN...` draws the error of trained networks against what they cost, and
+`plot.py agreement RUN...` how far searches with several seeds agree.
 """
 
 from __future__ import annotations
@@ -14,8 +15,23 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from dsonas_mx.cli import Parser, run
-from dsonas_mx.plots import draw_run, draw_runs
+from dsonas_mx.experiments import agreement
+from dsonas_mx.plots import draw_run, draw_runs, save
 from dsonas_mx.plots.follow import follow
+
+
+def arguments() -> Parser:
+    parser = Parser(description=__doc__)
+    parser.add_argument(
+        "run",
+        nargs="+",
+        metavar="RUN",
+        help="a folder with architecture.json, lambdas.csv or metrics.csv; or pareto, and folders "
+        "of trained networks; or agreement, and folders of searches",
+    )
+    parser.add_argument("--out", metavar="DIR", help="where pictures go: RUN; of many, here")
+    parser.add_argument("--follow", action="store_true", help="draw anew until the run has ended")
+    return parser
 
 
 def main(options: argparse.Namespace) -> None:
@@ -24,8 +40,13 @@ def main(options: argparse.Namespace) -> None:
     if options.run[0] == "pareto" and len(options.run) > 1:
         print(draw_runs(options.run[1:], options.out or "."))
         return
+    if options.run[0] == "agreement" and len(options.run) > 1:
+        out = Path(options.out or ".")
+        out.mkdir(parents=True, exist_ok=True)
+        print(save(agreement.draw(options.run[1:]), out / "agreement.png"))
+        return
     if len(options.run) > 1:
-        raise ValueError("one run at a time, or pareto and the runs to compare")
+        raise ValueError("one run at a time, or pareto or agreement and the runs to compare")
     if options.follow:
         if not Path(options.run[0]).is_dir():
             print(f"{options.run[0]}: not there yet, waiting for it", file=sys.stderr, flush=True)
@@ -37,14 +58,4 @@ def main(options: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    parser = Parser(description=__doc__)
-    parser.add_argument(
-        "run",
-        nargs="+",
-        metavar="RUN",
-        help="a folder with architecture.json, lambdas.csv or metrics.csv; or pareto, and folders "
-        "of trained networks",
-    )
-    parser.add_argument("--out", metavar="DIR", help="where pictures go: RUN; of many, here")
-    parser.add_argument("--follow", action="store_true", help="draw anew until the run has ended")
-    run(main, parser)
+    run(main, arguments())

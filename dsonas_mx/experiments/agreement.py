@@ -17,16 +17,18 @@ from pathlib import Path
 from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
+from matplotlib.figure import Figure
 from scipy import stats
 
 from ..io.files import PathLike
-from ..plots.table import read_table
+from ..plots import draw_agreement, read_table
 from ..space.architecture import Architecture
 from ..space.mobile_architecture import AnyArchitecture, load_architecture
 from ..space.normal import SearchSpace
 
 DRAWS = 100  # blocks of each seed, for the level by chance
 _LEAST_DRAWS = 10  # networks of each seed, where a network has many blocks
+_NOTED = ("kept connections: Jaccard index", "λ: rank correlation")
 _NORMAL = 1.96  # standard deviations of an interval of 95 %
 
 Summary = Dict[str, Any]
@@ -186,7 +188,7 @@ def operations_kept(architectures: Sequence[Architecture]) -> Dict[str, float]:
     return {name: live.count(name) / most for name in space.operations}
 
 
-def _over_pairs(measure: Callable[[Any, Any], float], seeds: Sequence[Sequence[Any]]) -> float:
+def _over_pairs(measure: Callable[[Any, Any], float], seeds: Sequence[Any]) -> float:
     """The mean of a measure over pairs of seeds and structures, without what has none (NaN)."""
     values = [
         measure(one, other)
@@ -233,3 +235,24 @@ def rows_of(agreements: Mapping[str, Mapping[str, Any]]) -> List[List[str]]:
 
 def _shown(value: float, chance: Summary) -> str:
     return f"{value:.2f} ({chance['low']:.2f} to {chance['high']:.2f})"
+
+
+def draw(folders: Sequence[PathLike]) -> Figure:
+    """λ of each connection over searches that differ in their seeds alone, sorted.
+
+    Raises
+    ------
+    ValueError
+        Fewer than two, several spaces, or a search of the mobile setting.
+    OSError
+        A file cannot be read.
+    """
+    searches = [read_search(folder) for folder in folders]
+    known = [search for search in searches if search is not None]
+    alike = agreement(known)
+    if alike is None or len(known) < len(searches):
+        raise ValueError("agreement is of two searches or more, of the normal setting")
+    (row,) = rows_of({"": alike})[1:]
+    notes = [f"{title} {value}" for title, value in zip(_NOTED, row[2:6:2])]
+    lambdas = np.stack([search.lambdas[-1] for search in known])
+    return draw_agreement(known[0].architecture.space, lambdas, notes)

@@ -20,6 +20,7 @@ from ..io.checks import shown
 from ..io.files import PathLike, atomic
 from ..space.architecture import Architecture
 from ..space.mobile_architecture import MobileArchitecture, load_architecture
+from .agreement import draw_agreement
 from .block import draw_block, draw_blocks
 from .curves import draw_curves
 from .lambdas import draw_lambdas
@@ -28,6 +29,7 @@ from .pareto import BUDGETS, Point, draw_pareto
 from .table import read_table
 
 __all__ = [
+    "draw_agreement",
     "draw_block",
     "draw_blocks",
     "draw_curves",
@@ -37,6 +39,7 @@ __all__ = [
     "draw_run",
     "draw_runs",
     "read_table",
+    "save",
 ]
 
 _DPI = 150
@@ -103,7 +106,7 @@ def draw_run(folder: PathLike, out: Optional[PathLike] = None) -> List[Path]:
     if out.exists() and not out.is_dir():
         raise ValueError(f"{out}: not a folder")
     out.mkdir(parents=True, exist_ok=True)
-    return [_save(figure, out / picture) for picture, figure in figures.items()]
+    return [save(figure, out / picture) for picture, figure in figures.items()]
 
 
 def draw_runs(folders: Sequence[PathLike], out: PathLike = ".") -> Path:
@@ -127,7 +130,7 @@ def draw_runs(folders: Sequence[PathLike], out: PathLike = ".") -> Path:
     figure = draw_pareto([_point(Path(folder)) for folder in folders])
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
-    return _save(figure, out / "pareto.png")
+    return save(figure, out / "pareto.png")
 
 
 def _point(folder: Path) -> Point:
@@ -145,9 +148,9 @@ def _point(folder: Path) -> Point:
     return Point(budget, architecture.space.scope, error, asdict(count(architecture)))
 
 
-def _save(figure: Figure, path: Path) -> Path:
+def save(figure: Figure, path: Path) -> Path:
+    """Write a figure as PNG; the same data give the same file, whatever version drew it."""
     dpi = min(_DPI, _MOST_PIXELS / max(figure.get_size_inches()))
     with atomic(path) as temporary:
-        # The same data give the same file, whatever version drew it.
         figure.savefig(temporary, dpi=dpi, format="png", metadata={"Software": None})
     return path
