@@ -33,6 +33,7 @@ from mxnet.gluon import HybridBlock, Parameter
 from . import native
 from . import recompute as mirroring
 from .chain import Bound, bind
+from .marking import mark
 
 DTYPES = ("float32", "float16")
 GRADIENTS = ("all", "weights", "lambdas")
@@ -278,8 +279,11 @@ class TrainGraph:
             )
         return self._plan
 
-    def _marked(self, symbol: mx.sym.Symbol, recomputed: FrozenSet[str]) -> mx.sym.Symbol:
-        return mirroring.apply(symbol, recomputed, on_gpu=not self._on_cpu)
+    def _marked(
+        self, symbol: mx.sym.Symbol, gradients: str, recomputed: FrozenSet[str]
+    ) -> mx.sym.Symbol:
+        wanted = {parameter.name for parameter in self._wanted(gradients)}
+        return mark(symbol, recomputed, not self._on_cpu, wanted)
 
     def _try(
         self,
@@ -289,7 +293,7 @@ class TrainGraph:
         cuts: Sequence[str] = (),
     ) -> Any:
         """Bind on empty arrays of the CPU, which take no memory before they are written."""
-        symbol = self._marked(symbol, recomputed)
+        symbol = self._marked(symbol, gradients, recomputed)
         shapes = dict(zip(("data", "label"), ((self._sizes[0],) + s for s in self._shapes)))
         arguments, _, states = symbol.infer_shape(**shapes)
         for name, shape in zip(symbol.list_arguments(), arguments):
@@ -344,7 +348,7 @@ class TrainGraph:
             if not self._wanted(gradients):
                 raise ValueError(f"the network learns none of {gradients}: there is no gradient")
             plan = mirroring.NOTHING if self._mirror == "off" else self.plan
-            symbol = self._marked(self.symbol(gradients), plan.recomputed)
+            symbol = self._marked(self.symbol(gradients), gradients, plan.recomputed)
             devices = range(len(self._contexts))
             self._bound[gradients] = [self._bind(symbol, gradients, d, plan) for d in devices]
         return self._bound[gradients]

@@ -38,8 +38,6 @@ Mirror = Union[str, float]  # 'auto', 'deep', 'off', or MB
 Measure = Callable[[FrozenSet[str], float], float]
 MeasureChain = Callable[[Sequence[str], FrozenSet[str]], Tuple[List[float], float]]
 
-ATTRIBUTE = "__force_mirroring__"
-
 # Never computed twice: what draws random numbers, what moves averages, and ends of the graph; and
 # copies, by which a network says what it wants to have kept.
 KEPT_OPERATORS = ("Dropout", "dsonas_average", "BlockGrad", "MakeLoss", "SoftmaxOutput", "_copy")
@@ -98,24 +96,6 @@ def parse_mirror(text: str) -> Mirror:
     if not 0 < megabytes < math.inf:
         raise ValueError(f"--mirror must be auto, deep, off, or a number of MB, got {text!r}")
     return megabytes
-
-
-def apply(symbol: mx.sym.Symbol, recomputed: FrozenSet[str], on_gpu: bool = False) -> mx.sym.Symbol:
-    """The symbol with `recomputed` marked for MXNet.
-
-    cuDNN's BatchNorm moves its averages in forward, so a node that runs twice would move them
-    twice. Two moves towards the same statistics with momentum √m are one with momentum m, so
-    that is what such a node gets on a GPU. The CPU moves them in backward, once.
-    """
-    graph = json.loads(symbol.tojson(remove_amp_cast=False))
-    for node in graph["nodes"]:
-        if node["op"] != "null" and node["name"] in recomputed:
-            attributes = node.setdefault("attrs", {})
-            attributes[ATTRIBUTE] = "True"
-            if on_gpu and node["op"] == "BatchNorm":
-                momentum = float(attributes.get("momentum", 0.9))
-                attributes["momentum"] = repr(math.sqrt(momentum))
-    return mx.sym.load_json(json.dumps(graph))
 
 
 def megabytes(executor: mx.executor.Executor) -> float:

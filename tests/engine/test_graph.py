@@ -322,4 +322,5 @@ def test_float16_is_that_of_the_maps(tiny_space):
     assert len(maps) > 10 and set(maps) == {np.float16}
     assert set(symbol.infer_type(**types_in)[0]) == {np.float32}
     assert symbol.infer_type(**types_in)[1][:2] == [np.float32] * 2
-    assert "amp_cast" in graph._marked(symbol, graph.plan.recomputed).tojson(remove_amp_cast=False)
+    marked = graph._marked(symbol, "all", graph.plan.recomputed)
+    assert "amp_cast" in marked.tojson(remove_amp_cast=False)

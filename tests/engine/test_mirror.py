@@ -10,6 +10,7 @@ from dsonas_mx.cost.count import count
 from dsonas_mx.engine import recompute as mirror
 from dsonas_mx.engine.chain import Chain
 from dsonas_mx.engine.graph import TrainGraph
+from dsonas_mx.engine.marking import ATTRIBUTE, mark
 from dsonas_mx.engine.recompute import find_plan, parse_mirror, segments
 from dsonas_mx.training.loss import cross_entropy, with_auxiliary
 
@@ -165,10 +166,10 @@ def test_a_marked_graph_survives_json(tmp_path):
     """Exactly the nodes of the plan are marked, and what is read back takes as little memory."""
     data, label = (32, 1, 32, 32), (32, 32, 32)
     graph = TrainGraph(segmenter(), pixel_loss, data, label, [mx.cpu()], "deep")
-    symbol = mirror.apply(graph.symbol(), graph.plan.recomputed)
+    symbol = mark(graph.symbol(), graph.plan.recomputed)
     symbol.save(str(tmp_path / "symbol.json"))
     read = mx.sym.load(str(tmp_path / "symbol.json"))
-    marked = {n for n, node in nodes_of(read).items() if mirror.ATTRIBUTE in node.get("attrs", {})}
+    marked = {n for n, node in nodes_of(read).items() if ATTRIBUTE in node.get("attrs", {})}
     assert marked == graph.plan.recomputed
     sizes = []
     for one in (graph.symbol(), symbol, read):
@@ -380,55 +381,6 @@ def test_reads_a_mirror():
         "off",
         850.0,
     ]
-
-
-def test_batch_norms_that_run_twice_on_a_gpu_move_their_averages_once():
-    x = mx.sym.BatchNorm(mx.sym.Variable("data"), name="twice", momentum=0.9)
-    symbol = mx.sym.BatchNorm(x, name="once", momentum=0.9)
-    marked = nodes_of(mirror.apply(symbol, frozenset({"twice"}), on_gpu=True))
-    momentum = float(marked["twice"]["attrs"]["momentum"])
-    assert float(marked["once"]["attrs"]["momentum"]) == 0.9
-    assert mirror.ATTRIBUTE in marked["twice"]["attrs"]
-    assert mirror.ATTRIBUTE not in marked["once"]["attrs"]
-    assert momentum == math.sqrt(0.9)
-    on_cpu = nodes_of(mirror.apply(symbol, frozenset({"twice"})))
-    assert float(on_cpu["twice"]["attrs"]["momentum"]) == 0.9
-
-
-def test_two_moves_are_one_with_the_squared_momentum():
-    """MXNet's own BatchNorm, on the same batch: as a graph on a GPU runs it, and as it should."""
-    moved = []
-    for on_gpu, times in ((True, 2), (False, 1)):
-        symbol = mx.sym.BatchNorm(mx.sym.Variable("data"), name="bn", momentum=0.8)
-        symbol = mirror.apply(symbol, frozenset({"bn"}), on_gpu)
-        executor = symbol.simple_bind(mx.cpu(), data=(6, 3, 2, 2))
-        executor.arg_dict["data"][:] = np.random.RandomState(0).randn(6, 3, 2, 2) + 2
-        for number, array in enumerate(executor.aux_dict.values(), 1):
-            array[:] = number
-        for _ in range(times):
-            executor.forward(is_train=True)
-            executor.backward(mx.nd.ones((6, 3, 2, 2)))
-        mx.nd.waitall()
-        moved.append(np.concatenate([a.asnumpy() for a in executor.aux_dict.values()]))
-    np.testing.assert_allclose(moved[0], moved[1], rtol=1e-5)
-    assert (abs(moved[1] - [1, 1, 1, 2, 2, 2]) > 0.05).all()
-
-
-@pytest.mark.parametrize("device", ["cpu", "gpu"])
-def test_only_graphs_on_a_gpu_get_another_momentum(device, tiny_space, monkeypatch):
-    seen = []
-
-    def apply(symbol, recomputed, on_gpu=False):
-        seen.append(on_gpu)
-        raise InterruptedError
-
-    monkeypatch.setattr(mirror, "apply", apply)
-    net = get_model("dsonas", space=tiny_space(), weighted=True)
-    context = mx.Context(device, 0)
-    graph = TrainGraph(net, cross_entropy, (4, 1, 8, 8), (4,), [context], "auto")
-    with pytest.raises(InterruptedError):
-        graph.plan  # noqa: B018
-    assert seen == [device == "gpu"]
 
 
 # What a plan promises
