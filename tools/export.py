@@ -19,6 +19,7 @@ from dsonas_mx import cli
 from dsonas_mx.deploy.forms import check, deploy, table
 from dsonas_mx.deploy.samples import sample_images
 from dsonas_mx.deploy.trained import Trained, read_trained
+from dsonas_mx.io.text import read_lines
 
 import mxnet as mx
 import numpy as np
@@ -65,7 +66,7 @@ def read_names(path: Optional[str]) -> Optional[Tuple[str, ...]]:
     """The lines of a file."""
     if path is None:
         return None
-    return tuple(line.strip() for line in Path(path).read_text(encoding="utf-8").splitlines())
+    return tuple(line for _, line in read_lines(path))
 
 
 def main(options: argparse.Namespace) -> int:

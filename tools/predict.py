@@ -10,15 +10,17 @@ from __future__ import annotations
 
 import argparse
 import sys
+from itertools import islice
 from pathlib import Path
-from typing import Dict, List
+from typing import Dict, Iterator, List, Tuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from dsonas_mx import Predictor, cli
-from dsonas_mx.data.picture import SUFFIXES
+from dsonas_mx.data.picture import SUFFIXES, read_picture
 from dsonas_mx.data.voc import palette
 from dsonas_mx.deploy.card import FORMS
+from dsonas_mx.deploy.predictor import MOST
 from dsonas_mx.deploy.samples import image_files
 from dsonas_mx.io.files import atomic
 
@@ -35,17 +37,37 @@ def arguments() -> cli.Parser:
     return parser
 
 
-def main(options: argparse.Namespace) -> None:
+def main(options: argparse.Namespace) -> int:
     options.images = [path for given in options.images for path in files_of(given)]
     predictor = Predictor(options.card, options.form)
+    broken: List[str] = []
     if predictor.card.task == "segmentation":
-        segment(predictor, options)
-        return
+        segment(predictor, options, broken)
+        return 2 if broken else 0
     if options.out is not None:
         raise ValueError("--out is for maps of classes: this network is a classifier")
-    for path, guesses in zip(options.images, predictor.classify(options.images, options.top)):
-        shown = ", ".join(f"{guess.name} {guess.probability:.1%}" for guess in guesses)
-        print(f"{path}: {shown}")
+    pictures = readable(options.images, predictor.card.shape[0], broken)
+    while True:
+        part = list(islice(pictures, MOST))
+        if not part:
+            return 2 if broken else 0
+        answers = predictor.classify([pixels for _, pixels in part], options.top)
+        for (path, _), guesses in zip(part, answers):
+            shown = ", ".join(f"{guess.name} {guess.probability:.1%}" for guess in guesses)
+            print(f"{path}: {shown}")
+
+
+def readable(
+    paths: List[str], channels: int, broken: List[str]
+) -> Iterator[Tuple[str, np.ndarray]]:
+    """Path and pixels of each picture; one that cannot be read is told of, and goes to `broken`."""
+    for path in paths:
+        try:
+            yield path, read_picture(path, channels)
+        except (ValueError, OSError) as error:
+            broken.append(path)
+            reason = f"{path}: {error.strerror}" if isinstance(error, OSError) else error
+            print(f"{Path(sys.argv[0]).name}: {reason}", file=sys.stderr)
 
 
 def files_of(path: str) -> List[str]:
@@ -58,7 +80,7 @@ def files_of(path: str) -> List[str]:
     return files
 
 
-def segment(predictor: Predictor, options: argparse.Namespace) -> None:
+def segment(predictor: Predictor, options: argparse.Namespace, broken: List[str]) -> None:
     """Print what is in each image, and write the maps."""
     classes = predictor.card.classes
     outputs: Dict[Path, str] = {}
@@ -71,8 +93,8 @@ def segment(predictor: Predictor, options: argparse.Namespace) -> None:
         outputs[path] = name
     if options.out is not None:
         Path(options.out).mkdir(parents=True, exist_ok=True)
-    for name in options.images:
-        (labels,) = predictor.segment([name])
+    for name, pixels in readable(options.images, predictor.card.shape[0], broken):
+        (labels,) = predictor.segment([pixels])
         counts = np.bincount(labels.ravel(), minlength=len(classes))
         order = [index for index in np.argsort(-counts, kind="stable") if counts[index]]
         shares = (f"{classes[i]} {counts[i] / labels.size:.1%}" for i in order[: options.top])

@@ -182,13 +182,17 @@ def _read_python(path: Path, variant: _Variant) -> Arrays:
     except ValueError as error:
         raise ValueError(f"{path}: {error}; {_AGAIN}") from None
     pixels, labels = batch.get("data"), batch.get(variant.labels)
-    if not isinstance(pixels, np.ndarray) or pixels.ndim != 2 or pixels.shape[1] != _PIXELS:
+    if not isinstance(pixels, np.ndarray) or pixels.dtype != np.uint8:
+        raise ValueError(f"{path}: 'data' is not an array of uint8; {_AGAIN}")
+    if pixels.ndim != 2 or pixels.shape[1] != _PIXELS:
         raise ValueError(f"{path}: 'data' is not an array of N×{_PIXELS}; {_AGAIN}")
-    if not isinstance(labels, list) or not all(type(label) is int for label in labels):
-        raise ValueError(f"{path}: '{variant.labels}' is not a list of numbers; {_AGAIN}")
+    if isinstance(labels, list) and all(type(label) is int for label in labels):
+        labels = np.array(labels, np.int64)
+    if not isinstance(labels, np.ndarray) or labels.ndim != 1:
+        raise ValueError(f"{path}: '{variant.labels}' is not a list of whole numbers; {_AGAIN}")
     if len(labels) != len(pixels):
         raise ValueError(f"{path}: {len(pixels)} images but {len(labels)} labels; {_AGAIN}")
-    return _channels_last(pixels), _check_labels(np.array(labels), path, variant)
+    return _channels_last(pixels), _check_labels(labels, path, variant)
 
 
 def _read_binary(path: Path, variant: _Variant) -> Arrays:

@@ -11,6 +11,7 @@ import numpy as np
 
 from ..io.checks import shown
 from ..io.files import PathLike, atomic
+from ..io.text import read_text
 from .voc import CLASSES, VOID, palette
 
 # COCO's names of VOC's classes, where they differ.
@@ -200,7 +201,7 @@ def convert_sbd(source: PathLike, out: PathLike, copy: bool = False) -> Dict[str
         path = root / f"{part}.txt"
         if not path.is_file():
             raise FileNotFoundError(f"{path}: not there; give the folder dataset of SBD")
-        names += [_name(name, path) for name in path.read_text(encoding="utf-8").split()]
+        names += [_name(name, path) for name in read_text(path).split()]
     make_folders(folder)
     for name in names:
         image, mask = root / "img" / f"{name}.jpg", root / "cls" / f"{name}.mat"

@@ -1,8 +1,8 @@
 """Reading the pickles of CIFAR's python version without trusting them.
 
-A pickle is a program. Here it may only build dict, list, tuple, bytes, str, int and arrays of
-uint8: its operations are checked before any is run, and in place of numpy's classes it gets
-stand-ins that check what they are given.
+A pickle is a program. Here it may only build dict, list, tuple, bytes, str, int and NumPy's whole
+numbers and arrays of them: its operations are checked before any is run, and in place of NumPy's
+classes it gets stand-ins that check what they are given.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from typing import Any, Dict, Tuple, Type
 
 import numpy as np
 
-# Protocol 2, as Python 2 wrote the original files; the last line is Python 3's, up to protocol 4.
+# Protocol 2, as Python 2 wrote the original files; the last line is Python 3's, up to protocol 5.
 _OPERATIONS = """
     PROTO STOP MARK EMPTY_DICT EMPTY_LIST EMPTY_TUPLE SETITEM SETITEMS APPEND APPENDS
     TUPLE TUPLE1 TUPLE2 TUPLE3 NONE NEWTRUE NEWFALSE BININT BININT1 BININT2
     SHORT_BINSTRING BINSTRING BINUNICODE BINPUT LONG_BINPUT BINGET LONG_BINGET
     GLOBAL REDUCE BUILD
-    FRAME MEMOIZE STACK_GLOBAL SHORT_BINUNICODE SHORT_BINBYTES BINBYTES BINBYTES8
+    FRAME MEMOIZE STACK_GLOBAL SHORT_BINUNICODE SHORT_BINBYTES BINBYTES BINBYTES8 BYTEARRAY8
 """.split()
 
 
@@ -68,18 +68,42 @@ class _Array:
 
     def __setstate__(self, state: Tuple[Any, ...]) -> None:
         version, shape, dtype, fortran, raw = state
-        if version != 1 or not isinstance(dtype, _Dtype) or not isinstance(raw, bytes):
-            raise _Refused("refused: an array that is not of uint8")
-        array = np.frombuffer(raw, np.uint8)
-        self.array = array.reshape(shape, order="F" if fortran else "C")
+        if version != 1:
+            raise _Refused(f"refused: an array of version {version}")
+        self.array = _array(raw, dtype).reshape(shape, order="F" if fortran else "C")
+
+
+class _Buffer(_Array):
+    """In place of numpy's `_frombuffer`, with which protocol 5 has arrays."""
+
+    def __init__(self, raw: Any, dtype: Any, shape: Any, order: Any) -> None:
+        self.array = _array(raw, dtype).reshape(shape, order=order)
+
+    # Without it the pickle could set attributes of this class; the others have one too.
+    def __setstate__(self, state: Any) -> None:
+        pass
 
 
 class _Dtype:
-    """In place of numpy's `dtype`; only uint8."""
+    """In place of numpy's `dtype`; only of whole numbers."""
 
     def __init__(self, name: Any, *flags: Any) -> None:
-        if name not in ("u1", b"u1"):
-            raise _Refused(f"refused: an array of {_text(name)}, not of uint8")
+        self._name = _text(name)
+        if self._name not in _WHOLE_NUMBERS:
+            raise _Refused(f"refused: an array of {self._name}, not of whole numbers")
+        self.dtype = np.dtype(self._name)
+
+    def __setstate__(self, state: Tuple[Any, ...]) -> None:
+        order = _text(state[1])
+        self.dtype = np.dtype((order if order in "<>" else "=") + self._name)
+
+
+class _Scalar:
+    """In place of numpy's `scalar`: the number itself."""
+
+    def __new__(cls, dtype: Any, raw: Any) -> Any:
+        (number,) = _array(raw, dtype).tolist()
+        return number
 
     def __setstate__(self, state: Any) -> None:
         pass
@@ -93,14 +117,28 @@ class _Latin1:
             raise _Refused(f"refused: the encoding {encoding}")
         return text.encode("latin1")
 
-    # Without it the pickle could set attributes of this class; the others have one too.
     def __setstate__(self, state: Any) -> None:
         pass
 
 
+def _array(raw: Any, dtype: Any) -> np.ndarray:
+    if not isinstance(dtype, _Dtype) or not isinstance(raw, (bytes, bytearray)):
+        raise _Refused("refused: an array that is not of whole numbers")
+    return np.frombuffer(raw, dtype.dtype)
+
+
+_WHOLE_NUMBERS = ("u1", "u2", "u4", "u8", "i1", "i2", "i4", "i8")
+_OF_NUMPY = {
+    "multiarray._reconstruct": _Array,
+    "multiarray.scalar": _Scalar,
+    "numeric._frombuffer": _Buffer,
+}
 _STAND_INS: Dict[Tuple[str, str], Type[Any]] = {
-    ("numpy.core.multiarray", "_reconstruct"): _Array,
-    ("numpy._core.multiarray", "_reconstruct"): _Array,
+    **{
+        (f"numpy.{core}.{name.split('.')[0]}", name.split(".")[1]): stand_in
+        for core in ("core", "_core")  # before and since NumPy 2
+        for name, stand_in in _OF_NUMPY.items()
+    },
     ("numpy", "ndarray"): _Array,
     ("numpy", "dtype"): _Dtype,
     ("_codecs", "encode"): _Latin1,

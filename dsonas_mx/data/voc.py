@@ -24,6 +24,7 @@ from typing import (
 import numpy as np
 
 from ..io.files import PathLike
+from ..io.text import read_lines
 from .picture import read_mask, read_picture
 
 CLASSES = (
@@ -105,8 +106,7 @@ def read_classes(folder: PathLike) -> Tuple[str, ...]:
     path = Path(folder) / "classes.txt"
     if not path.is_file():
         return tuple(CLASSES)
-    names = tuple(line.strip() for line in path.read_text(encoding="utf-8").splitlines())
-    names = tuple(name for name in names if name)
+    names = tuple(name for _, name in read_lines(path))
     if not 2 <= len(names) < VOID or len(set(names)) < len(names):
         raise ValueError(f"{path} must name from 2 to {VOID - 1} different classes, a line each")
     return names
@@ -136,12 +136,10 @@ def names_in(folder: PathLike, part: str) -> List[str]:
     if not path.is_file():
         raise FileNotFoundError(f"{path}: not there; it lists the names of images, one a line")
     names: Dict[str, None] = {}  # in their order
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
-        name = line.strip()
-        if name and (Path(name).name != name or name in names):
+    for number, name in read_lines(path):
+        if Path(name).name != name or name in names:
             raise ValueError(f"{path}: line {number} is no name of an image, or is there twice")
-        if name:
-            names[name] = None
+        names[name] = None
     if not names:
         raise ValueError(f"{path} names no image")
     return list(names)

@@ -23,7 +23,7 @@ class Call:
 PIXELS = np.arange(24, dtype=np.uint8).reshape(4, 6)
 
 
-@pytest.mark.parametrize("protocol", [2, 3, 4])
+@pytest.mark.parametrize("protocol", [2, 3, 4, 5])
 @pytest.mark.parametrize("pixels", [PIXELS, np.asfortranarray(PIXELS)])
 def test_reads_what_pickle_wrote(protocol, pixels):
     batch = {b"data": pixels, b"labels": [0, 1, 200, 70000], "name": b"\xe9", "none": (None, True)}
@@ -32,7 +32,7 @@ def test_reads_what_pickle_wrote(protocol, pixels):
     assert result == {"labels": [0, 1, 200, 70000], "name": b"\xe9", "none": (None, True)}
 
 
-@pytest.mark.parametrize("protocol", [0, 1, 2, 3, 4])
+@pytest.mark.parametrize("protocol", [0, 1, 2, 3, 4, 5])
 @pytest.mark.parametrize(
     "attack",
     [
@@ -85,10 +85,20 @@ def test_stand_ins_cannot_be_changed_by_a_pickle():
         assert dict(vars(restricted_pickle._STAND_INS[stand_in])) == before
 
 
-@pytest.mark.parametrize("array", [PIXELS.astype("int32"), PIXELS.astype("float64"), PIXELS > 3])
-def test_only_arrays_of_uint8(array):
-    with pytest.raises(ValueError, match="not of uint8"):
-        restricted_pickle.load(pickle.dumps({"data": array}, 2))
+@pytest.mark.parametrize("protocol", [2, 4, 5])
+@pytest.mark.parametrize("array", [PIXELS.astype("float64"), PIXELS > 3, PIXELS.astype("U1")])
+def test_only_arrays_of_whole_numbers(array, protocol):
+    with pytest.raises(ValueError, match="not of whole numbers"):
+        restricted_pickle.load(pickle.dumps({"data": array}, protocol))
+
+
+@pytest.mark.parametrize("protocol", [2, 4, 5])
+@pytest.mark.parametrize("dtype", ["<i8", ">i8", "<u2", "i1"])
+def test_whole_numbers_of_numpy(dtype, protocol):
+    values = np.array([1, 0, 100], dtype)
+    result = restricted_pickle.load(pickle.dumps({"array": values, "list": list(values)}, protocol))
+    assert result["array"].tolist() == result["list"] == [1, 0, 100]
+    assert [type(number) for number in result["list"]] == [int] * 3
 
 
 def test_an_array_that_is_too_short_is_refused():
@@ -101,7 +111,7 @@ def test_an_array_that_is_too_short_is_refused():
 
 
 def test_truncation_at_any_byte_is_an_error_of_ours():
-    for protocol in (2, 4):
+    for protocol in (2, 4, 5):
         data = pickle.dumps({b"data": PIXELS, b"labels": [1, 2]}, protocol)
         restricted_pickle.load(data)
         for length in range(len(data)):

@@ -141,6 +141,19 @@ def test_the_tool(deployed, images, script, tmp_path):
         assert colours.shape == (20, 14, 3) and (colours == palette()[number]).all()
 
 
+def test_one_broken_file_hides_no_answer(deployed, images, script):
+    folder = images[0].parent / "photos"
+    folder.mkdir()
+    for name, source in (("a.png", images[0]), ("c.webp", images[1]), ("d.TIF", images[0])):
+        Image.open(source).save(folder / name)
+    (folder / "b.jpg").write_bytes(b"nothing")
+    for card in (deployed(), deployed("segmentation")):
+        status, out, err = script("tools/predict.py", card, folder, "--top", 1)
+        answers = [line.rsplit("/", 1)[1].rsplit(" ", 1)[0] for line in out.splitlines()]
+        assert (status, answers) == (2, ["a.png: dark", "c.webp: bright", "d.TIF: dark"])
+        assert err == f"predict.py: {folder / 'b.jpg'}: not an image that can be read\n"
+
+
 def test_the_tool_refuses(deployed, images, script, tmp_path):
     text = tmp_path / "text.png"
     text.write_text("no image")

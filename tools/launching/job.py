@@ -205,9 +205,13 @@ class Job:
 
 
 def _hosts(path: str) -> List[str]:
-    lines = [line.split("#")[0].split() for line in Path(path).read_text().splitlines()]
+    content = Path(path).read_bytes()
+    encoding = "utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
+    lines = [
+        line.split("#")[0].split() for line in content.decode(encoding, "replace").splitlines()
+    ]
     hosts = [words[0] for words in lines if words]
-    if not hosts or any(host.startswith("-") for host in hosts):
+    if not hosts or any(host.startswith("-") or not host.isprintable() for host in hosts):
         raise ValueError(f"{path}: no list of hosts, one a line")
     return hosts
 
