@@ -8,6 +8,8 @@ from typing import Any, Collection, Dict, Mapping, Tuple, Union
 import mxnet as mx
 import numpy as np
 
+from ..engine.flat import Flat
+
 Gamma = Union[float, np.ndarray, mx.nd.NDArray]
 
 SCHEDULES = ("constant", "apg")
@@ -128,11 +130,11 @@ class APGNAG(mx.optimizer.Optimizer):
             self._gamma = {name: _checked(g) for name, g in gamma.items()}
         else:
             self._gamma = _checked(gamma)
-        self._gamma_of: Dict[Any, Any] = {}  # by parameter and device, uploaded once
+        self._uploaded: Dict[Any, mx.nd.NDArray] = {}  # by what makes it, and device
 
     def __getstate__(self) -> Dict[str, Any]:
         """What `Trainer.save_states` pickles: not what lies on devices."""
-        return {**super().__getstate__(), "_gamma_of": {}}
+        return {**super().__getstate__(), "_uploaded": {}}
 
     def create_state(self, index: int, weight: mx.nd.NDArray) -> mx.nd.NDArray:
         """v_0 = 0, of λ's shape."""
@@ -150,13 +152,25 @@ class APGNAG(mx.optimizer.Optimizer):
             gradient = mx.nd.clip(gradient, -self.clip_gradient, self.clip_gradient)
 
         z = weight - eta * gradient
-        shrunk = soft_threshold(z, eta * self._gamma_for(index, weight))
+        shrunk = soft_threshold(z, self._threshold(index, weight, eta))
         state[:] = shrunk - weight + before * state
         updated = mx.nd.relu(shrunk + now * state)
-        if self._name(index) in self.never_empty:
-            largest = weight * mx.nd.broadcast_equal(weight, weight.max())
-            updated = updated + mx.nd.broadcast_mul(largest, updated.max() == 0)
+        if not self.never_empty.isdisjoint(self._names(index)):
+            updated = self._with_the_largest(index, weight, updated)
         weight[:] = updated
+
+    def _with_the_largest(
+        self, index: int, weight: mx.nd.NDArray, updated: mx.nd.NDArray
+    ) -> mx.nd.NDArray:
+        """An update of λ, a vector or one a row, that leaves none of `never_empty` without any."""
+        key = "held", index, weight.context
+        if key not in self._uploaded:
+            held = np.float32([name in self.never_empty for name in self._names(index)])
+            held = held.reshape((-1,) + (1,) * (weight.ndim - 1))
+            self._uploaded[key] = mx.nd.array(held, ctx=weight.context)
+        largest = weight * mx.nd.broadcast_equal(weight, weight.max(axis=-1, keepdims=True))
+        lost = (updated.max(axis=-1, keepdims=True) == 0) * self._uploaded[key]
+        return updated + mx.nd.broadcast_mul(largest, lost)
 
     def _momenta(self, t: int) -> Tuple[float, float]:
         """μ_{t−1} and μ_t of step t."""
@@ -164,22 +178,38 @@ class APGNAG(mx.optimizer.Optimizer):
             return self.momentum, self.momentum
         return (t - 2) / (t + 1), (t - 1) / (t + 2)
 
-    def _gamma_for(self, index: int, weight: mx.nd.NDArray) -> Union[float, mx.nd.NDArray]:
-        key = index, weight.context
-        if key not in self._gamma_of:
-            gamma = self._gamma
-            if isinstance(gamma, Mapping):
-                gamma = gamma.get(self._name(index), 0.0)
-            if isinstance(gamma, np.ndarray):
-                if gamma.shape != weight.shape:
-                    raise ValueError(
-                        f"gamma must have the shape of λ, {weight.shape}, got {gamma.shape}"
-                    )
-                gamma = mx.nd.array(gamma, ctx=weight.context, dtype=weight.dtype)
-            self._gamma_of[key] = gamma
-        return self._gamma_of[key]
+    def _threshold(
+        self, index: int, weight: mx.nd.NDArray, eta: float
+    ) -> Union[float, mx.nd.NDArray]:
+        """ηγ of a parameter."""
+        parameter = self.param_dict.get(index)
+        if isinstance(parameter, Flat):
+            key = eta, index, weight.context
+            if key not in self._uploaded:
+                values = np.zeros(weight.shape, np.float32)
+                for row, (name, part) in zip(values, parameter.parts.items()):
+                    gamma = self._gamma_of(name, part.shape)
+                    is_array = isinstance(gamma, np.ndarray)
+                    row[: part.shape[0]] = np.float32(eta) * gamma if is_array else eta * gamma
+                self._uploaded[key] = mx.nd.array(values, ctx=weight.context)
+            return self._uploaded[key]
+        gamma = self._gamma_of(self._names(index)[0], weight.shape)
+        if isinstance(gamma, np.ndarray):
+            key = index, weight.context
+            if key not in self._uploaded:
+                self._uploaded[key] = mx.nd.array(gamma, ctx=weight.context, dtype=weight.dtype)
+            gamma = self._uploaded[key]
+        return eta * gamma
 
-    def _name(self, index: int) -> str:
-        if index in self.param_dict:
-            return self.param_dict[index].name
-        return self.idx2name.get(index, index)
+    def _gamma_of(self, name: str, shape: Tuple[int, ...]) -> Union[float, np.ndarray]:
+        gamma = self._gamma.get(name, 0.0) if isinstance(self._gamma, Mapping) else self._gamma
+        if isinstance(gamma, np.ndarray) and gamma.shape != shape:
+            raise ValueError(f"gamma must have the shape of λ, {shape}, got {gamma.shape}")
+        return gamma
+
+    def _names(self, index: int) -> Tuple[str, ...]:
+        """Those of the parameters that an index stands for."""
+        parameter = self.param_dict.get(index)
+        if isinstance(parameter, Flat):
+            return tuple(parameter.parts)
+        return (parameter.name if parameter else self.idx2name.get(index, index),)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Tuple
+from typing import Any, Tuple
 
 import mxnet as mx
 import numpy as np
-from mxnet import gluon
 from mxnet.gluon import HybridBlock
+
+from ..engine.flat import FlatTrainer
 
 Parts = Tuple[int, Tuple[Any, ...]]  # the axis along which an array is packed, and its parts
 
@@ -43,24 +44,13 @@ def inherit(parent: HybridBlock, child: HybridBlock) -> None:
 
 
 def inherit_states(
-    parent: HybridBlock, before: gluon.Trainer, child: HybridBlock, after: gluon.Trainer
+    parent: HybridBlock, before: FlatTrainer, child: HybridBlock, after: FlatTrainer
 ) -> None:
     """Give the Trainer of the child the states and update counts of the parent's."""
-    old_index = {parameter.name: index for index, parameter in enumerate(before._params)}
-    for old, new in zip(before._updaters, after._updaters):
-        for index, parameter in enumerate(after._params):
-            state = old.states.get(old_index[parameter.name])
-            if state is not None:
-                new.states[index] = _survivors(parent, child, parameter.name, state)
-                new.states_synced[index] = True
-    source, target = before._optimizer, after._optimizer
-    target.num_update = source.num_update
-    counts: Dict[Any, Dict[int, int]] = target._all_index_update_counts
-    names: List[str] = [parameter.name for parameter in after._params]
-    for device, updates in source._all_index_update_counts.items():
-        counts[device] = {
-            index: updates[old_index[name]]
-            for index, name in enumerate(names)
-            if old_index[name] in updates
-        }
-    target._index_update_count = counts.get(0, {})
+    left = child.collect_params()
+    after.start_from({name: count for name, count in before.updates(0).items() if name in left})
+    for device in range(len(after.contexts)):
+        old = before.states(device)
+        for name, arrays in after.states(device).items():
+            for array, ancestor in zip(arrays, old[name]):
+                _survivors(parent, child, name, ancestor).copyto(array)

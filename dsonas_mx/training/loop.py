@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence
 
 import mxnet as mx
 import numpy as np
-from mxnet import gluon
-from mxnet.gluon import HybridBlock
+from mxnet.gluon import HybridBlock, Parameter
 
 from ..data.loader import Batch, Loader
+from ..engine.flat import FlatTrainer
 from ..engine.graph import TrainGraph, is_lambda, shares
 from ..engine.recompute import Mirror, Plan
 from ..engine.workers import Workers
@@ -64,7 +64,7 @@ class Loop:
 
     net: HybridBlock
     _graph: TrainGraph
-    _trainers: Dict[str, gluon.Trainer]
+    _trainers: Dict[str, FlatTrainer]
 
     def __init__(
         self,
@@ -143,11 +143,7 @@ class Loop:
         # Without moving statistics: a Trainer would start by making those of all devices equal.
         learned = [p for p in self.net.collect_params().values() if p.grad_req != "null"]
         self._trainers = {
-            kind: gluon.Trainer(
-                {p.name: p for p in learned if kind in ("all", _kind(p))},
-                optimizer,
-                update_on_kvstore=False,
-            )
+            kind: FlatTrainer([p for p in learned if kind in ("all", _kind(p))], optimizer)
             for kind, optimizer in optimizers.items()
         }
 
@@ -293,12 +289,9 @@ class Loop:
                 statistics.extend(copies)
         updates: Dict[str, Dict[str, int]] = {}
         for kind, trainer in self._trainers.items():
-            counts = trainer._optimizer._all_index_update_counts
-            counts = counts.get(self._contexts[0].device_id, {})
-            names = {index: parameter.name for index, parameter in enumerate(trainer._params)}
-            updates[kind] = {names[index]: count for index, count in counts.items()}
-            for index, name in names.items():
-                for number, array in enumerate(_parts(trainer._updaters[0].states.get(index))):
+            updates[kind] = trainer.updates(0)
+            for name, state in trainer.states(0).items():
+                for number, array in enumerate(state):
                     arrays[f"{kind}.{number}/{name}"] = array.asnumpy()
         self.workers.check_same(arrays)
         arrays.update(self._statistics(statistics))
@@ -352,7 +345,13 @@ class Loop:
             for device, array in enumerate(parameter.list_data(), first):
                 array[:] = saved[device if device < copies else 0]
         for kind, trainer in self._trainers.items():
-            self._restore_trainer(trainer, kind, values["updates"][kind], arrays)
+            trainer.start_from({n: int(count) for n, count in values["updates"][kind].items()})
+            copies = [trainer.states(device) for device in range(len(self._contexts))]
+            for name, state in copies[0].items():
+                for number, array in enumerate(state):
+                    saved = take(arrays, f"{kind}.{number}/{name}", array.shape)
+                    for states in copies:
+                        states[name][number][:] = saved
         self._tallies, self._seen = {}, []
         for kind, samples in values["samples"].items():
             sums = take(arrays, f"tally/{kind}", (devices, 3) if samples else (0, 3))
@@ -360,45 +359,6 @@ class Loop:
         if arrays:
             raise ValueError(f"it has {min(arrays)}, which this network has not")
 
-    def _restore_trainer(
-        self,
-        trainer: gluon.Trainer,
-        kind: str,
-        updates: Mapping[str, int],
-        arrays: Dict[str, np.ndarray],
-    ) -> None:
-        optimizer = trainer._optimizer
-        counts = {
-            index: int(updates[parameter.name])
-            for index, parameter in enumerate(trainer._params)
-            if parameter.name in updates
-        }
-        optimizer.num_update = max(counts.values(), default=0)
-        optimizer._all_index_update_counts = {c.device_id: dict(counts) for c in self._contexts}
-        optimizer._index_update_count = optimizer._all_index_update_counts[
-            self._contexts[0].device_id
-        ]
-        saved: Dict[Tuple[str, int], np.ndarray] = {}
-        for device, updater in enumerate(trainer._updaters):
-            updater.states, updater.states_synced = {}, {}
-            for index in counts:
-                parameter = trainer._params[index]
-                weight = parameter.list_data()[device]
-                state = optimizer.create_state_multi_precision(index, weight)
-                for number, array in enumerate(_parts(state)):
-                    key = parameter.name, number
-                    if key not in saved:
-                        saved[key] = take(arrays, f"{kind}.{number}/{parameter.name}", array.shape)
-                    array[:] = saved[key]
-                updater.states[index], updater.states_synced[index] = state, True
 
-
-def _kind(parameter: gluon.Parameter) -> str:
+def _kind(parameter: Parameter) -> str:
     return "lambdas" if is_lambda(parameter) else "weights"
-
-
-def _parts(state: Any) -> List[mx.nd.NDArray]:
-    """The arrays of an optimizer's state: none, one, or several."""
-    if state is None:
-        return []
-    return [part for s in state for part in _parts(s)] if isinstance(state, tuple) else [state]

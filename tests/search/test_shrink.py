@@ -1,6 +1,7 @@
 """What is left of a network after shrinking: exactly what it was, and it steps as it would have."""
 
 from dsonas_mx import APGNAG, Architecture
+from dsonas_mx.engine.flat import FlatTrainer
 from dsonas_mx.engine.graph import TrainGraph, is_lambda
 from dsonas_mx.search.shrink import inherit, inherit_states, select
 from dsonas_mx.space.architecture import prune
@@ -9,7 +10,6 @@ from dsonas_mx.training.loss import cross_entropy
 import mxnet as mx
 import numpy as np
 import pytest
-from mxnet import gluon
 
 from symbols import get_model
 
@@ -41,10 +41,8 @@ class Side:
             "lambdas": APGNAG(gamma=0.01, momentum_schedule=schedule, **common),
         }
         self.trainers = {
-            kind: gluon.Trainer(
-                {n: p for n, p in learned.items() if is_lambda(p) == (kind == "lambdas")},
-                optimizer,
-                update_on_kvstore=False,
+            kind: FlatTrainer(
+                [p for p in learned.values() if is_lambda(p) == (kind == "lambdas")], optimizer
             )
             for kind, optimizer in optimizers.items()
         }
@@ -61,14 +59,11 @@ class Side:
         return {name: p.data(context).asnumpy() for name, p in self.parameters.items()}
 
     def states(self, kind, device):
-        trainer = self.trainers[kind]
-        states = trainer._updaters[device].states
-        return {trainer._params[index].name: state.asnumpy() for index, state in states.items()}
+        states = self.trainers[kind].states(device)
+        return {name: state.asnumpy() for name, (state,) in states.items()}
 
     def counts(self, kind, device):
-        trainer = self.trainers[kind]
-        counts = trainer._optimizer._all_index_update_counts[device]
-        return {trainer._params[index].name: count for index, count in counts.items()}
+        return self.trainers[kind].updates(device)
 
 
 def weighted(architecture):

@@ -1,0 +1,131 @@
+"""A training whose parameters are slices of a few arrays is, to the last bit, the same training."""
+
+from functools import partial
+
+from dsonas_mx import Architecture
+from dsonas_mx.engine.flat import ALIGNMENT, FlatTrainer
+from dsonas_mx.search.search import Search, SearchOptions
+
+import mxnet as mx
+import numpy as np
+import pytest
+
+from symbols import get_model
+
+TWO = [mx.cpu(0), mx.cpu(1)]
+OPTIONS = SearchOptions(
+    pretrain_epochs=1, num_epochs=3, shrink_every=1, learning_rate=0.05, gamma=0.02
+)
+
+
+@pytest.fixture
+def search(tiny_space, loader, plain, monkeypatch):
+    """`search(flat, contexts)`: a new search, of flat parameters or not."""
+
+    def build(flat, contexts, scope="full"):
+        monkeypatch.setattr("dsonas_mx.training.loop.FlatTrainer", partial(FlatTrainer, flat=flat))
+        mx.random.seed(0)
+        return Search(
+            lambda architecture: get_model(
+                "dsonas", architecture, weighted=True, fix_gamma="operations"
+            ),
+            Architecture.complete(tiny_space(scope=scope)),
+            loader(24, 8),
+            loader(24, 8, stream=1),
+            OPTIONS,
+            contexts,
+        )
+
+    return build
+
+
+def lose(searching):
+    """Let λ of a connection, and all of a reduction but for the rule, reach zero."""
+    parameters = searching.net.collect_params()
+    for name in searching.net.lambda_names:
+        values = parameters[name].list_data()[0].asnumpy()
+        values[-1] = 1e-6
+        if name in searching.net.never_empty:
+            values[:] = 1e-6
+        parameters[name].set_data(mx.nd.array(values))
+
+
+@pytest.mark.parametrize("contexts", [TWO[:1], TWO], ids=["one device", "two devices"])
+def test_the_same_search(search, contexts):
+    """With pre-training, a removal, and γ of several parameters: every file has the same bytes."""
+    states = []
+    for flat in (False, True):
+        searching = search(flat, contexts)
+        searching.step_epoch()
+        lose(searching)
+        searching.step_epoch()
+        assert searching.net.architecture.num_connections < searching._complete.num_connections
+        searching.step_epoch()
+        assert all(trainer.is_flat == flat for trainer in searching._trainers.values())
+        assert all(len(t._params) < 4 for t in searching._trainers.values()) == flat
+        states.append(searching.state())
+    alone, flat = states
+    assert alone.values == flat.values
+    assert list(alone.arrays) == list(flat.arrays)
+    for name, array in alone.arrays.items():
+        assert array.tobytes() == flat.arrays[name].tobytes(), name
+
+
+@pytest.mark.parametrize("before, after", [(False, True), (True, False)])
+def test_a_checkpoint_is_of_either(search, before, after):
+    first = search(before, TWO)
+    first.step_epoch()
+    first.step_epoch()
+    second = search(after, TWO)
+    second.restore(first.state())
+    assert second.step_epoch() == first.step_epoch()
+    for name, array in first.state().arrays.items():
+        assert array.tobytes() == second.state().arrays[name].tobytes(), name
+
+
+def test_parameters_are_slices(search):
+    """Aligned, in an array a factor of decay; what is between them stays zero."""
+    searching = search(True, TWO)
+    parameters = searching.net.collect_params()
+    searching.step_epoch()
+    searching.step_epoch()
+    for trainer in searching._trainers.values():
+        for flat in trainer._params:
+            assert {parameters[name].wd_mult for name in flat.parts} == {flat.wd_mult}
+            assert all(part.start % ALIGNMENT == 0 for part in flat.parts.values())
+            between = flat.data(TWO[1]).asnumpy().reshape(-1)
+            for name, part in flat.parts.items():
+                size = parameters[name].data(TWO[1]).size
+                values = between[part.start : part.start + size]
+                np.testing.assert_array_equal(
+                    values, parameters[name].data(TWO[1]).asnumpy().reshape(-1)
+                )
+                values[:] = 0
+            assert not between.any()
+
+
+def test_devices_share_the_sum():
+    """Of arrays that cannot be divided evenly, and of fewer elements than devices."""
+    contexts = [mx.cpu(device) for device in range(3)]
+    parameters = []
+    for name, size in (("a_weight", 7), ("b_weight", 70)):
+        parameter = mx.gluon.Parameter(name, shape=(size,))
+        parameter.initialize(mx.init.One(), ctx=contexts)
+        parameters.append(parameter)
+    trainer = FlatTrainer(parameters, mx.optimizer.create("sgd", learning_rate=1.0), flat=True)
+    for parameter in parameters:
+        for device, gradient in enumerate(parameter.list_grad()):
+            gradient[:] = 10**device
+    trainer.step(1)
+    for parameter in parameters:
+        for data in parameter.list_data():
+            np.testing.assert_array_equal(data.asnumpy(), 1 - 111)
+
+
+def test_on_the_cpu_parameters_stay_their_own():
+    """In inference MKLDNN lays a weight out anew in place, and all that shares its memory."""
+    parameter = mx.gluon.Parameter("weight", shape=(16, 16, 3, 3))
+    parameter.initialize()
+    array = parameter.data()
+    FlatTrainer([parameter], mx.optimizer.create("sgd"))
+    assert parameter.data() is array
