@@ -5,20 +5,23 @@ A file is JSON: ``name``, ``description``, ``data_set`` (whose scripts it runs),
 table is about, one of `MEASURES`), options ``search`` and ``train`` of all rows, ``rows`` by name,
 and ``scales`` by name. A row has options ``search`` and ``train`` of its own; one without
 ``search`` takes what the search of the row ``of`` found, or the ``architecture`` of a file (beside
-the experiment's), or nothing. A scale overrides ``seeds``, ``search``, ``train``, and in ``rows``
-the options of single rows; its ``transfer`` is the data set that what was found is trained on, if
-that is another. Options are those of the scripts, without the dashes; true is a flag that is set,
-false one that is not.
+the experiment's), or nothing. With ``candidates``, a ``number`` and options ``train``, so many
+trainings with other seeds come first, and the one with the least error on its ``validation`` images
+gives its seed. A scale overrides ``seeds``, ``search``, ``train``, and in ``rows`` the options of
+single rows; its ``transfer`` is the data set that what was found is trained on, if that is another.
+Options are those of the scripts, without the dashes; true is a flag that is set, false one that is
+not.
 """
 
 from __future__ import annotations
 
+import math
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple
 
-from ..io.checks import check_fields, check_object, shown
+from ..io.checks import check_fields, check_int, check_object, shown
 from ..io.files import PathLike, read_json
 
 STAGES = ("search", "train")
@@ -38,6 +41,7 @@ _FIELDS = (
     "scales",
 )
 _REQUIRED = ("name", "data_set", "seeds", "rows", "scales")
+_CANDIDATES = 1000  # the most of a row; none has a seed of another row's
 _OWN = ("seed", "data-dir", "save-dir", "architecture", "like", "gpus", "dry-run")
 
 Options = Dict[str, Any]
@@ -48,7 +52,7 @@ class Row:
     """A row of the table: whose search it uses (its own, another row's, none's), its options.
 
     Instead of a search it may have the file of an architecture. `reference` is the row that it is
-    compared with.
+    compared with. `candidates` are so many trainings, of these options, to choose its seed from.
     """
 
     name: str
@@ -56,6 +60,8 @@ class Row:
     options: Mapping[str, Options]
     architecture: Optional[str] = None
     reference: Optional[str] = None
+    candidates: int = 0
+    candidate: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -75,6 +81,10 @@ class Task:
         What found the architecture.
     architecture : str, optional
         The file that it is in, if no task finds it.
+    candidates : tuple of Task
+        The trainings that choose its seed: that of the least error.
+    chooses : bool
+        It is one of these.
     """
 
     stage: str
@@ -84,11 +94,18 @@ class Task:
     folder: Path
     search: Optional[Task] = None
     architecture: Optional[str] = None
+    candidates: Tuple[Task, ...] = ()
+    chooses: bool = False
 
     @property
     def name(self) -> str:
         """The task, for people."""
-        return f"seed {self.seed}, {self.row}, {self.stage}"
+        return f"seed {self.seed}, {self.row}, {self.folder.name}"
+
+    @property
+    def needs(self) -> Tuple[Task, ...]:
+        """What has to be done before it."""
+        return (*self.candidates, *([] if self.search is None else [self.search]))
 
     @property
     def is_embedded(self) -> bool:
@@ -98,6 +115,8 @@ class Task:
     def words(self) -> List[str]:
         """The options of its command line, without data and devices."""
         options = dict(self.options)
+        if self.candidates:
+            options["seed"] = min(self.candidates, key=_error).options["seed"]
         found: Any = self.architecture
         if self.search is not None:
             found = self.search.folder / RESULT["search"]
@@ -137,6 +156,9 @@ class Experiment:
                     options = {**row.options[stage], "seed": seed}
                     search = searches.get(row.of or "")
                     task = Task(stage, row.name, seed, options, folder, search, row.architecture)
+                    if stage == "train" and row.candidates:
+                        task = replace(task, candidates=_candidates(task, row))
+                        tasks += task.candidates
                     tasks.append(task)
                     if stage == "search":
                         searches[row.name] = task
@@ -157,6 +179,29 @@ class Experiment:
                 raise ValueError(f"row {task.row!r}, {task.stage}: {error}") from None
 
 
+def _candidates(task: Task, row: Row) -> Tuple[Task, ...]:
+    """What chooses the seed of a training."""
+    return tuple(
+        replace(
+            task,
+            options={
+                **task.options,
+                **row.candidate,
+                "seed": (task.seed + 1) * _CANDIDATES + number,
+            },
+            folder=task.folder.with_name(f"candidate{number}"),
+            chooses=True,
+        )
+        for number in range(row.candidates)
+    )
+
+
+def _error(candidate: Task) -> float:
+    """Of a training that is done, else infinite."""
+    path = candidate.folder / RESULT["train"]
+    return float(read_json(path, lambda data: data["test_error"])) if path.is_file() else math.inf
+
+
 def of_rows(tasks: Sequence[Task], rows: Sequence[str]) -> List[Task]:
     """The tasks of some rows, and the searches that they need."""
     known = {task.row for task in tasks}
@@ -164,7 +209,7 @@ def of_rows(tasks: Sequence[Task], rows: Sequence[str]) -> List[Task]:
         if row not in known:
             raise ValueError(f"there is no row {shown(row)}, only {', '.join(sorted(known))}")
     chosen = [task for task in tasks if task.row in rows]
-    needed = [task.search for task in chosen if task.search is not None]
+    needed = [need for task in chosen for need in task.needs]
     return [task for task in tasks if task in chosen or task in needed]
 
 
@@ -239,8 +284,8 @@ def _row(
     reference: Optional[str],
 ) -> Row:
     where = f"row {name!r}"
-    check_fields(where, row, (), (*STAGES, "of", "architecture", "reference"))
-    check_fields(f"{where} of the scale", changes, (), STAGES)
+    check_fields(where, row, (), (*STAGES, "of", "architecture", "reference", "candidates"))
+    check_fields(f"{where} of the scale", changes, (), (*STAGES, "candidates"))
     options = {
         stage: {**common[stage], **_options(stage, row, where), **_options(stage, changes, where)}
         for stage in STAGES
@@ -259,7 +304,22 @@ def _row(
             )
         file = str(folder / file)
     reference = _reference(row, names, f"{where}: ") or reference
-    return Row(name, of, options, file, reference if reference != name else None)
+    number, candidate = _choice({**row, **changes}, where)
+    compared = reference if reference != name else None
+    return Row(name, of, options, file, compared, number, candidate)
+
+
+def _choice(row: Mapping[str, Any], where: str) -> Tuple[int, Options]:
+    """How many candidates a row has, and their options beside its own."""
+    if "candidates" not in row:
+        return 0, {}
+    where = f"candidates of {where}"
+    check_fields(where, row["candidates"], ("number",), ("number", "train"))
+    number = check_int(f"{where}: number", row["candidates"]["number"], 1, _CANDIDATES)
+    options = _options("train", row["candidates"], where)
+    if not options.get("validation"):
+        raise ValueError(f"{where}: train must set validation: they must not see test images")
+    return number, options
 
 
 def _reference(data: Mapping[str, Any], rows: Iterable[str], where: str) -> Optional[str]:

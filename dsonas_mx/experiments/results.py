@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import statistics
 from typing import Any, Dict, List, Mapping, Optional, Sequence
 
@@ -55,7 +56,7 @@ def _runs(row: str, tasks: Sequence[Task]) -> Dict[int, Dict[str, float]]:
     """The measures of a row's finished trainings, by seed."""
     runs = {}
     for task in tasks:
-        if task.row == row and task.stage == "train" and is_done(task):
+        if task.row == row and task.stage == "train" and not task.chooses and is_done(task):
             result = json.loads((task.folder / "result.json").read_text(encoding="utf-8"))
             runs[task.seed] = result
             path = task.folder / "architecture.json"
@@ -73,10 +74,6 @@ def _row(
     name: str, runs: Mapping[int, Mapping[str, float]], tasks: Sequence[Task], measure: str
 ) -> Dict[str, Any]:
     own = [task for task in tasks if task.row == name]
-    hours = {
-        stage: summary([record_of(t)["hours"] for t in own if t.stage == stage and is_done(t)])
-        for stage in dict.fromkeys(task.stage for task in own)
-    }
     return {
         "n": len(runs),
         "seeds": list(runs),
@@ -84,12 +81,35 @@ def _row(
             name: summary([run[name] for run in runs.values() if name in run])
             for name in (measure, *SIZES)
         },
-        "hours": hours,
+        "hours": _hours(own, "hours"),
+        "processor_hours": _hours(own, "processor_hours"),
         "agreement": _agreement(own),
-        "options": {task.stage: {**task.options, "seed": None} for task in own},
+        "options": {_work(task): {**task.options, "seed": None} for task in own},
         "missing": sorted({task.seed for task in own if not is_done(task)}),
         "failed": sorted({t.seed for t in own if record_of(t).get("status") == "failed"}),
     }
+
+
+def _work(task: Task) -> str:
+    """Its stage; candidates are a search, too."""
+    return "search" if task.chooses else task.stage
+
+
+def _hours(tasks: Sequence[Task], name: str) -> Dict[str, Optional[Dict[str, Any]]]:
+    """Of each stage, over the seeds of which all of it is done; candidates of a seed add up."""
+    hours: Dict[str, Optional[Dict[str, Any]]] = {}
+    for stage in dict.fromkeys(map(_work, tasks)):
+        seeds: Dict[int, List[Task]] = {}
+        for task in tasks:
+            if _work(task) == stage:
+                seeds.setdefault(task.seed, []).append(task)
+        sums = [
+            sum(record_of(task).get(name, math.nan) for task in of_seed)
+            for of_seed in seeds.values()
+            if all(map(is_done, of_seed))
+        ]
+        hours[stage] = summary([hour for hour in sums if not math.isnan(hour)])
+    return hours
 
 
 def _agreement(tasks: Sequence[Task]) -> Optional[Dict[str, Any]]:
@@ -145,8 +165,9 @@ def table(results: Mapping[str, Any]) -> str:
     lines = [
         f"**{results['name']}**, scale {results['scale']}: {results['description']}",
         "",
-        f"| | {shown} % | n | parameters | width | connections | search min | training min |",
-        "|-|-|-|-|-|-|-|-|",
+        f"| | {shown} % | n | parameters | width | connections | search min | training min | "
+        "of processors |",
+        "|-|-|-|-|-|-|-|-|-|",
     ]
     for name, row in results["rows"].items():
         hours = [row["hours"].get(stage) for stage in ("search", "train")]
@@ -158,6 +179,10 @@ def table(results: Mapping[str, Any]) -> str:
             _shown(row["width"], 1, 1),
             _shown(row["connections"], 1, 1),
             *(_shown(cell, 60, 1) for cell in hours),
+            ", ".join(
+                _shown(hours, 60, 1) for hours in row.get("processor_hours", {}).values() if hours
+            )
+            or "–",
         ]
         lines.append(f"| {' | '.join(cells)} |")
     comparisons = results["comparisons"]

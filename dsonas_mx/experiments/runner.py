@@ -10,6 +10,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import resource
 import shlex
 import signal
 import subprocess
@@ -26,6 +27,7 @@ from .experiment import RESULT, Task, words
 
 PATIENCE = 20  # seconds that a terminated process has to end by itself
 _LOCK = ".lock"
+_HOURS = ("hours", "processor_hours")  # of a record
 
 
 @dataclass(frozen=True)
@@ -90,7 +92,7 @@ class Machine:
 
 
 def record_of(task: Task) -> Dict[str, Any]:
-    """How a run ended: its options, status, hours; empty if it never did."""
+    """How a run ended: options, status, hours of clock and processors; empty if it never did."""
     try:
         record = json.loads(_beside(task, "json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -99,11 +101,11 @@ def record_of(task: Task) -> Dict[str, Any]:
 
 
 def is_done(task: Task) -> bool:
-    """Whether a run, and the search it needs, ended well."""
+    """Whether a run, and what it needs, ended well."""
     return (
         record_of(task).get("status") == "done"
         and (task.folder / RESULT[task.stage]).is_file()
-        and (task.search is None or is_done(task.search))
+        and all(map(is_done, task.needs))
     )
 
 
@@ -134,6 +136,7 @@ class _Child:
     process: subprocess.Popen
     start: float  # earlier, if it has run before
     log: IO[bytes]
+    processor_hours: float  # of what has ended of it
 
 
 class Runner:
@@ -169,25 +172,33 @@ class Runner:
         with _locked(Path(out)) as lock, _terminable():
             try:
                 while waiting or self._running:
-                    for child in [c for c in self._running if c.process.poll() is not None]:
+                    for child in [c for c in self._running if self._has_ended(c)]:
                         self._running.remove(child)
                         if not self._end(child, total - len(waiting) - len(self._running), total):
                             failed.append(child.task)
                         self._ended()
-                    for task in [t for t in waiting if t.search in failed]:
+                    for task in [t for t in waiting if any(need in failed for need in t.needs)]:
                         waiting.remove(task)
                         failed.append(task)
-                        self._say(f"{task.name}: not run, its search failed")
+                        self._say(f"{task.name}: not run, what it needs failed")
                     self._start_next(waiting, lock)
                     time.sleep(0.2)
             finally:
                 self._stop()
         return failed
 
+    def _has_ended(self, child: _Child) -> bool:
+        """Whether it has; then its processor time, all threads and children, is added up."""
+        before = _processor_hours()
+        if child.process.poll() is None:
+            return False
+        child.processor_hours += _processor_hours() - before  # the one that was waited for
+        return True
+
     def _start_next(self, waiting: List[Task], lock: int) -> None:
         slots = set(range(self._machine.jobs)) - {child.slot for child in self._running}
         for slot in sorted(slots):
-            ready = [task for task in waiting if task.search is None or is_done(task.search)]
+            ready = [task for task in waiting if all(map(is_done, task.needs))]
             if not ready:
                 return
             waiting.remove(ready[0])
@@ -196,8 +207,9 @@ class Runner:
     def _start(self, task: Task, slot: int, lock: int) -> _Child:
         task.folder.parent.mkdir(parents=True, exist_ok=True)
         resume = ["--resume"] if task.folder.exists() else []  # it was cut off
-        before = record_of(task).get("hours", 0.0) if resume else 0.0
-        _write_record(task, "started", before)
+        before = record_of(task) if resume else {}
+        hours = [before.get(name, 0.0) for name in _HOURS]
+        _write_record(task, "started", *hours)
         log = open(_beside(task, "log"), "ab")
         process = subprocess.Popen(
             [sys.executable, *self._machine.command(task, slot), *resume],
@@ -208,7 +220,7 @@ class Runner:
             start_new_session=True,  # an interrupt comes once, from here
             pass_fds=[lock],  # it holds the lock, should this process be killed
         )
-        return _Child(task, slot, process, time.time() - 3600 * before, log)
+        return _Child(task, slot, process, time.time() - 3600 * hours[0], log, hours[1])
 
     def _end(self, child: _Child, number: int, total: int) -> bool:
         """Note and say how a process ended; whether it ended well."""
@@ -218,7 +230,7 @@ class Runner:
         well = status == 0 and (task.folder / RESULT[task.stage]).is_file()
         lines = _beside(task, "log").read_text("utf-8", "replace").splitlines()
         last = lines[-1] if lines else "it printed nothing"
-        _write_record(task, "done" if well else "failed", hours, last)
+        _write_record(task, "done" if well else "failed", hours, child.processor_hours, last)
         state = "" if well else f"failed with status {status}: "
         self._say(f"[{number}/{total}] {task.name}, {60 * hours:.1f} min: {state}{last}")
         return well
@@ -227,20 +239,32 @@ class Runner:
         for child in self._running:
             child.process.terminate()  # a shell's background processes ignore SIGINT
         for child in self._running:
+            before = _processor_hours()
             try:
                 child.process.wait(PATIENCE)
             except subprocess.TimeoutExpired:
                 child.process.kill()
                 child.process.wait()
+            child.processor_hours += _processor_hours() - before
             child.log.close()
         for child in self._running:
-            _write_record(child.task, "cut off", (time.time() - child.start) / 3600)
+            hours = (time.time() - child.start) / 3600
+            _write_record(child.task, "cut off", hours, child.processor_hours)
         self._running = []
 
 
-def _write_record(task: Task, status: str, hours: float, last: str = "") -> None:
-    record = {"status": status, "options": task.options, "hours": hours, "last_line": last}
+def _write_record(
+    task: Task, status: str, hours: float, processor_hours: float, last: str = ""
+) -> None:
+    took = dict(zip(_HOURS, (hours, processor_hours)))
+    record = {"status": status, "options": task.options, **took, "last_line": last}
     write_json(_beside(task, "json"), record)
+
+
+def _processor_hours() -> float:
+    """Of all processes that ended so far and were waited for."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return (usage.ru_utime + usage.ru_stime) / 3600
 
 
 @contextmanager

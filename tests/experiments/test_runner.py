@@ -155,7 +155,7 @@ def test_a_failed_run_does_not_stop_the_others(run):
     assert sum(runner.is_done(task) for task in tasks) == 3
     (line,) = [line for line in lines if "status" in line]
     assert "bad, search" in line and line.endswith("failed with status 1: it went wrong")
-    assert "seed 0, bad, train: not run, its search failed" in lines
+    assert "seed 0, bad, train: not run, what it needs failed" in lines
     found = results.collect(experiment.from_json(data, "small"), tasks)
     assert found["rows"]["bad"]["failed"] == found["rows"]["bad"]["missing"] == [0]
     assert run(data, seeds=[0])[1] == failed  # and is tried again
@@ -240,6 +240,50 @@ def test_results(run):
     assert "| found | 3 | 1.00 (1.00 to 1.00) | 1.00 | 1.00 (-0.65 to 0.65) |" in text
     assert "9 of 9 runs done" in text
     json.dumps(found, allow_nan=False)
+
+
+def test_the_best_of_some_candidates(run):
+    """They come first, with seeds of their own; the training has that of the least error."""
+    candidates = {"number": 3, "train": {"validation": 5, "num-epochs": 1}}
+    row = {"of": "found", "train": {"random": "share", "period": 7}, "candidates": candidates}
+    data = with_options(best=row)
+    tasks, failed, lines = run(data, jobs=2)
+    assert not failed and len(lines) == 3 * 7
+    own = [task for task in tasks if task.row == "best" and task.seed == 1]
+    assert [task.folder.name for task in own] == [f"candidate{i}" for i in range(3)] + ["train"]
+    words = [json.loads((task.folder / "args.json").read_text())["words"] for task in own]
+    options = [dict(zip(line[::2], line[1::2])) for line in words]
+    # Errors grow with the seed, so the first is the best of them.
+    assert [line["--seed"] for line in options] == ["2000", "2001", "2002", "2000"]
+    assert [line.get("--validation") for line in options] == ["5", "5", "5", None]
+    assert {line["--period"] for line in options} == {"7"}
+    found = results.collect(experiment.from_json(data, "small"), tasks)["rows"]["best"]
+    assert found["n"] == 3 and found["test_error"]["values"][1] == pytest.approx(
+        0.1 * 2000**2 + 0.1
+    )
+    assert (
+        list(found["hours"]) == ["search", "train"] and len(found["hours"]["search"]["values"]) == 3
+    )
+    sums = [sum(runner.record_of(t)["hours"] for t in own if t.chooses)]
+    assert found["hours"]["search"]["values"][1:2] == pytest.approx(sums)
+
+
+def test_a_candidate_that_failed(run):
+    row = {"of": "found", "candidates": {"number": 2, "train": {"validation": 5, "wd": 1}}}
+    _, failed, lines = run(with_options(best=row), seeds=[0])
+    assert {task.folder.name for task in failed} == {"candidate0", "candidate1", "train"}
+    assert "seed 0, best, train: not run, what it needs failed" in lines
+
+
+def test_time_of_processors_is_added_up(run, scripts):
+    text = scripts["train"].read_text()
+    scripts["train"].write_text(f"sum(i * i for i in range(2_000_000))\n{text}")
+    tasks, _, _ = run(seeds=[0], jobs=2)
+    hours = [runner.record_of(task)["processor_hours"] for task in tasks]
+    assert all(0.01 < 3600 * hour < 60 for hour in hours)
+    (tasks[1].folder / "result.json").unlink()
+    run(seeds=[0])
+    assert runner.record_of(tasks[1])["processor_hours"] > 1.2 * hours[1]
 
 
 def test_fewer_seeds_are_reported_as_such(run):
