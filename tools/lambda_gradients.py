@@ -1,0 +1,84 @@
+#!/usr/bin/env python
+"""How noisy λ's gradient is after the pre-training of searches on CIFAR or Fashion-MNIST.
+
+RUN are folders of searches with several seeds: of each the supernet as it was before the search, on
+its own samples of λ. Batches disagree, which more steps average away; seeds disagree, which they
+do not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import List
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from dsonas_mx.cli import Parser, run
+from dsonas_mx.data import DATA_SETS, load
+from dsonas_mx.data.augment import Augmentation
+from dsonas_mx.data.loader import Loader, split
+from dsonas_mx.engine.device import contexts
+from dsonas_mx.experiments.gradients import between, lambda_gradients, noise
+from dsonas_mx.space.architecture import Architecture
+from dsonas_mx.training.transfer import parameters_file, read_parameters
+
+import mxnet as mx
+import numpy as np
+
+from symbols import get_model
+
+
+def arguments() -> Parser:
+    parser = Parser(description=__doc__)
+    parser.add_argument("runs", metavar="RUN", nargs="+", help="folders of searches")
+    parser.add_argument("--data-dir", help="of CIFAR")
+    parser.add_argument("--batches", type=int, default=64, help="of the size of the search's")
+    parser.add_argument("--gpus", default="", help="as 0; empty for the CPU")
+    return parser
+
+
+def gradients(folder: Path, options: argparse.Namespace) -> np.ndarray:
+    """∇λ of the batches of a run."""
+    found = Architecture.load(folder / "architecture.json")
+    origin = found.origin
+    data = DATA_SETS[origin["data"]]
+    images = load(origin["data"], options.data_dir)
+    ratio = [int(part) for part in origin["split"].split(":")]
+    part = split(None, images.labels, ratio, origin["seed"])[1]
+    augment = Augmentation(data.mean, data.std, data.pad, data.fill)
+    loader = Loader(images, part, origin["batch_size"], augment, origin["seed"], stream=1)
+    devices = contexts(options.gpus)
+    complete = Architecture.complete(found.space)
+    net = get_model("dsonas", complete, weighted=True, fix_gamma=origin["fix_gamma"])
+    net.initialize(ctx=devices)
+    arrays = read_parameters(parameters_file(folder, pretrained=True))
+    for name, parameter in net.collect_params().items():
+        parameter.set_data(mx.nd.array(arrays[name]))
+    return lambda_gradients(net, loader, options.batches, devices)
+
+
+def main(options: argparse.Namespace) -> None:
+    if options.batches < 2:
+        raise ValueError(f"--batches must be at least 2, got {options.batches}")
+    seeds: List[np.ndarray] = []
+    print(f"{'run':<30} deviation     signal  batches for half  reliability of {options.batches}")
+    for folder in map(Path, options.runs):
+        seeds.append(gradients(folder, options))
+        row = noise(seeds[-1])
+        print(
+            f"{str(folder)[-30:]:<30} {row['deviation']:9.5f}  {row['signal']:9.5f}"
+            f"  {row['batches']:16.0f}  {row['reliability']:17.2f}",
+            flush=True,
+        )
+    if len(seeds) > 1:
+        row = between(seeds)
+        print(
+            f"rank correlation of the means of two seeds: {row['spearman']:.2f}, "
+            f"of the expected gradients: {row['corrected']:.2f}"
+        )
+
+
+if __name__ == "__main__":
+    run(main, arguments())
