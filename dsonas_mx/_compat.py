@@ -5,7 +5,9 @@ It has to parse on older Pythons too: they should see a message, not a SyntaxErr
 """
 
 import ctypes
+import importlib.abc
 import importlib.util
+import math
 import os
 import sys
 import warnings
@@ -29,6 +31,9 @@ WORKSPACES = "MXNET_CPU_TEMP_COPY"
 # What OpenCV's wheel, which MXNet imports, sets for its own windows: other libraries of Qt in the
 # process then fail, and child processes look for libraries in the working directory, too.
 _OF_WINDOWS = ("QT_QPA_PLATFORM_PLUGIN_PATH", "QT_QPA_FONTDIR", "LD_LIBRARY_PATH")
+
+# How OpenMP's threads wait for each other.
+WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
 
 # In this order each finds those it needs already loaded. The names carry the CUDA 11 versions,
 # since wheels of other CUDA releases put theirs into the same folders.
@@ -157,15 +162,65 @@ def set_gradient_sum_cap() -> None:
     os.environ[GRADIENT_SUM_CAP] = str(_SAFE_CAP)
 
 
+def quota(folder: str) -> float:
+    """CPUs that a cgroup of version 1 or 2 may use; infinite without a bound."""
+    try:
+        with open(os.path.join(folder, "cpu.max")) as file:
+            most, period = file.read().split()
+    except (OSError, ValueError):
+        try:
+            with open(os.path.join(folder, "cpu.cfs_quota_us")) as file:
+                most = file.read()
+            with open(os.path.join(folder, "cpu.cfs_period_us")) as file:
+                period = file.read()
+        except OSError:
+            return math.inf
+    try:
+        return int(most) / int(period) if int(most) > 0 else math.inf
+    except (ValueError, ZeroDivisionError):  # max
+        return math.inf
+
+
+def usable_cpus(mount: str = "/sys/fs/cgroup", groups: str = "/proc/self/cgroup") -> float:
+    """CPUs that this process may use: its affinity, and the quota of a container or job."""
+    try:
+        least = float(len(os.sched_getaffinity(0)))
+    except AttributeError:  # not on Linux
+        return float(os.cpu_count() or 1)
+    try:
+        with open(groups) as file:
+            lines = [line.strip().split(":", 2) for line in file]
+    except OSError:
+        return least
+    for _, controllers, path in lines:
+        if controllers and "cpu" not in controllers.split(","):
+            continue
+        # Inside a container the path may be that of the host, and only its end be there.
+        parts = path.strip("/").split("/")
+        for folder in (controllers, "cpu") if controllers else ("", "unified"):
+            for depth in range(len(parts) + 1):
+                least = min(least, quota(os.path.join(mount, folder, *parts[:depth])))
+    return least
+
+
 def use_all_cores() -> None:
     """Let operators use every core: MXNet takes half of them, as if each ran two threads."""
     try:
-        cores = len(os.sched_getaffinity(0))
         with open("/sys/devices/system/cpu/smt/active") as file:
             threads = 2 if file.read().strip() == "1" else 1
-    except (AttributeError, OSError):
+    except OSError:
         return
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores // threads)))
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, math.ceil(usable_cpus() / threads))))
+
+
+def wait_asleep() -> None:
+    """Let threads that wait for each other sleep, unless the environment says otherwise.
+
+    OpenMP's spin, and keep from the cores the very threads that they wait for, if there are other
+    processes.
+    """
+    if not any(name in os.environ for name in WAITING):
+        os.environ[WAITING[0]] = "PASSIVE"
 
 
 def spare_memory() -> None:
@@ -211,16 +266,26 @@ def left_alone() -> Iterator[None]:
             pillow.LOAD_TRUNCATED_IMAGES = accepts  # type: ignore[attr-defined]
 
 
+def how_to_install() -> str:
+    """For who has not what is needed."""
+    no_deps = "--no-deps " if sys.version_info >= (3, 13) else ""  # its metadata refuses numpy 2
+    return "make setup, then . .venv/bin/activate; or pip install {}mxnet=={}".format(
+        no_deps, MXNET_VERSION
+    )
+
+
+def check_installed() -> None:
+    """Raise ImportError, with one line that says what to install, unless the packages are there."""
+    for name in ("numpy", "mxnet"):
+        if name not in sys.modules and importlib.util.find_spec(name) is None:
+            raise CannotRun(
+                "dsonas_mx needs {}, which is not installed: {}".format(name, how_to_install())
+            )
+
+
 def import_mxnet() -> Any:
     """Import mxnet, or raise ImportError with one line that says what to install."""
     gpu = has_gpu_wheel()
-    no_deps = "--no-deps " if sys.version_info >= (3, 13) else ""  # its metadata refuses numpy 2
-    install = "make setup, then . .venv/bin/activate; or pip install {}mxnet=={}".format(
-        no_deps, MXNET_VERSION
-    )
-    for name in ("numpy", "mxnet"):
-        if name not in sys.modules and importlib.util.find_spec(name) is None:
-            raise CannotRun("dsonas_mx needs {}, which is not installed: {}".format(name, install))
     import numpy
 
     for name, value in missing_numpy_names(numpy).items():
@@ -242,31 +307,70 @@ def import_mxnet() -> Any:
     if not mxnet.__version__.startswith("1.9."):
         raise CannotRun(
             "dsonas_mx needs mxnet {}, found {}: {}".format(
-                MXNET_VERSION, mxnet.__version__, install
+                MXNET_VERSION, mxnet.__version__, how_to_install()
             )
         )
     return mxnet
 
 
-def prepare() -> None:
-    """Do all of the above, in order; if it cannot be done, or Ctrl-C ends it, that is one line."""
+class Finder:
+    """Has the first import of mxnet, whoever wants it, done by `import_mxnet`."""
+
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> Any:
+        """What gives the module, once it has been imported."""
+        if name != "mxnet":
+            return None
+        sys.meta_path.remove(self)
+        try:
+            with in_one_line():
+                loader = Imported(import_mxnet())
+        except BaseException:
+            sys.meta_path.insert(0, self)
+            raise
+        # Of a module that is there by now, its own is taken, which would import it again.
+        loader.module.__spec__ = importlib.util.spec_from_loader(name, loader)
+        return loader.module.__spec__
+
+
+class Imported(importlib.abc.Loader):
+    """Gives a module that has been imported."""
+
+    def __init__(self, module: Any) -> None:
+        self.module, self.spec = module, module.__spec__
+
+    def create_module(self, spec: Any) -> Any:
+        """The module."""
+        return self.module
+
+    def exec_module(self, module: Any) -> None:
+        """Nothing, but to leave it as it was."""
+        module.__spec__ = self.spec
+
+
+@contextmanager
+def in_one_line() -> Iterator[None]:
+    """If something is to be installed, or Ctrl-C comes, that is one line."""
     try:
-        _prepare()
+        yield
     except (CannotRun, KeyboardInterrupt):  # loading MXNet takes seconds
         if sys.excepthook is sys.__excepthook__:
             sys.excepthook = print_one_line
         raise
 
 
-def _prepare() -> None:
-    check_python(sys.version_info[:2])
-    late = "mxnet" in sys.modules
-    set_gradient_sum_cap()
-    spare_memory()
-    use_all_cores()
-    mxnet = import_mxnet()
-    if late:
-        check_gradient_sum_cap(mxnet)
+def prepare() -> None:
+    """Set the environment at once; see to the rest when mxnet is imported, which takes seconds."""
+    with in_one_line():
+        check_python(sys.version_info[:2])
+        check_installed()
+        set_gradient_sum_cap()
+        spare_memory()
+        use_all_cores()
+        wait_asleep()
+        if "mxnet" in sys.modules:
+            check_gradient_sum_cap(import_mxnet())
+        else:
+            sys.meta_path.insert(0, Finder())  # type: ignore[arg-type]
 
 
 prepare()

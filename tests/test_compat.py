@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import signal
 import subprocess
 import sys
 import types
@@ -204,7 +203,7 @@ def test_missing_package_is_named_with_what_to_install(
     )
     monkeypatch.delitem(sys.modules, missing)
     with pytest.raises(ImportError, match=f"needs {missing}, which is not installed") as caught:
-        _compat.import_mxnet()
+        _compat.check_installed()
     no_deps = "--no-deps " if sys.version_info >= (3, 13) else ""
     install = f"make setup, then . .venv/bin/activate; or pip install {no_deps}mxnet==1.9.1"
     assert str(caught.value).endswith(f": {install}")
@@ -241,7 +240,7 @@ def test_an_interrupt_while_mxnet_is_loaded_is_one_line(tmp_path: Path) -> None:
         capture_output=True,
         text=True,
     )
-    assert (result.returncode, result.stderr) == (-signal.SIGINT, "search_cifar.py: interrupted\n")
+    assert (result.returncode, result.stderr) == (130, "search_cifar.py: interrupted\n")
 
 
 def test_gpu_wheel_without_a_driver_says_so(
@@ -285,3 +284,76 @@ def test_an_image_packed_into_a_record_comes_back() -> None:
     found, unpacked = mx.recordio.unpack_img(record)
     assert found.label == 7.0
     np.testing.assert_array_equal(unpacked, image)
+
+
+def test_mxnet_is_made_ready_when_it_is_imported_first() -> None:
+    """By whom ever; a --help needs none of it. There is one module, which has all it had."""
+    code = (
+        "import dsonas_mx, sys; print('mxnet' in sys.modules); from mxnet.gluon import nn;"
+        "import mxnet as mx; print(mx.executor.Executor.__name__);"
+        "print(mx.__spec__.loader is mx.__loader__)"
+    )
+    assert run(code).stdout.split() == ["False", "Executor", "True"]
+
+
+# Threads
+
+
+def test_threads_wait_asleep_unless_the_environment_says_otherwise(monkeypatch) -> None:
+    for given in ({}, {"OMP_WAIT_POLICY": "ACTIVE"}, {"GOMP_SPINCOUNT": "1000"}):
+        for name in _compat.WAITING:
+            monkeypatch.setenv(name, "")  # so that what the test sets is undone
+            monkeypatch.delenv(name)
+        for name, value in given.items():
+            monkeypatch.setenv(name, value)
+        _compat.wait_asleep()
+        found = {name: os.environ[name] for name in _compat.WAITING if name in os.environ}
+        assert found == (given or {"OMP_WAIT_POLICY": "PASSIVE"})
+
+
+def cgroup(folder: Path, **files: str) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, content in files.items():
+        (folder / name.replace("_", ".", 1)).write_text(content)
+
+
+@pytest.mark.parametrize(
+    ("groups", "files", "expected"),
+    [
+        ("0::/", {"": {"cpu_max": "150000 100000\n"}}, 1.5),
+        ("0::/a/b", {"a": {"cpu_max": "300000 100000"}, "a/b": {"cpu_max": "max 100000"}}, 3),
+        ("0::/of/the/host", {"": {"cpu_max": "200000 100000"}}, 2),
+        (
+            "1:cpu:/job",
+            {"cpu/job": {"cpu_cfs_quota_us": "50000", "cpu_cfs_period_us": "100000"}},
+            0.5,
+        ),
+        (
+            "4:cpu,cpuacct:/",
+            {"cpu,cpuacct": {"cpu_cfs_quota_us": "400000", "cpu_cfs_period_us": "100000"}},
+            4,
+        ),
+        ("1:cpu:/", {"cpu": {"cpu_cfs_quota_us": "-1", "cpu_cfs_period_us": "100000"}}, 8),
+        ("2:memory:/job", {"memory/job": {"cpu_max": "1 1"}}, 8),
+        ("0::/", {"": {"cpu_max": "damaged"}}, 8),
+    ],
+)
+def test_the_quota_of_a_container_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, groups: str, files: dict, expected: float
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(8)))
+    for folder, content in files.items():
+        cgroup(tmp_path / "mount" / folder, **content)
+    (tmp_path / "groups").write_text(f"{groups}\n")
+    assert _compat.usable_cpus(str(tmp_path / "mount"), str(tmp_path / "groups")) == expected
+
+
+def test_threads_are_those_of_the_quota(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "")  # so that what the test sets is undone
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    monkeypatch.setattr(_compat, "usable_cpus", lambda: 1.5)
+    _compat.use_all_cores()
+    assert os.environ["OMP_NUM_THREADS"] in ("1", "2")  # by threads of a core
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    _compat.use_all_cores()
+    assert os.environ["OMP_NUM_THREADS"] == "7"

@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Callable, Dict, Iterator, List, Mapping, Sequence
 
+from .._compat import usable_cpus
 from ..engine.device import gpu_numbers
 from ..io.files import PathLike, write_json
 from .experiment import RESULT, Task, words
@@ -66,7 +67,7 @@ class Machine:
     @property
     def threads(self) -> int:
         """OMP_NUM_THREADS of each run."""
-        return max(1, len(os.sched_getaffinity(0)) // self.jobs)
+        return max(1, int(usable_cpus()) // self.jobs)
 
     def command(self, task: Task, slot: int = 0) -> List[str]:
         """The words of a run, after the interpreter; `slot` counts the runs at a time."""
