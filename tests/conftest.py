@@ -8,7 +8,8 @@ import sys
 from pathlib import Path
 
 import dsonas_mx  # noqa: F401  before any test imports mxnet, which it makes importable
-from dsonas_mx import Architecture, SearchSpace, cli
+from dsonas_mx import Architecture, SearchSpace
+from dsonas_mx.cli import parser
 from dsonas_mx.data import recordio
 from dsonas_mx.data.augment import Augmentation
 from dsonas_mx.data.images import Images
@@ -207,19 +208,31 @@ def small_cifar(tmp_path_factory):
 
 
 @pytest.fixture
-def script(monkeypatch, capsys):
-    """`script(name, *words)`: run a script in this process → exit status, stdout, stderr."""
+def script_module(monkeypatch):
+    """`script_module(name)`: a script as a module."""
 
-    def run(name, *words):
+    def load(name):
         path = ROOT / name
         spec = importlib.util.spec_from_file_location(path.stem, path)
         module = importlib.util.module_from_spec(spec)
-        monkeypatch.setattr(sys, "argv", [path.name, *map(str, words)])
         monkeypatch.setattr(sys, "path", [str(path.parent), *sys.path])
+        monkeypatch.setitem(sys.modules, path.stem, module)
         spec.loader.exec_module(module)
+        return module
+
+    return load
+
+
+@pytest.fixture
+def script(script_module, monkeypatch, capsys):
+    """`script(name, *words)`: run a script in this process → exit status, stdout, stderr."""
+
+    def run(name, *words):
+        monkeypatch.setattr(sys, "argv", [Path(name).name, *map(str, words)])
+        module = script_module(name)
         capsys.readouterr()
         with pytest.raises(SystemExit) as stopped:
-            cli.run(module.main, module.arguments(), getattr(module, "DEMO", None))
+            parser.run(module.main, module.arguments(), getattr(module, "DEMO", None))
         output = capsys.readouterr()
         return int(stopped.value.code or 0), output.out, output.err
 

@@ -9,38 +9,35 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Dict
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from dsonas_mx import cli
+from dsonas_mx.cli.parser import Parser, run
 from dsonas_mx.io.files import renew
 
-from bench import data, deploy, memory, profile, shrink, step
-
-BENCHMARKS = {
-    "step": step,
-    "memory": memory,
-    "shrink": shrink,
-    "profile": profile,
-    "data": data,
-    "deploy": deploy,
-}
+from bench.arguments import BENCHMARKS
 
 
-def arguments() -> cli.Parser:
-    parser = cli.Parser(description=__doc__)
+def arguments() -> Parser:
+    parser = Parser(description=__doc__)
     names = parser.add_subparsers(dest="name", required=True, metavar="NAME")
-    for name, module in BENCHMARKS.items():
-        one = names.add_parser(name, help=module.__doc__, description=module.__doc__)
-        module.arguments(one)
+    for name, add in BENCHMARKS.items():
+        one = names.add_parser(name, help=add.__doc__, description=add.__doc__)
+        add(one)
         one.add_argument("--json", action="store_true", help="one line of JSON, the last printed")
         if name == "profile":
             add_into(one)
     everything = names.add_parser("all", help="all of them, as they are by default")
     add_into(everything)
     return parser
+
+
+def measure(options: argparse.Namespace) -> Dict[str, Any]:
+    """The figures of a benchmark, which is loaded for it: MXNet takes seconds."""
+    return import_module(f"bench.{options.name}").measure(options)
 
 
 def add_into(parser: argparse.ArgumentParser) -> None:
@@ -66,19 +63,21 @@ def show(name: str, result: Dict[str, Any]) -> None:
 
 def main(options: argparse.Namespace) -> None:
     if options.name != "all":
-        result = BENCHMARKS[options.name].measure(options)
+        result = measure(options)
         if options.json:
             print(json.dumps(result), flush=True)
         else:
             show(options.name, result)
         if options.name == "profile":
+            from bench.profile import table as profile_table
+
             for path in options.into:
-                renew(path, "profile", profile.table(result))
+                renew(path, "profile", profile_table(result))
         return
     results = {}
     for words in (["step"], ["memory"], ["memory", "--dataset", "imagenet"], ["shrink"], ["data"]):
         one = arguments().parse_args(words)
-        results[" ".join(words)] = BENCHMARKS[one.name].measure(one)
+        results[" ".join(words)] = measure(one)
         show(" ".join(words), results[" ".join(words)])
     for path in options.into:
         renew(path, "performance", table(results))
@@ -120,4 +119,4 @@ def table(results: Dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    cli.run(main, arguments())
+    run(main, arguments())

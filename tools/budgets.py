@@ -22,7 +22,8 @@ from typing import Any, Dict, Mapping, Sequence, Tuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from dsonas_mx import Architecture, SearchSpace, cli
+from dsonas_mx import Architecture, SearchSpace
+from dsonas_mx.cli.parser import Parser, run
 from dsonas_mx.cost.count import count
 from dsonas_mx.engine.timing import alternate
 from dsonas_mx.experiments.search_path import with_connections
@@ -57,8 +58,8 @@ COLUMNS = {  # of the rows: heading, unit, format
 Key = Tuple[str, str, int]  # scope, budget, seed
 
 
-def arguments() -> cli.Parser:
-    parser = cli.Parser(description=__doc__)
+def arguments() -> Parser:
+    parser = Parser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=3, help="so many, from 0")
     parser.add_argument("--jobs", type=int, default=2, help="rows at a time, a core each")
     parser.add_argument("--rows", default=ROWS, help="scopes and budgets")
@@ -178,4 +179,4 @@ def main(options: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main, arguments())
+    run(main, arguments())

@@ -10,23 +10,16 @@ from __future__ import annotations
 import argparse
 import math
 import sys
+from functools import partial
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from dsonas_mx import cli
-from dsonas_mx.release import check as reference
-from dsonas_mx.space.architecture import Architecture
-
-from symbols import DSONAS
+from dsonas_mx.cli.parser import Parser, run
 
 
-def build(architecture: Architecture, fix_gamma: str) -> DSONAS:
-    return DSONAS(architecture, weighted=True, fix_gamma=fix_gamma)
-
-
-def arguments() -> cli.Parser:
-    parser = cli.Parser(description=__doc__)
+def arguments() -> Parser:
+    parser = Parser(description=__doc__)
     parser.add_argument("file", metavar="FILE.npz", help="see tests/golden/README.md")
     parser.add_argument(
         "--tolerance",
@@ -40,9 +33,14 @@ def arguments() -> cli.Parser:
 def main(options: argparse.Namespace) -> int:
     if not 0 < options.tolerance < math.inf:
         raise ValueError(f"--tolerance must be above 0, got {options.tolerance}")
+    from dsonas_mx.release import check as reference
+
+    from symbols import DSONAS
+
     file = reference.load(options.file)
     try:
         architecture = reference.read_architecture(file)
+        build = partial(DSONAS, weighted=True)
         checked = reference.check(file, architecture, build, options.tolerance)
     except ValueError as error:
         print(f"{options.file}: {error}", file=sys.stderr)
@@ -73,4 +71,4 @@ def main(options: argparse.Namespace) -> int:
 
 
 if __name__ == "__main__":
-    cli.run(main, arguments())
+    run(main, arguments())

@@ -6,30 +6,29 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from importlib import import_module
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from dsonas_mx import cli
+from dsonas_mx.cli.parser import Parser, run
 from dsonas_mx.io.files import renew
 
-from comparison import checkpoint, latency, tables
-
-COMPARISONS = {"tables": tables, "checkpoint": checkpoint, "latency": latency}
+from comparison.arguments import COMPARISONS
 
 
-def arguments() -> cli.Parser:
-    parser = cli.Parser(description=__doc__)
+def arguments() -> Parser:
+    parser = Parser(description=__doc__)
     names = parser.add_subparsers(dest="name", required=True, metavar="NAME")
-    for name, module in COMPARISONS.items():
-        one = names.add_parser(name, help=module.__doc__, description=module.__doc__)
-        module.arguments(one)
+    for name, add in COMPARISONS.items():
+        one = names.add_parser(name, help=add.__doc__, description=add.__doc__)
+        add(one)
         one.add_argument("--json", action="store_true", help="one line of JSON, the last printed")
     return parser
 
 
 def main(options: argparse.Namespace) -> None:
-    module = COMPARISONS[options.name]
+    module = import_module(f"comparison.{options.name}")
     result = module.measure(options)
     text = module.text(result, options)
     print(json.dumps(result, ensure_ascii=False) if options.json else text)
@@ -38,4 +37,4 @@ def main(options: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main, arguments())
+    run(main, arguments())

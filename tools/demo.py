@@ -18,15 +18,16 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from dsonas_mx import Architecture, cli
+from dsonas_mx import Architecture
+from dsonas_mx.cli.parser import Parser, run
 from dsonas_mx.io.files import write_json
 
 ROOT = Path(__file__).resolve().parents[1]
 PARTS = ("search", "train", "random", "result.json")
 
 
-def arguments() -> cli.Parser:
-    parser = cli.Parser(description=__doc__)
+def arguments() -> Parser:
+    parser = Parser(description=__doc__)
     parser.add_argument("--folder", default="runs/demo")
     parser.add_argument("--seed", type=int, default=0)
     return parser
@@ -72,9 +73,9 @@ def main(options: argparse.Namespace) -> None:
     like = ("--random", "share", "--like", str(path))
     script("train/train_cifar.py", *seed, *like, "--save-dir", str(random))
     script("tools/export.py", str(train))
-    for run in (search, train):
-        script("tools/plot.py", str(run))
-    results = [json.loads((run / "result.json").read_text()) for run in (train, random)]
+    for drawn in (search, train):
+        script("tools/plot.py", str(drawn))
+    results = [json.loads((one / "result.json").read_text()) for one in (train, random)]
     names = ("connections", "parameters", "multiply_adds", "test_error")
     result = {name: results[0][name] for name in names}
     result["random_test_error"] = results[1]["test_error"]
@@ -92,4 +93,4 @@ def main(options: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main, arguments())
+    run(main, arguments())

@@ -15,7 +15,7 @@ from typing import List, Optional, Tuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from dsonas_mx import cli
+from dsonas_mx.cli.parser import Parser, run
 from dsonas_mx.deploy.forms import check, deploy, table
 from dsonas_mx.deploy.samples import sample_images
 from dsonas_mx.deploy.trained import Trained, read_trained
@@ -32,8 +32,8 @@ PARTS = {"classification": (8, 16), "segmentation": (1, 4)}
 MOST = {"fused": 1e-4, "mxnet": 1e-4, "onnx": 1e-4}  # relative differences that pass
 
 
-def arguments() -> cli.Parser:
-    parser = cli.Parser(description=__doc__)
+def arguments() -> Parser:
+    parser = Parser(description=__doc__)
     parser.add_argument("run", metavar="RUN|CHECKPOINT", help="the folder of a training, or one of")
     parser.add_argument("--out", metavar="PREFIX", help="where to write (default: RUN/model)")
     parser.add_argument("--fuse", action="store_true", help="BN folded, MKLDNN's fused operators")
@@ -119,4 +119,4 @@ def outputs(trained: Trained, data: np.ndarray) -> np.ndarray:
 
 
 if __name__ == "__main__":
-    cli.run(main, arguments())
+    run(main, arguments())

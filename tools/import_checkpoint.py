@@ -16,7 +16,7 @@ from typing import Any, Dict, List, Optional, Tuple, Union
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from dsonas_mx import cli
+from dsonas_mx.cli.parser import Parser, run
 from dsonas_mx.cost.count import count
 from dsonas_mx.io.files import atomic
 from dsonas_mx.io.params_file import read_params
@@ -33,8 +33,8 @@ from symbols import get_model
 FIXED = "operations"  # which BN scales the release fixes in its supernets
 
 
-def arguments() -> cli.Parser:
-    parser = cli.Parser(description=__doc__)
+def arguments() -> Parser:
+    parser = Parser(description=__doc__)
     parser.add_argument("prefix", metavar="PREFIX", help="the file is PREFIX-%%04d.params")
     parser.add_argument("epoch", metavar="EPOCH", type=int)
     parser.add_argument("--out", metavar="DIR", required=True)
@@ -172,4 +172,4 @@ def parse_blocks(text: Optional[str]) -> Union[int, List[int], None]:
 
 
 if __name__ == "__main__":
-    cli.run(main, arguments())
+    run(main, arguments())

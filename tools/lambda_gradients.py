@@ -15,7 +15,7 @@ from typing import List
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from dsonas_mx.cli import Parser, run
+from dsonas_mx.cli.parser import Parser, run
 from dsonas_mx.data import DATA_SETS, load
 from dsonas_mx.data.augment import Augmentation
 from dsonas_mx.data.loader import Loader, split

@@ -14,10 +14,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from dsonas_mx.cli import Parser, run
-from dsonas_mx.experiments import agreement
-from dsonas_mx.plots import draw_run, draw_runs, save
-from dsonas_mx.plots.follow import follow
+from dsonas_mx.cli.parser import Parser, run
 
 
 def arguments() -> Parser:
@@ -35,6 +32,10 @@ def arguments() -> Parser:
 
 
 def main(options: argparse.Namespace) -> None:
+    from dsonas_mx.experiments import agreement
+    from dsonas_mx.plots import draw_run, draw_runs, save
+    from dsonas_mx.plots.follow import follow
+
     if options.follow and len(options.run) > 1:
         raise ValueError("--follow is for one run")
     if options.run[0] == "pareto" and len(options.run) > 1:

@@ -16,19 +16,18 @@ from typing import Dict, Iterator, List, Tuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from dsonas_mx import Predictor, cli
+import dsonas_mx as dso
+from dsonas_mx.cli.parser import Parser, run
 from dsonas_mx.data.picture import SUFFIXES, read_picture
 from dsonas_mx.data.voc import palette
 from dsonas_mx.deploy.card import FORMS
-from dsonas_mx.deploy.predictor import MOST
-from dsonas_mx.deploy.samples import image_files
 from dsonas_mx.io.files import atomic
 
 import numpy as np
 
 
-def arguments() -> cli.Parser:
-    parser = cli.Parser(description=__doc__)
+def arguments() -> Parser:
+    parser = Parser(description=__doc__)
     parser.add_argument("card", metavar="CARD", help="NAME.json, which tools/export.py wrote")
     parser.add_argument("images", metavar="IMAGE", nargs="+", help="a file, or a folder of images")
     parser.add_argument("--form", choices=FORMS, help="which files of the card; its first if none")
@@ -38,8 +37,10 @@ def arguments() -> cli.Parser:
 
 
 def main(options: argparse.Namespace) -> int:
+    from dsonas_mx.deploy.predictor import MOST
+
     options.images = [path for given in options.images for path in files_of(given)]
-    predictor = Predictor(options.card, options.form)
+    predictor = dso.Predictor(options.card, options.form)
     broken: List[str] = []
     if predictor.card.task == "segmentation":
         segment(predictor, options, broken)
@@ -74,13 +75,15 @@ def files_of(path: str) -> List[str]:
     """The images in a folder; or what is given."""
     if not Path(path).is_dir():
         return [path]
+    from dsonas_mx.deploy.samples import image_files
+
     files = [str(file) for file in image_files(path)]
     if not files:
         raise ValueError(f"{path}: no images ({', '.join(SUFFIXES)}) in this folder")
     return files
 
 
-def segment(predictor: Predictor, options: argparse.Namespace, broken: List[str]) -> None:
+def segment(predictor: dso.Predictor, options: argparse.Namespace, broken: List[str]) -> None:
     """Print what is in each image, and write the maps."""
     classes = predictor.card.classes
     outputs: Dict[Path, str] = {}
@@ -114,4 +117,4 @@ def save_map(path: Path, labels: np.ndarray) -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main, arguments())
+    run(main, arguments())

@@ -19,10 +19,11 @@ from typing import Iterable, List
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from dsonas_mx import cli
+from dsonas_mx.cli.parser import Parser, run
 from dsonas_mx.data import Images, coco, load
 from dsonas_mx.data.loader import check_ratio, check_seed, split
 from dsonas_mx.data.recordio import Entry, write
+from dsonas_mx.search.options import parse_split
 
 import cv2
 import numpy as np
@@ -31,8 +32,8 @@ SCENES = ("coco-voc", "sbd")
 SUFFIXES = (".rec", ".idx", ".lst")
 
 
-def arguments() -> cli.Parser:
-    parser = cli.Parser(
+def arguments() -> Parser:
+    parser = Parser(
         description=__doc__,
         epilog="Nothing is downloaded. CIFAR is at https://www.cs.toronto.edu/~kriz/cifar.html: "
         "cifar-10-python.tar.gz, cifar-100-python.tar.gz, or the binary versions.",
@@ -64,7 +65,7 @@ def check(options: argparse.Namespace) -> None:
         raise ValueError(f"--out {out}: {nearest} is a file: give a folder")
     options.split = "1:1" if options.split is None else options.split
     options.seed = 0 if options.seed is None else options.seed
-    parts = cli.parse_split(options.split)
+    parts = parse_split(options.split)
     if parts:
         check_ratio(parts)
     check_seed(options.seed)
@@ -112,7 +113,7 @@ def main(options: argparse.Namespace) -> None:
     if options.data_set in SCENES:
         write_scenes(options)
         return
-    parts = cli.parse_split(options.split)
+    parts = parse_split(options.split)
     names = ["train", "val"] + (["train1", "train2"] if parts else [])
     out = Path(options.out)
     for name in names:
@@ -130,4 +131,4 @@ def main(options: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main, arguments())
+    run(main, arguments())

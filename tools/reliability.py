@@ -15,7 +15,7 @@ from typing import Any, Dict, List, Tuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from dsonas_mx import cli
+from dsonas_mx.cli.parser import Parser, run
 from dsonas_mx.io.files import atomic
 
 try:
@@ -59,8 +59,8 @@ def replaced(text: str, name: str, content: str) -> str:
     return f"{before}{first}\n{content}\n{second}{after}"
 
 
-def arguments() -> cli.Parser:
-    parser = cli.Parser(description=__doc__)
+def arguments() -> Parser:
+    parser = Parser(description=__doc__)
     parser.add_argument("--soak", default="runs/soak/result.json", help="what `make soak` wrote")
     return parser
 
@@ -88,4 +88,4 @@ def main(options: argparse.Namespace) -> int:
 
 
 if __name__ == "__main__":
-    cli.run(main, arguments())
+    run(main, arguments())

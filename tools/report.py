@@ -9,14 +9,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from dsonas_mx import cli
-from dsonas_mx.report import write_report
-
-from comparison import tables
+from dsonas_mx.cli.parser import Parser, run
 
 
-def arguments() -> cli.Parser:
-    parser = cli.Parser(description=__doc__)
+def arguments() -> Parser:
+    parser = Parser(description=__doc__)
     parser.add_argument("runs", metavar="RUN", nargs="+", help="folder of a search or a training")
     parser.add_argument("-o", "--out", metavar="FILE", default="report.html")
     parser.add_argument("--tables", default="1", help="of the paper, as 1,6; none for none")
@@ -24,10 +21,15 @@ def arguments() -> cli.Parser:
 
 
 def main(options: argparse.Namespace) -> None:
+    from dsonas_mx.report import write_report
+
+    from comparison import tables
+    from comparison.arguments import tables as arguments_of_tables
+
     comparison = ""
     if options.tables != "none":
         parser = argparse.ArgumentParser()
-        tables.arguments(parser)
+        arguments_of_tables(parser)
         words = ["--tables", options.tables, "--format", "html"]
         chosen = parser.parse_args(words)
         comparison = tables.text(tables.measure(chosen), chosen)
@@ -35,4 +37,4 @@ def main(options: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main, arguments())
+    run(main, arguments())

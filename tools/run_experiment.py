@@ -17,18 +17,15 @@ from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from dsonas_mx import cli
-from dsonas_mx.engine.device import contexts
+from dsonas_mx.cli.parser import Parser, run
 from dsonas_mx.experiments import experiment
-from dsonas_mx.experiments.results import collect, table
-from dsonas_mx.experiments.runner import Machine, Runner, check_options, is_done
 from dsonas_mx.io.files import atomic, write_json
 
 SCRIPTS = Path(__file__).resolve().parents[1] / "train"
 
 
-def arguments() -> cli.Parser:
-    parser = cli.Parser(description=__doc__)
+def arguments() -> Parser:
+    parser = Parser(description=__doc__)
     parser.add_argument("file", metavar="FILE", help="as experiments/table1.json")
     parser.add_argument("--scale", default="small", help="as the file has them: small, paper")
     parser.add_argument("--seeds", help="run only these, as 0,1,2; the results have all that are")
@@ -52,15 +49,16 @@ def checker(script: Path) -> Callable[[List[str]], None]:
     spec = importlib.util.spec_from_file_location(script.stem, script)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
+    sys.modules[script.stem] = module  # its options are looked up there
     spec.loader.exec_module(module)
-    parser: argparse.ArgumentParser = module.arguments()
+    parser: Parser = module.arguments()
     parser.allow_abbrev = False
 
     def check(words: List[str]) -> None:
         told = io.StringIO()
         try:
             with redirect_stderr(told):
-                parser.parse_args(words)
+                parser.read(words)
         except SystemExit:
             raise ValueError(told.getvalue().strip().split(": ", 1)[-1]) from None
 
@@ -101,6 +99,10 @@ def check_data(
 
 
 def main(options: argparse.Namespace) -> int:
+    from dsonas_mx.engine.device import contexts
+    from dsonas_mx.experiments.results import collect, table
+    from dsonas_mx.experiments.runner import Machine, Runner, check_options, is_done
+
     found = experiment.load(options.file, options.scale)
     scripts = {stage: SCRIPTS / f"{stage}_{name}.py" for stage, name in found.data_sets.items()}
     found.check({stage: checker(script) for stage, script in scripts.items()})
@@ -143,4 +145,4 @@ def main(options: argparse.Namespace) -> int:
 
 
 if __name__ == "__main__":
-    cli.run(main, arguments())
+    run(main, arguments())

@@ -22,7 +22,7 @@ from typing import List
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from dsonas_mx import cli
+from dsonas_mx.cli.parser import Parser, run
 from dsonas_mx.io.files import write_json
 from dsonas_mx.runs.checkpoint import Checkpoints, load
 
@@ -54,8 +54,8 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 """
 
 
-def arguments() -> cli.Parser:
-    parser = cli.Parser(description=__doc__)
+def arguments() -> Parser:
+    parser = Parser(description=__doc__)
     parser.add_argument("--folder", default="runs/soak")
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--seed", type=int, default=0, help="of the moments, and of the search")
@@ -141,4 +141,4 @@ def main(options: argparse.Namespace) -> int:
 
 
 if __name__ == "__main__":
-    cli.run(main, arguments())
+    run(main, arguments())

@@ -8,26 +8,22 @@ epoch).
 
 from __future__ import annotations
 
-import argparse
 import sys
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Optional
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-import dsonas_mx as dso
-from dsonas_mx import cli
+from dsonas_mx import Architecture, SearchSpace
+from dsonas_mx.cli import options as cli
+from dsonas_mx.cli import parser
+from dsonas_mx.cli.data import augmentation, check_split_files, load_search_images
 from dsonas_mx.data import DATA_SETS
 from dsonas_mx.data.loader import Loader
-from dsonas_mx.engine.recompute import parse_mirror
-from dsonas_mx.latency.deductions import Deductions
-from dsonas_mx.search.search import Search
-from dsonas_mx.space.normal import parse_blocks
-from dsonas_mx.training.loss import cross_entropy
-
-import mxnet as mx
-from mxnet.gluon import HybridBlock
-
-from symbols import get_model
+from dsonas_mx.io.options import Groups, group, option
+from dsonas_mx.search.budget import default_budget
+from dsonas_mx.search.options import BudgetOptions
 
 DEMO = {
     "data_set": "fashion_mnist",
@@ -44,82 +40,68 @@ DEMO = {
 }
 
 
-def arguments() -> cli.Parser:
-    parser = cli.Parser(description=__doc__)
-    cli.add_data(parser)
-    cli.add_devices(parser)
-    space = parser.add_argument_group("search space")
-    space.add_argument("--scope", choices=("share", "full"), default="share")
-    space.add_argument("--levels", type=int, default=4, help="M, levels of a block")
-    space.add_argument("--operations", default="sep3,sep5,max,avg", help="of a level; also sep7")
-    space.add_argument("--blocks", default="8", help="blocks a stage: a number, or one a stage")
-    space.add_argument("--width", type=int, default=48, help="channels of the first stage")
-    search = cli.add_search(
-        parser, epochs=(120, 120), split="1:1", wd=3e-4, gamma=0.001, shrink_every=5
-    )
-    search.add_argument(
-        "--split-files",
+@dataclass(frozen=True)
+class SearchOptions(cli.SupernetOptions):
+    """A search whose two parts of the data may have files of their own."""
+
+    split_files: Optional[str] = option(
+        None,
+        "the samples of both parts: train1.rec and train2.rec of prepare_data.py",
         metavar="DIR",
-        help="the samples of both parts: train1.rec and train2.rec of prepare_data.py",
+        decides=False,
     )
-    cli.add_budget(parser)
-    cli.add_memory(parser, mirror="auto")
-    cli.add_run(parser, "runs/search_cifar")
-    return parser
 
 
-def main(options: argparse.Namespace) -> None:
-    cli.check_options(options)
-    settings = cli.search_settings(options)
-    parts = settings.split
-    workers, devices = cli.connect(options)
-    mirror = parse_mirror(options.mirror)
-    data = DATA_SETS[cli.data_set(options)]
-    space = dso.SearchSpace.cifar10(
-        scope=options.scope,
-        levels=options.levels,
-        operations=options.operations.split(","),
-        blocks=parse_blocks(options.blocks, 3),
-        width=options.width,
-        num_classes=len(data.classes),
-        in_channels=data.channels,
-        image_size=data.image_size,
-    )
-    budget, target = cli.budget(
-        options, space, Deductions(lambda found: get_model("dsonas", found), devices[0])
-    )
-    start = dso.Architecture.complete(space, cli.origin(options))
+@dataclass(frozen=True)
+class Options(Groups):
+    data: cli.ImageOptions = group(cli.ImageOptions(), "data")
+    devices: cli.DeviceOptions = group(cli.DeviceOptions(), "devices")
+    space: cli.SpaceOptions = group(cli.SpaceOptions(), "search space")
+    search: SearchOptions = group(SearchOptions(), "search")
+    budget: BudgetOptions = group(BudgetOptions(), "budget")
+    memory: cli.MemoryOptions = group(cli.MemoryOptions("auto"), "memory")
+    run: cli.RunOptions = group(cli.RunOptions("runs/search_cifar"), "run folder")
 
-    def build(architecture: dso.Architecture) -> HybridBlock:
-        return get_model("dsonas", architecture, weighted=True, fix_gamma=options.fix_gamma)
 
-    if options.dry_run:
-        steps = cli.search_steps(options, data.num_train, parts)
-        cli.print_dry_run(options, build(start), cross_entropy, start, steps)
+def arguments() -> parser.Parser:
+    return parser.Parser(Options, description=__doc__)
+
+
+def main(options: Options) -> None:
+    from dsonas_mx.cli import budgets, devices, dry_run, run, search
+    from dsonas_mx.latency.deductions import Deductions
+
+    from symbols import get_model
+
+    images, how = options.data, options.search
+    check_split_files(images, how.split, how.split_files)
+    run.check_run(options)
+    name = options.budget.budget or default_budget(options.space.scope)
+    options = options.but("budget", budget=name)
+    setup = devices.setup_of(options.devices, options.memory)
+    known = DATA_SETS[images.data_set]
+    space = SearchSpace.cifar10(**options.space.fields(3), **known.images())
+    latency = Deductions(lambda found: get_model("dsonas", found), setup.contexts[0])
+    budget, target = budgets.budget(options.budget, how.gamma, space, latency)
+    start = Architecture.complete(space, run.origin(options, images.data_set))
+
+    def build(found: Architecture) -> Any:
+        return get_model("dsonas", found, weighted=True, fix_gamma=how.fix_gamma)
+
+    if options.memory.dry_run:
+        steps = dry_run.search_steps(images.batch_size, known.num_train, how.split)
+        dry_run.print_dry_run(setup, build(start), start, images.batch_size, steps)
         return
-    augmentation = cli.augmentation(options)
+    parts = load_search_images(images, how.split, how.split_files)
     loaders = [
-        Loader(images, part, options.batch_size, augmentation, options.seed, stream=stream)
-        for stream, (images, part) in enumerate(cli.load_search_images(options, parts))
+        Loader(found, part, images.batch_size, augmentation(images), images.seed, stream=stream)
+        for stream, (found, part) in enumerate(parts)
     ]
-    mx.random.seed(options.seed)
-    lambda_data = loaders[1] if parts else None
-    search = Search(
-        build,
-        start,
-        loaders[0],
-        lambda_data,
-        settings,
-        devices,
-        cross_entropy,
-        cli.progress,
-        mirror,
-        budget,
-        target,
-        workers,
+    name = images.data_set
+    search.search_to_end(
+        options, build, start, loaders, setup, data=name, budget=budget, target=target
     )
-    cli.search_to_end(options, search, target)
 
 
 if __name__ == "__main__":
-    cli.run(main, arguments(), DEMO)
+    parser.run(main, arguments(), DEMO)

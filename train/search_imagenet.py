@@ -11,31 +11,21 @@ the supernet, before and after the search), log.txt, and checkpoints to resume f
 
 from __future__ import annotations
 
-import argparse
 import sys
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Tuple
+from typing import Any, Optional, Tuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-import dsonas_mx as dso
-from dsonas_mx import cli
-from dsonas_mx.engine.recompute import parse_mirror
-from dsonas_mx.latency.deductions import Deductions
-from dsonas_mx.latency.mobile import OperationLatency
-from dsonas_mx.search.budget import Constant
-from dsonas_mx.search.search import Search
-from dsonas_mx.search.target import OneOperation
-from dsonas_mx.space.mobile import SKELETONS, STRIDES, MobileSpace
+from dsonas_mx import Architecture, MobileSpace, SearchSpace
+from dsonas_mx.cli import imagenet, parser
+from dsonas_mx.cli import options as cli
+from dsonas_mx.io.options import Groups, group, option
+from dsonas_mx.search.options import BudgetOptions
+from dsonas_mx.space.mobile import SKELETONS, STRIDES
 from dsonas_mx.space.mobile_architecture import AnyArchitecture, MobileArchitecture
 from dsonas_mx.space.normal import parse_blocks
-from dsonas_mx.training.loss import cross_entropy
-
-import mxnet as mx
-from mxnet.gluon import HybridBlock
-
-from symbols import network_of
-from symbols.mobile import Operation
 
 DEMO = {
     "image_size": 64,
@@ -50,100 +40,99 @@ DEMO = {
     "mirror": "off",
     "save_dir": "runs/small/search_imagenet",
 }
+PAPER = cli.SupernetOptions(30, 30, (4, 1), 1, weight_decay=4e-5, gamma=0.01)
 
 
-def arguments() -> cli.Parser:
-    parser = cli.Parser(description=__doc__)
-    cli.add_imagenet(parser, batch_size=256)
-    cli.add_devices(parser)
-    cli.add_dtype(parser)
-    space = parser.add_argument_group("search space")
-    space.add_argument("--space", choices=("normal", *SKELETONS), default="normal")
-    space.add_argument("--scope", choices=("share", "full"), default="share")
-    space.add_argument("--levels", type=int, default=4, help="M, levels of a block")
-    space.add_argument("--operations", default="sep3,sep5,max,avg", help="of a level; also sep7")
-    space.add_argument("--blocks", help="blocks a stage; if none is given 2,2,13,6 or a skeleton's")
-    space.add_argument("--width", type=int, default=28, help="channels of the first stage")
-    space.add_argument("--width-multiplier", type=float, default=1.0, help="of a mobile space")
-    cli.add_search(parser, epochs=(30, 30), split="4:1", wd=4e-5, gamma=0.01, shrink_every=1)
-    cli.add_budget(parser)
-    cli.add_memory(parser, mirror="auto")
-    cli.add_run(parser, "runs/search_imagenet")
-    return parser
+@dataclass(frozen=True)
+class SettingOptions(cli.Options):
+    space: str = option("normal", choices=("normal", *SKELETONS))
 
 
-Searched = Tuple[AnyArchitecture, Constant, Any]
-
-
-def normal(options: argparse.Namespace, device: mx.Context) -> Searched:
-    """The supernet, budget and target of the normal setting."""
-    space = dso.SearchSpace.imagenet(
-        scope=options.scope,
-        levels=options.levels,
-        operations=options.operations.split(","),
-        blocks=parse_blocks(options.blocks or "2,2,13,6", 4),
-        width=options.width,
-        num_classes=options.num_classes,
-        image_size=options.image_size,
+@dataclass(frozen=True)
+class SpaceOptions(cli.SpaceOptions):
+    blocks: Optional[str] = option(
+        None, "blocks a stage; if none is given 2,2,13,6 or a skeleton's"
     )
-    if options.budget is None and options.scope == "share":
-        options.budget = "latency"  # section 4.3
-    budget, target = cli.budget(options, space, Deductions(network_of, device))
-    return dso.Architecture.complete(space, cli.origin(options)), budget, target
+    width_multiplier: float = option(1.0, "of a mobile space")
 
 
-def mobile(options: argparse.Namespace, device: mx.Context) -> Searched:
-    """The supernet, budget and target of the mobile setting."""
-    blocks = options.blocks and parse_blocks(options.blocks, len(STRIDES))
-    images = {"num_classes": options.num_classes, "image_size": options.image_size}
-    space = MobileSpace.skeleton(options.space, options.width_multiplier, blocks, **images)
-    batch_size = 8 if device.device_type == "gpu" else 1  # as in table 3
-    budget = cli.mobile_budget(options, OperationLatency(Operation, device, batch_size))
-    return MobileArchitecture.complete(space, cli.origin(options)), budget, OneOperation()
+@dataclass(frozen=True)
+class Options(Groups):
+    data: cli.RecordOptions = group(cli.RecordOptions(), "data")
+    devices: cli.DeviceOptions = group(cli.DeviceOptions(), "devices")
+    precision: cli.PrecisionOptions = group(cli.PrecisionOptions())
+    setting: SettingOptions = group(SettingOptions(), "search space")
+    space: SpaceOptions = group(SpaceOptions(width=28), "search space")
+    search: cli.SupernetOptions = group(PAPER, "search")
+    budget: BudgetOptions = group(BudgetOptions(), "budget")
+    memory: cli.MemoryOptions = group(cli.MemoryOptions("auto"), "memory")
+    run: cli.RunOptions = group(cli.RunOptions("runs/search_imagenet"), "run folder")
 
 
-def main(options: argparse.Namespace) -> None:
-    cli.check_options(options)
-    settings = cli.search_settings(options)
-    cli.check_dtype(options)
-    workers, devices = cli.connect(options)
-    mirror = parse_mirror(options.mirror)
-    data = cli.imagenet(options)
-    searched = normal if options.space == "normal" else mobile
-    start, budget, target = searched(options, devices[0])
+def arguments() -> parser.Parser:
+    return parser.Parser(Options, description=__doc__)
 
-    def build(architecture: AnyArchitecture) -> HybridBlock:
-        return network_of(architecture, weighted=True, fix_gamma=options.fix_gamma)
 
-    if options.dry_run:
-        steps = cli.search_steps(options, data.num_train, settings.split)
-        cli.print_dry_run(options, build(start), cross_entropy, start, steps)
+def space_of(options: Options) -> Any:
+    """The space of the normal setting, or of the mobile setting, which takes no others' options."""
+    images = {"num_classes": options.data.num_classes, "image_size": options.data.image_size}
+    given, setting = options.space, options.setting.space
+    if setting == "normal":
+        return SearchSpace.imagenet(**given.fields(4, "2,2,13,6"), **images)
+    for name in ("scope", "levels", "operations", "width"):
+        if name in options.given:
+            raise ValueError(f"`{name}` is for the normal setting, not for {setting}: leave it out")
+    blocks = None if given.blocks is None else parse_blocks(given.blocks, len(STRIDES))
+    return MobileSpace.skeleton(setting, given.width_multiplier, blocks, **images)
+
+
+def main(options: Options) -> None:
+    from dsonas_mx.cli import devices, dry_run, run, search
+
+    from symbols import network_of
+
+    run.check_run(options)
+    space = space_of(options)
+    is_full = options.setting.space == "normal" and options.space.scope == "full"
+    name = options.budget.budget or ("flops" if is_full else "latency")  # section 4.3
+    options = options.but("budget", budget=name)
+    setup = devices.setup_of(options.devices, options.memory, options.precision)
+    kind = Architecture if isinstance(space, SearchSpace) else MobileArchitecture
+    start = kind.complete(space, run.origin(options, "imagenet"))
+    budget, target = budget_of(options, space, setup.contexts[0])
+
+    def build(found: AnyArchitecture) -> Any:
+        return network_of(found, weighted=True, fix_gamma=options.search.fix_gamma)
+
+    if options.memory.dry_run:
+        num_train = imagenet.data_set(options.data).num_train
+        batch, split = options.data.batch_size, options.search.split
+        steps = dry_run.search_steps(batch, num_train, split)
+        dry_run.print_dry_run(setup, build(start), start, batch, steps)
         return
-    loaders = cli.train_loaders(options, settings.split)
-    mx.random.seed(options.seed)
-    search = Search(
-        build,
-        start,
-        loaders[0],
-        loaders[1] if settings.split else None,
-        settings,
-        devices,
-        cross_entropy,
-        cli.progress,
-        mirror,
-        budget,
-        target,
-        workers,
-        options.dtype,
+    loaders = imagenet.train_loaders(options.data, options.search.split)
+    search.search_to_end(
+        options, build, start, loaders, setup, data="imagenet", budget=budget, target=target
     )
-    cli.search_to_end(
-        options,
-        search,
-        target,
-        before=lambda run: cli.write_parts(run, loaders),
-        after_epoch=cli.Skipped(*loaders).log,
-    )
+
+
+def budget_of(options: Options, space: Any, device: Any) -> Tuple[Any, Any]:
+    """The budget and the target."""
+    from dsonas_mx.cli import budgets
+    from dsonas_mx.latency.deductions import Deductions
+    from dsonas_mx.latency.mobile import OperationLatency
+    from dsonas_mx.search.target import OneOperation
+
+    from symbols import network_of
+    from symbols.mobile import Operation
+
+    gamma = options.search.gamma
+    if isinstance(space, SearchSpace):
+        return budgets.budget(options.budget, gamma, space, Deductions(network_of, device))
+    batch_size = 8 if device.device_type == "gpu" else 1  # as in table 3
+    latency = OperationLatency(Operation, device, batch_size)
+    return budgets.mobile_budget(options.budget, gamma, latency), OneOperation()
 
 
 if __name__ == "__main__":
-    cli.run(main, arguments(), DEMO)
+    parser.run(main, arguments(), DEMO)

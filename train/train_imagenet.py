@@ -8,22 +8,19 @@ model-symbol.json and model-0000.params, metrics.csv, log.txt, and checkpoints t
 
 from __future__ import annotations
 
-import argparse
 import sys
+from dataclasses import dataclass
 from pathlib import Path
+from typing import List
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from dsonas_mx import cli
-from dsonas_mx.engine.recompute import parse_mirror
-from dsonas_mx.latency.measure import NetworkLatency
+from dsonas_mx import SearchSpace
+from dsonas_mx.cli import imagenet, parser
+from dsonas_mx.cli import options as cli
+from dsonas_mx.io.options import Groups, group, not_negative, option
 from dsonas_mx.space.mobile_architecture import MobileArchitecture
-from dsonas_mx.training.fit import Fit, FitOptions
-from dsonas_mx.training.loss import smoothed, with_auxiliary
-
-import mxnet as mx
-
-from symbols import architectures, network_of
+from dsonas_mx.training.options import FitOptions
 
 DEMO = {
     "image_size": 64,
@@ -36,73 +33,82 @@ DEMO = {
 }
 
 
-def arguments() -> cli.Parser:
-    parser = cli.Parser(description=__doc__)
-    cli.add_imagenet(parser, batch_size=1024)
-    cli.add_devices(parser)
-    cli.add_dtype(parser)
-    network = cli.add_network(parser, "imagenet", architectures.find)
-    network.add_argument(
-        "--auxiliary", type=float, default=0.4, help="weight of the tower; 0, and mobile: none"
-    )
-    fit = parser.add_argument_group("training")
-    fit.add_argument("--num-epochs", type=int, default=240)
-    fit.add_argument("--lr", type=float, default=0.5, help="of the first epoch; then linear to 0")
-    fit.add_argument("--momentum", type=float, default=0.9)
-    fit.add_argument("--wd", type=float, default=4e-5, help="weight decay")
-    fit.add_argument("--label-smoothing", type=float, default=0.1)
-    cli.add_memory(parser, mirror="off")
-    cli.add_run(parser, "runs/train_imagenet")
-    return parser
+@dataclass(frozen=True)
+class NetworkOptions(cli.NetworkOptions):
+    auxiliary: float = option(0.4, "weight of the tower; 0, and mobile: none", check=not_negative)
 
 
-def main(options: argparse.Namespace) -> None:
-    cli.check_options(options)
-    settings = FitOptions(
-        num_epochs=options.num_epochs,
-        learning_rate=options.lr,
-        final_learning_rate=0,
-        schedule="linear",
-        momentum=options.momentum,
-        weight_decay=options.wd,
-        top5=True,
+@dataclass(frozen=True)
+class TrainingOptions(FitOptions):
+    label_smoothing: float = option(0.1)
+
+
+@dataclass(frozen=True)
+class Options(Groups):
+    data: cli.RecordOptions = group(cli.RecordOptions(batch_size=1024), "data")
+    devices: cli.DeviceOptions = group(cli.DeviceOptions(), "devices")
+    precision: cli.PrecisionOptions = group(cli.PrecisionOptions())
+    network: NetworkOptions = group(
+        NetworkOptions(), "network", help=cli.sizes("target_flops", "600M")
     )
-    cli.check_dtype(options)
-    workers, devices = cli.connect(options)
-    data = cli.imagenet(options)
-    steps = cli.fit_steps(options, data.num_train) if options.dry_run else 0
-    latency = NetworkLatency(network_of, devices[0])
-    architecture = cli.load_imagenet_network(options, latency)
+    training: TrainingOptions = group(
+        TrainingOptions(240, 0.5, 0.0, weight_decay=4e-5, schedule="linear", top5=True),
+        "training",
+        without=("final_learning_rate", "period", "factor"),
+        help={"learning_rate": "of the first epoch; then linear to 0"},
+    )
+    memory: cli.MemoryOptions = group(cli.MemoryOptions(), "memory")
+    run: cli.RunOptions = group(cli.RunOptions("runs/train_imagenet"), "run folder")
+
+
+def arguments() -> parser.Parser:
+    return parser.Parser(Options, description=__doc__)
+
+
+def main(options: Options) -> None:
+    from dsonas_mx.cli import devices, dry_run, network, run, training
+    from dsonas_mx.latency.measure import NetworkLatency
+    from dsonas_mx.training.loss import smoothed, with_auxiliary
+
+    from symbols import architectures, network_of
+
+    run.check_run(options)
+    setup = devices.setup_of(options.devices, options.memory, options.precision)
+    records, size = imagenet.data_set(options.data), options.data.batch_size
+    steps = dry_run.fit_steps(size, records.num_train) if options.memory.dry_run else 0
+    latency = NetworkLatency(network_of, setup.contexts[0])
+    notes: List[str] = []
+    architecture, options = network.load_network(
+        options, SearchSpace.imagenet(), records, latency, architectures.find, notes.append
+    )
     if isinstance(architecture, MobileArchitecture):
-        options.auxiliary = 0.0  # the paper does not say where the tower would stand
+        # The paper does not say where the tower would stand.
+        options = options.but("network", auxiliary=0.0)
         net = network_of(architecture)
     else:
-        net = network_of(architecture, auxiliary=options.auxiliary != 0)
-    loss = smoothed(options.label_smoothing)
-    if options.auxiliary:
-        loss = with_auxiliary(options.auxiliary, loss)
-    mirror = parse_mirror(options.mirror)
-    if options.dry_run:
-        cli.print_dry_run(options, net, loss, architecture, steps)
+        net = network_of(architecture, auxiliary=options.network.auxiliary != 0)
+    loss = smoothed(options.training.label_smoothing)
+    if options.network.auxiliary:
+        loss = with_auxiliary(options.network.auxiliary, loss)
+    if options.memory.dry_run:
+        dry_run.print_dry_run(setup, net, architecture, size, steps, loss, notes)
         return
-    (train_data,), test_data = cli.train_loaders(options), cli.test_loader(options)
-    mx.random.seed(options.seed)
-    net.initialize(ctx=devices)
-    fit = Fit(
-        net,
-        train_data,
-        test_data,
-        settings,
-        devices,
-        loss,
-        cli.progress,
-        mirror,
-        workers,
-        options.dtype,
+    (train_data,), test_data = (
+        imagenet.train_loaders(options.data),
+        imagenet.test_loader(options.data),
     )
-    skipped = cli.Skipped(train_data, test_data)
-    cli.train_to_end(options, fit, architecture, lambda: network_of(architecture), skipped.log)
+    training.train_to_end(
+        options,
+        net,
+        lambda: network_of(architecture),
+        (train_data, test_data),
+        setup,
+        data="imagenet",
+        settings=options.training,
+        loss=loss,
+        notes=notes,
+    )
 
 
 if __name__ == "__main__":
-    cli.run(main, arguments(), DEMO)
+    parser.run(main, arguments(), DEMO)

@@ -1,45 +1,24 @@
-"""Options of budgets."""
+"""The budget that options ask for."""
 
 from __future__ import annotations
 
-import argparse
 from typing import Any, Callable, Optional, Tuple
 
 from ..latency.table import Table
-from ..search.budget import BUDGETS, Constant, Measure, default_budget, make_budget
+from ..search.budget import Constant, Measure, make_budget
+from ..search.options import BudgetOptions
 from ..search.target import FLOPsTarget
 from ..space.normal import SearchSpace
-from .parser import number
-
-
-def add_budget(parser: argparse.ArgumentParser) -> None:
-    """`--budget`, `--gamma0`, `--latency-table` and `--search-flops`."""
-    group = parser.add_argument_group("budget")
-    group.add_argument(
-        "--budget",
-        choices=BUDGETS,
-        help="what adapts γ by connection; if none is given flops in the full scope",
-    )
-    group.add_argument("--gamma0", type=float, help="γ0 of budget latency; half of γ if not given")
-    group.add_argument(
-        "--latency-table",
-        help="of tools/measure_latency.py, for budget latency; measured each epoch if not given",
-    )
-    group.add_argument(
-        "--search-flops",
-        type=number,
-        help="beyond the paper: adapt γ so that the search ends within 5%% of these multiply-adds",
-    )
 
 
 def budget(
-    options: argparse.Namespace, space: SearchSpace, measure: Measure
+    options: BudgetOptions, gamma: float, space: SearchSpace, measure: Measure
 ) -> Tuple[Constant, Optional[FLOPsTarget]]:
-    """The budget and the target of the options.
+    """The budget, of a complete `options.budget`, and the target.
 
     Budget latency uses the table of the options, which must be one of `space`, or else `measure`.
     """
-    options.budget = options.budget or default_budget(options.scope)  # for the record
+    assert options.budget is not None
     if options.latency_table is not None:
         if options.budget != "latency":
             raise ValueError(f"--latency-table is of budget latency, not of {options.budget}")
@@ -47,18 +26,17 @@ def budget(
     latency = measure if options.budget == "latency" else None
     flops = options.search_flops
     return (
-        make_budget(options.budget, options.gamma, options.gamma0, latency),
+        make_budget(options.budget, gamma, options.gamma0, latency),
         None if flops is None else FLOPsTarget(flops),
     )
 
 
-def mobile_budget(options: argparse.Namespace, measure: Callable[[Any], Any]) -> Constant:
-    """The budget of the mobile setting: latency, by default, or none."""
-    options.budget = options.budget or "latency"
+def mobile_budget(options: BudgetOptions, gamma: float, measure: Callable[[Any], Any]) -> Constant:
+    """The budget of the mobile setting: latency or none."""
     if options.budget not in ("none", "latency"):
         raise ValueError(f"--budget {options.budget} is for the normal setting: latency or none")
     for name in ("latency_table", "search_flops"):
         if getattr(options, name) is not None:
-            raise ValueError(f"--{name.replace('_', '-')} is for the normal setting: leave it out")
+            raise ValueError(f"`{name}` is for the normal setting: leave it out")
     latency = measure if options.budget == "latency" else None
-    return make_budget(options.budget, options.gamma, options.gamma0, latency)
+    return make_budget(options.budget, gamma, options.gamma0, latency)

@@ -1,42 +1,126 @@
-"""Parsers, and how scripts end: errors in one line, bars on a terminal."""
+"""Parsers made of options, and how scripts end: errors in one line, in the words of options."""
 
 from __future__ import annotations
 
 import argparse
 import os
+import re
 import sys
 from concurrent.futures import BrokenExecutor
-from typing import Any, Callable, Dict, Iterable, Mapping, NoReturn, Optional, Sequence
+from dataclasses import replace
+from typing import Any, Callable, Dict, Mapping, NoReturn, Optional, Sequence, Type
 
-import mxnet as mx
-from tqdm import tqdm
+from ..engine import process
+from ..io.lines import json_line
+from ..io.options import Groups, Option, Options, members, options_of, titles
+from ..runs.interrupted import Interrupted
 
-from ..engine import workers
-from ..runs.folder import json_line
-from ..runs.session import Interrupted
+_UNSET = object()
 
 
 class Parser(argparse.ArgumentParser):
-    """Prints defaults in its help, and errors in one line."""
+    """Prints defaults in its help, and errors in one line.
 
-    def __init__(self, **kwargs: Any) -> None:
+    Parameters
+    ----------
+    options : class of Groups, optional
+        What it reads; other arguments may be added to a parser that has none.
+    """
+
+    def __init__(self, options: Optional[Type[Groups]] = None, **kwargs: Any) -> None:
         super().__init__(formatter_class=argparse.ArgumentDefaultsHelpFormatter, **kwargs)
+        self._options = options
+        self._flags: Dict[str, str] = {}
+        parts: Dict[str, Any] = {"": self}
+        exclusive: Dict[str, Any] = {}
+        for group, name, one in members(options) if options else ():
+            holder = getattr(options, group)
+            title = titles(options)[group]
+            if title not in parts:
+                parts[title] = self.add_argument_group(title)
+            part = parts[title]
+            if one.one_of:
+                if one.one_of not in exclusive:
+                    required = one.required
+                    exclusive[one.one_of] = part.add_mutually_exclusive_group(required=required)
+                part = exclusive[one.one_of]
+            _add(part, one, getattr(holder, name))
+            self._flags[name] = one.flag
+
+    def read(
+        self, words: Optional[Sequence[str]] = None, small: Optional[Mapping[str, Any]] = None
+    ) -> Any:
+        """The options of a command line; those of `small`, if it asks for it, are its defaults.
+
+        Raises
+        ------
+        ValueError
+            A value that cannot be.
+        """
+        if self._options is None:
+            return self.parse_args(words)
+        unset = dict.fromkeys((one.record for _, _, one in members(self._options)), _UNSET)
+        found = vars(self.parse_args(words, argparse.Namespace(**unset)))
+        given = {name: value for name, value in found.items() if value is not _UNSET}
+        start = small if small and given.get("demo") else {}
+        return self._options.of({**start, **given}, given)
+
+    def named(self, message: str) -> str:
+        """A message of the library: the names of values in backquotes become their options."""
+        flags = {one.dest: one.option_strings[-1] for one in self._actions if one.option_strings}
+        flags.update(self._flags)
+        return re.sub(r"`(\w+)`", lambda found: flags.get(found[1], found[1]), message)
 
     def error(self, message: str) -> NoReturn:
         """Exit with status 2 and one line, without the usage."""
-        self.exit(2, f"{self.prog}: {message}\n")
+        self.exit(2, f"{self.prog}: {self.named(message)}\n")
 
     def exit(self, status: int = 0, message: Optional[str] = None) -> NoReturn:
         """End the process; one of several workers at once, if it failed."""
-        rank = workers.rank()
+        rank = process.rank()
         if message:
             message = f"worker {rank}: {message}" if rank else message
             if _logs_json(sys.argv):
                 message = f"{json_line(message.rstrip(), status=status)}\n"
             sys.stderr.write(message)
-        if status and workers.is_connected():
-            workers.leave(status)
+        if status and process.is_connected():
+            process.leave(status)
         sys.exit(status)
+
+
+def add_options(parser: argparse.ArgumentParser, group: Options, title: str) -> None:
+    """A group of options, to a parser that has others, too; see `taken`."""
+    part = parser.add_argument_group(title)
+    for name, one in options_of(group):
+        _add(part, one, getattr(group, name))
+
+
+def taken(group: Any, found: argparse.Namespace) -> Any:
+    """The options of a group out of what a parser has read."""
+    return replace(group, **{name: getattr(found, one.record) for name, one in options_of(group)})
+
+
+def _add(part: Any, one: Option, default: Any) -> None:
+    """An option, to a parser or a part of one."""
+    given: Dict[str, Any] = {"dest": one.record, "help": one.help}
+    if isinstance(default, bool):
+        part.add_argument(one.flag, action="store_true", **given)
+        return
+    kind = one.parse or (str if default is None else type(default))
+    if kind not in (int, float, str):
+        kind = _parsing(kind)
+    given.update(type=kind, choices=one.choices, metavar=one.metavar)
+    part.add_argument(one.flag, default=one.show(default), **given)
+
+
+def _parsing(parse: Callable[[str], Any]) -> Callable[[str], Any]:
+    def parsed(text: str) -> Any:
+        try:
+            return parse(text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
+
+    return parsed
 
 
 def _logs_json(words: Sequence[str]) -> bool:
@@ -46,7 +130,7 @@ def _logs_json(words: Sequence[str]) -> bool:
 
 
 def run(
-    main: Callable[[argparse.Namespace], Optional[int]],
+    main: Callable[[Any], Optional[int]],
     parser: Parser,
     demo: Optional[Mapping[str, Any]] = None,
 ) -> NoReturn:
@@ -56,24 +140,22 @@ def run(
     143. With `--demo`, the options of `demo` that are not given have its values.
     """
     os.environ.setdefault("MXNET_SUBGRAPH_VERBOSE", "0")  # its notes about MKLDNN are no errors
-    options = parser.parse_args()
-    if demo and options.demo:
-        parser.set_defaults(**demo)
-        options = parser.parse_args()
     try:
-        sys.exit(main(options) or 0)
+        sys.exit(main(parser.read(small=demo)) or 0)
     except (ValueError, OSError) as error:
         parser.error(" ".join(line.strip() for line in _message(error).splitlines()))
     except ArithmeticError as error:
-        parser.exit(1, f"{parser.prog}: {error}\n")
+        parser.exit(1, f"{parser.prog}: {parser.named(str(error))}\n")
     except BrokenExecutor as error:
         parser.exit(1, f"{parser.prog}: a data worker died ({error}): go on with --resume\n")
-    except mx.MXNetError as error:
-        parser.exit(1, f"{parser.prog}: MXNet: {first_line(error)}\n")
     except Interrupted as error:
-        parser.exit(error.status, f"{parser.prog}: {error}\n")
+        parser.exit(error.status, f"{parser.prog}: {parser.named(str(error))}\n")
     except KeyboardInterrupt:
         parser.exit(130, f"{parser.prog}: interrupted\n")
+    except RuntimeError as error:
+        if "MXNetError" not in [kind.__name__ for kind in type(error).__mro__]:
+            raise
+        parser.exit(1, f"{parser.prog}: MXNet: {first_line(error)}\n")
 
 
 def _message(error: Exception) -> str:
@@ -94,42 +176,3 @@ def first_line(error: Exception) -> str:
         if "Check failed" in line or "Error" in line:
             return line.split(": ", 1)[-1].strip()
     return lines[-1] if lines else type(error).__name__
-
-
-def number(text: str) -> int:
-    """'3.0M' → 3000000; K, M and G are known."""
-    factor = {"K": 10**3, "M": 10**6, "G": 10**9}.get(text[-1:].upper(), 1)
-    try:
-        return round(float(text[:-1] if factor > 1 else text) * factor)
-    except (ValueError, OverflowError):  # inf and nan too
-        raise argparse.ArgumentTypeError(
-            f"must be a number such as 500000, 600K or 3.0M, got {text!r}"
-        ) from None
-
-
-class _Bar(tqdm):
-    """A bar that knows, too, how long the steps after its own will take at the same rate."""
-
-    later = 0
-
-    @property
-    def format_dict(self) -> Dict[str, Any]:
-        known = super().format_dict
-        step = known["elapsed"] / known["n"] if known["n"] else 0.0
-        left = step * (known["total"] - known["n"] + self.later)
-        known["all"] = self.format_interval(left) if step else "?"
-        return known
-
-
-def progress(steps: Iterable[Any], length: int, what: str, later: int = 0) -> Iterable[Any]:
-    """A bar on a terminal, nothing elsewhere; one for all workers.
-
-    It shows the time that is left of these steps, and of the whole run, which has so many later.
-    """
-    hidden = True if workers.rank() else None
-    bar = "{l_bar}{bar}| {n_fmt}/{total_fmt}, {rate_fmt}, left: {remaining}, of the run {all}"
-    shown = _Bar(
-        steps, what, length, leave=False, disable=hidden, dynamic_ncols=True, bar_format=bar
-    )
-    shown.later = later
-    return shown

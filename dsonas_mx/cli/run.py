@@ -2,78 +2,34 @@
 
 from __future__ import annotations
 
-import argparse
 import json
-import math
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Callable, Mapping, Optional
+from typing import Any, Callable, Dict, Mapping, Optional
 
-from ..engine.workers import Workers, rank
+from ..engine.process import rank
+from ..engine.workers import Workers
 from ..plots import tensorboard
 from ..runs.checkpoint import is_checkpoint
 from ..runs.folder import Run, check_folder
 from ..runs.session import Session
 from ..training.loop import Loop
-from .data import origin
-
-
-def add_run(parser: argparse.ArgumentParser, save_dir: str) -> None:
-    """`--save-dir`, with its default, and how a run survives."""
-    group = parser.add_argument_group("run folder")
-    group.add_argument("--save-dir", default=save_dir, help="the run folder")
-    group.add_argument("--resume", action="store_true", help="go on from the newest checkpoint")
-    group.add_argument(
-        "--resume-from",
-        metavar="PATH",
-        help="go on from a checkpoint, as "
-        "RUN/checkpoint/000012, of this run folder or, in a new one, of another",
-    )
-    group.add_argument(
-        "--checkpoint-minutes",
-        type=float,
-        default=30,
-        help="between checkpoints within an epoch; 0 for none but at its end",
-    )
-    group.add_argument(
-        "--on-nan",
-        choices=("stop", "rollback"),
-        default="stop",
-        help="a loss that is not finite ends the run, or takes it back to the end of the last "
-        "epoch, with half the learning rate, five times at most",
-    )
-    add_watching(group)
+from .options import RunOptions, Script
 
 
 class _Aside(Run):
     """A run folder that is gone in the end: for workers whose files nobody needs."""
 
-    def __init__(self, options: argparse.Namespace) -> None:
+    def __init__(self, record: Mapping[str, Any]) -> None:
         self._place = TemporaryDirectory(prefix="dsonas-worker-")
-        super().__init__(self._place.name, vars(options), quiet=True)
+        super().__init__(self._place.name, record, quiet=True)
 
     def __exit__(self, *error: Any) -> None:
         super().__exit__(*error)
         self._place.cleanup()
 
 
-def add_watching(group: argparse._ArgumentGroup) -> None:
-    """`--tensorboard` and `--log-format`."""
-    group.add_argument(
-        "--tensorboard",
-        action="store_true",
-        help="write scalars, λ and the block for TensorBoard; needs tensorboardX",
-    )
-    group.add_argument(
-        "--log-format",
-        choices=("text", "json"),
-        default="text",
-        help="of what is printed: json for an object a line, of an epoch with its numbers, of an "
-        "error with its status",
-    )
-
-
-def recorded(options: argparse.Namespace) -> Optional[Mapping[str, Any]]:
+def recorded(options: RunOptions) -> Optional[Mapping[str, Any]]:
     """The options of the run that shall go on, as it was started; None for a new run."""
     if options.resume_from is not None:
         folder = Path(options.resume_from).resolve().parent.parent
@@ -88,43 +44,42 @@ def recorded(options: argparse.Namespace) -> Optional[Mapping[str, Any]]:
         return None
 
 
-def open_run(options: argparse.Namespace, workers: Optional[Workers] = None) -> Run:
-    """The run folder of `add_run`: for worker 0, which writes for all."""
+def origin(options: Script, data: str) -> Dict[str, Any]:
+    """What decides a result: the data set and the options, without files, folders and devices."""
+    return {"data": data, **options.record(deciding=True)}
+
+
+def open_run(options: Script, data: str, workers: Optional[Workers] = None) -> Run:
+    """The run folder of the options: for worker 0, which writes for all."""
+    record = {**options.record(), "data_set": data}
     if workers is not None and workers.rank:
-        return _Aside(options)
-    resumes = _resumes(options)
-    return Run(options.save_dir, vars(options), resume=resumes, log_format=options.log_format)
+        return _Aside(record)
+    run = options.run
+    return Run(run.save_dir, record, resume=run.resumes, log_format=run.log_format)
 
 
-def check_run(options: argparse.Namespace) -> None:
-    """Refuse options of `add_run` that cannot be met; a dry run needs no folder of its own."""
-    if not 0 <= options.checkpoint_minutes < math.inf:
-        raise ValueError(
-            f"--checkpoint-minutes must be at least 0, got {options.checkpoint_minutes}"
-        )
-    if options.tensorboard:
+def check_run(options: Script) -> None:
+    """Refuse what cannot be met, before data are read; a dry run needs no folder of its own."""
+    run = options.run
+    if run.tensorboard:
         tensorboard.check()
     if rank():
         return
-    if options.resume_from is not None and not is_checkpoint(options.resume_from):
+    if run.resume_from is not None and not is_checkpoint(run.resume_from):
         raise ValueError(
-            f"--resume-from {options.resume_from}: no checkpoint; they are RUN/checkpoint/000012 "
+            f"--resume-from {run.resume_from}: no checkpoint; they are RUN/checkpoint/000012 "
             "and so on"
         )
-    if not options.dry_run and Path(options.save_dir).exists():
-        check_folder(Path(options.save_dir), _resumes(options))
-
-
-def _resumes(options: argparse.Namespace) -> bool:
-    return options.resume or options.resume_from is not None
+    if not options.memory.dry_run and Path(run.save_dir).exists():
+        check_folder(Path(run.save_dir), run.resumes)
 
 
 def train(
-    options: argparse.Namespace,
+    options: RunOptions,
     run: Run,
     loop: Loop,
     record: Callable[[Any], None],
-    **identity: Any,
+    identity: Mapping[str, Any],
 ) -> bool:
     """Take a loop to its end, from a checkpoint if that was asked for.
 
@@ -132,8 +87,8 @@ def train(
     ----------
     record : callable
         Gets what each epoch did, to append it to tables and log it.
-    **identity
-        What must not change when the run goes on, besides the options that change its result.
+    identity : mapping
+        What must not change when the run goes on.
 
     Returns
     -------
@@ -143,11 +98,11 @@ def train(
     session = Session(
         run,
         loop,
-        {**origin(options), **identity},
+        identity,
         options.checkpoint_minutes,
         options.on_nan == "rollback",
     )
-    if options.resume or options.resume_from is not None:
+    if options.resumes:
         session.resume(options.resume_from)
     if loop.workers.tell(run.finished):
         run.log(f"{run.folder} is finished: nothing to do")

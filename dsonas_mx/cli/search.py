@@ -1,98 +1,86 @@
-"""Options of a search, and what it leaves behind, whatever it searched."""
+"""A search from its options to what it leaves behind, whatever it searches."""
 
 from __future__ import annotations
 
-import argparse
-from typing import Any, Callable, Optional, Tuple
+from typing import Any, Callable, Optional, Sequence
 
+import mxnet as mx
+from mxnet.gluon import HybridBlock
+
+from ..data.loader import Loader
+from ..engine.setup import Setup
 from ..runs.folder import Run, save_parameters
-from ..search.search import Search, SearchEpoch, SearchOptions
+from ..search.budget import Constant
+from ..search.search import Search, SearchEpoch
+from ..space.mobile_architecture import AnyArchitecture
+from ..training.loss import cross_entropy
 from ..training.transfer import PRETRAINED
-from .data import parse_split
-from .run import open_run, train
-
-
-def add_search(
-    parser: argparse.ArgumentParser,
-    epochs: Tuple[int, int],
-    split: str,
-    wd: float,
-    gamma: float,
-    shrink_every: int,
-    lr: float = 0.1,
-) -> argparse._ArgumentGroup:
-    """Options of `SearchOptions`, with the defaults of a data set."""
-    search = parser.add_argument_group("search")
-    search.add_argument("--pretrain-epochs", type=int, default=epochs[0], help="with λ fixed at 1")
-    search.add_argument("--num-epochs", type=int, default=epochs[1], help="of search, at most")
-    search.add_argument("--split", default=split, help="weights:λ, samples and steps; or none")
-    search.add_argument(
-        "--shrink-every", type=int, default=shrink_every, help="epochs between removals"
-    )
-    search.add_argument("--patience", type=int, default=10, help="epochs without change to stop")
-    search.add_argument("--lr", type=float, default=lr, help="of weights and λ")
-    search.add_argument("--momentum", type=float, default=0.9)
-    search.add_argument("--wd", type=float, default=wd, help="weight decay, not of λ")
-    search.add_argument("--gamma", type=float, default=gamma, help="weight of L1 on λ")
-    search.add_argument("--momentum-schedule", choices=("constant", "apg"), default="constant")
-    search.add_argument(
-        "--fix-gamma", choices=("all", "operations", "none"), default="all", help="fixed BN scales"
-    )
-    return search
-
-
-def search_settings(options: argparse.Namespace) -> SearchOptions:
-    """Those of `add_search`."""
-    return SearchOptions(
-        pretrain_epochs=options.pretrain_epochs,
-        num_epochs=options.num_epochs,
-        split=parse_split(options.split),
-        shrink_every=options.shrink_every,
-        patience=options.patience,
-        learning_rate=options.lr,
-        momentum=options.momentum,
-        weight_decay=options.wd,
-        gamma=options.gamma,
-        momentum_schedule=options.momentum_schedule,
-    )
+from .imagenet import Skipped, write_parts
+from .run import open_run, origin, train
 
 
 def search_to_end(
-    options: argparse.Namespace,
-    search: Search,
+    options: Any,
+    build: Callable[[Any], HybridBlock],
+    start: AnyArchitecture,
+    loaders: Sequence[Loader],
+    setup: Setup,
+    *,
+    data: str,
+    loss: Callable[..., Any] = cross_entropy,
+    budget: Optional[Constant] = None,
     target: Optional[Any] = None,
-    before: Callable[[Run], None] = lambda run: None,
-    after_epoch: Callable[[Run], None] = lambda run: None,
+    before: Callable[[Run, Search], None] = lambda run, search: None,
     **identity: Any,
 ) -> None:
     """Search in a run folder; write what was found, and the supernet's parameters.
 
     Parameters
     ----------
-    target : FLOPsTarget or OneOperation, optional
-        Where the search has to end, to say whether it did.
-    before, after_epoch : callable
-        Get the run at its start and after each epoch.
+    options : Groups
+        With groups `data`, `search` and `run`.
+    loaders : sequence of Loader
+        Of the weights and, with a split, of λ.
+    data : str
+        The name of the data set.
+    before : callable
+        Gets the run at its start, and the search.
     **identity
-        See `train`.
+        What must not change when the run goes on, besides the options that decide its result.
+
+    The others are those of `Search`.
     """
-    connections = search.architecture.space.num_connections
+    mx.random.seed(options.data.seed)
+    search = Search(
+        build,
+        start,
+        weight_data=loaders[0],
+        lambda_data=loaders[1] if options.search.split else None,
+        options=options.search,
+        loss=loss,
+        budget=budget,
+        target=target,
+        setup=setup,
+    )
+    connections, skipped = start.space.num_connections, Skipped(*loaders)
+    has_latency = options.record().get("budget") == "latency"
 
     def record(epoch: SearchEpoch) -> None:
         run.append("metrics.csv", epoch.row())
         run.append("lambdas.csv", {"epoch": epoch.epoch, **epoch.scales})
-        if getattr(options, "budget", None) == "latency":  # others: by λ
+        if has_latency:  # others: by λ
             run.append("gammas.csv", {"epoch": epoch.epoch, **search.gammas()})
         run.log(f"{epoch} of {connections}", **epoch.row())
         if epoch.epoch == search.options.pretrain_epochs:  # a search on other data may use it
             save_parameters(run.folder / PRETRAINED, search.net)
-        after_epoch(run)
+        skipped.log(run)
 
     megabytes = search.plan.megabytes  # refuses what does not fit before there is a run folder
-    with open_run(options, search.workers) as run:
+    with open_run(options, data, setup.workers) as run:
         run.log(f"the supernet takes {megabytes:,.0f} MB on each device")
-        before(run)
-        if not train(options, run, search, record, **identity):
+        write_parts(run, loaders)
+        before(run, search)
+        if not train(options.run, run, search, record, {**origin(options, data), **identity}):
             return
         path = run.folder / "architecture.json"
         search.architecture.save(path)

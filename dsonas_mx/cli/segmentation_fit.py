@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 from pathlib import Path
-from typing import Any, Dict, Optional
+from typing import Any, Callable, Dict, Optional
 
+import mxnet as mx
 import numpy as np
 from mxnet.gluon import HybridBlock
 
@@ -14,7 +14,7 @@ from ..cost.traced import Cost
 from ..data.scenes import normalised
 from ..data.voc import Scenes
 from ..deploy.export import export, load_parameters
-from ..engine.device import contexts
+from ..engine.setup import Setup
 from ..io.files import write_json
 from ..io.params_file import read_params
 from ..runs.folder import save_parameters
@@ -29,73 +29,92 @@ from ..training.segmentation import (
     save_picture,
 )
 from ..training.transfer import digest, parameters_file
-from .run import open_run, train
-from .segmentation import take_backbone
+from .options import TestOptions
+from .run import open_run, origin, train
+from .segmentation import load_stages, take_backbone
 
 
-def take_from_run(options: argparse.Namespace, save_dir: str) -> None:
-    """Complete the options of a test from the run of `--eval`: its network, and its data if no
-    other are given. What the test writes goes into its folder ``eval``, if not elsewhere than to
-    the default `save_dir`.
+def take_from_run(options: Any, save_dir: str) -> Any:
+    """The options of a test with what it takes from the run of `--eval`: its network, and its data
+    if no other are given. What the test writes goes into its folder ``eval``, if not elsewhere
+    than to the default `save_dir`.
 
     Raises
     ------
     ValueError, OSError
         It is no run that came to its end.
     """
-    run = Path(options.eval)
+    run, network = Path(options.test.eval), options.network
     for name in ("args.json", "model.params"):
         if not (run / name).is_file():
             raise FileNotFoundError(f"{run / name}: not there; --eval needs a run that has ended")
-    if options.architecture or options.model or options.backbone:
+    if network.architecture or network.model or network.backbone:
         raise ValueError("--eval tests the network of its run: name no other")
-    if options.kv_store != "device":
+    if options.devices.kv_store != "device":
         raise ValueError("--eval tests in one process: leave out --kv-store")
     try:
         recorded = json.loads((run / "args.json").read_text(encoding="utf-8"))["options"]
-        options.model, options.stages = recorded["model"], recorded["stages"]
-        options.crop = recorded["crop"]  # that multiply-adds are counted at
-        options.data_dir = options.data_dir or recorded["data_dir"]
-        options.test_data = options.test_data or recorded["test_data"]
+        model = recorded["model"]
+        options = options.but(
+            "data",
+            crop=recorded["crop"],  # that multiply-adds are counted at
+            data_dir=options.data.data_dir or recorded["data_dir"],
+            test_data=options.data.test_data or recorded["test_data"],
+        ).but("stages", stages=recorded["stages"])
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{run / 'args.json'} is not of a run of this script: {error!r}") from None
-    if options.model is None:
-        options.architecture = str(run / "architecture.json")
-    if options.save_dir == save_dir:
-        options.save_dir = str(run / "eval")
+    file = str(run / "architecture.json") if model is None else None
+    options = options.but("network", model=model, architecture=file)
+    if options.run.save_dir == save_dir:
+        options = options.but("run", save_dir=str(run / "eval"))
+    return options
 
 
 def train_scenes_to_end(
-    options: argparse.Namespace,
-    fit: SegmentationFit,
-    test_data: Scenes,
-    architecture: Optional[Architecture],
+    options: Any,
+    net: HybridBlock,
     deployed: HybridBlock,
+    setup: Setup,
+    *,
+    data: str,
+    scenes: Scenes,
+    loss: Callable[..., Any],
+    architecture: Optional[Architecture],
     cost: Cost,
 ) -> None:
     """Train in a run folder, save the parameters, test, export the network, write the result.
 
     Parameters
     ----------
+    net, deployed : HybridBlock
+        The network as it is trained, not initialised; and without the auxiliary head.
+    data : str
+        The name of the data set of `scenes`, on which it is tested.
     architecture : Architecture or None
         Of the backbone; None for that of a baseline.
-    deployed : HybridBlock
-        The network as it is deployed: without the auxiliary head.
     cost : Cost
         Of `deployed`.
     """
+    stages = load_stages(options.data, options.stages.all, scenes)
+    mx.random.seed(options.data.seed)
+    net.initialize(ctx=setup.contexts)
+    fit = SegmentationFit(
+        net, stages=stages, test_data=scenes, options=options.training, loss=loss, setup=setup
+    )
 
     def record(epoch: SegmentationEpoch) -> None:
         run.append("metrics.csv", epoch.row())
         run.log(str(epoch), **epoch.row())
 
     megabytes = fit.plan.megabytes  # refuses what does not fit before there is a run folder
-    source = options.backbone and parameters_file(options.backbone)
+    backbone = options.network.backbone
+    source = backbone and parameters_file(backbone)
     identity = {
+        **origin(options, data),
         "backbone": source and digest(source),
         "architecture": architecture and architecture.to_json(),
     }
-    with open_run(options, fit.workers) as run:
+    with open_run(options, data, setup.workers) as run:
         if architecture is not None and not (run.folder / "architecture.json").exists():
             architecture.save(run.folder / "architecture.json")
         run.log(
@@ -103,33 +122,38 @@ def train_scenes_to_end(
             f"{megabytes:,.0f} MB on each device"
         )
         take_backbone(run, fit.net, source)
-        if not train(options, run, fit, record, **identity) or fit.workers.rank:
+        if not train(options.run, run, fit, record, identity) or setup.workers.rank:
             return
         save_parameters(run.folder / "model.params", fit.net)
         arrays = read_params(run.folder / "model.params")
         load_parameters(deployed, arrays)
-        deployed.collect_params().reset_ctx(contexts(options.gpus, options.cpus))
+        deployed.collect_params().reset_ctx(setup.contexts)
         count = counts(cost, architecture)
-        confusion = test_scenes(options, deployed, test_data, run.folder, count)
-        batch = normalised(test_data.read(0)[0])[None]
+        confusion = test_scenes(
+            options.test, deployed, setup.contexts[0], scenes, run.folder, count
+        )
+        batch = normalised(scenes.read(0)[0])[None]
         load_parameters(deployed, arrays)  # on the CPU
         exported = export(deployed, run.folder / "model", batch)
         run.log(f"{describe(confusion)}; saved {exported.symbol}")
 
 
 def test_of_run(
-    options: argparse.Namespace,
+    options: Any,
     net: HybridBlock,
+    context: mx.Context,
+    data: str,
     scenes: Scenes,
     architecture: Optional[Architecture],
     cost: Cost,
 ) -> None:
     """Test what the run of `--eval` trained, in a run folder of its own."""
-    load_parameters(net, read_params(Path(options.eval) / "model.params"))
-    net.collect_params().reset_ctx(contexts(options.gpus, options.cpus))
-    with open_run(options) as run:
+    load_parameters(net, read_params(Path(options.test.eval) / "model.params"))
+    net.collect_params().reset_ctx([context])
+    with open_run(options, data) as run:
         count = counts(cost, architecture)
-        run.log(describe(test_scenes(options, net, scenes, run.folder, count)))
+        found = test_scenes(options.test, net, context, scenes, run.folder, count)
+        run.log(describe(found))
 
 
 def describe(confusion: Confusion) -> str:
@@ -149,8 +173,9 @@ def counts(cost: Cost, architecture: Optional[Architecture]) -> Dict[str, Any]:
 
 
 def test_scenes(
-    options: argparse.Namespace,
+    options: TestOptions,
     net: HybridBlock,
+    context: mx.Context,
     scenes: Scenes,
     folder: Path,
     count: Dict[str, Any],
@@ -166,7 +191,6 @@ def test_scenes(
             name = scenes.files[index].name
             save_picture(folder / "pictures" / f"{name}.png", *arrays)
 
-    context = contexts(options.gpus, options.cpus)[0]
     scales = SCALES if options.multi_scale else (1.0,)
     confusion = evaluate(Predictor(net, context, scales, options.flip), scenes, picture)
     class_iou = {

@@ -1,61 +1,87 @@
-"""What a training from scratch leaves behind, whatever it trained on."""
+"""A training from scratch, from its options to what it leaves behind, whatever it trains on."""
 
 from __future__ import annotations
 
-import argparse
-from typing import Any, Callable
+from typing import Any, Callable, Sequence, Tuple
 
 import mxnet as mx
 from mxnet.gluon import HybridBlock
 
 from ..cost.mobile import count_network
+from ..data.loader import Loader
 from ..deploy.export import export, load_parameters
+from ..engine.setup import Setup
 from ..io.files import write_json
-from ..runs.folder import Run, save_parameters
+from ..runs.folder import save_parameters
 from ..training.fit import Fit, FitEpoch
-from .run import open_run, train
+from ..training.options import FitOptions
+from .imagenet import Skipped
+from .run import open_run, origin, train
 
 
 def train_to_end(
-    options: argparse.Namespace,
-    fit: Fit,
-    architecture: Any,
+    options: Any,
+    net: HybridBlock,
     build: Callable[[], HybridBlock],
-    after_epoch: Callable[[Run], None] = lambda run: None,
+    loaders: Tuple[Loader, Loader],
+    setup: Setup,
+    *,
+    data: str,
+    settings: FitOptions,
+    loss: Callable[..., Any],
+    notes: Sequence[str] = (),
 ) -> None:
     """Train in a run folder, test, save the parameters, export the network, write the result.
 
     Parameters
     ----------
-    architecture : Architecture or MobileArchitecture
-        Of the network that `fit` trains.
+    options : Groups
+        With groups `data` and `run`.
+    net : HybridBlock
+        With its `architecture`; not initialised.
     build : callable
         The network of the architecture as it is deployed.
-    after_epoch : callable
-        Gets the run after each epoch.
+    loaders : (Loader, Loader)
+        To train and to test on.
+    data : str
+        The name of the data set.
+    settings, loss
+        Of `Fit`.
+    notes : sequence of str
+        What is to be said first.
     """
+    architecture, skipped = net.architecture, Skipped(*loaders)
     cost = count_network(architecture)
+    mx.random.seed(options.data.seed)
+    net.initialize(ctx=setup.contexts)
+    train_data, test_data = loaders
+    fit = Fit(
+        net, train_data=train_data, test_data=test_data, options=settings, loss=loss, setup=setup
+    )
 
     def record(epoch: FitEpoch) -> None:
         run.append("metrics.csv", epoch.row())
         run.log(str(epoch), **epoch.row())
-        after_epoch(run)
+        skipped.log(run)
 
     megabytes = fit.plan.megabytes  # refuses what does not fit before there is a run folder
-    with open_run(options, fit.workers) as run:
+    identity = {**origin(options, data), "architecture": architecture.to_json()}
+    with open_run(options, data, setup.workers) as run:
+        for line in notes:
+            run.log(line)
         if not (run.folder / "architecture.json").exists():
             architecture.save(run.folder / "architecture.json")
         run.log(
             f"{cost.parameters:,} parameters, {cost.multiply_adds:,} multiply-adds; training takes "
             f"{megabytes:,.0f} MB on each device"
         )
-        if not train(options, run, fit, record, architecture=architecture.to_json()):
+        if not train(options.run, run, fit, record, identity):
             return
         test = fit.test()
         save_parameters(run.folder / "model.params", fit.net)
         deployed = build()
         load_parameters(deployed, mx.nd.load(str(run.folder / "model.params")))
-        exported = export(deployed, run.folder / "model", next(fit.test_data.epoch(0)).data)
+        exported = export(deployed, run.folder / "model", next(test_data.epoch(0)).data)
         result = {
             "test_error": 1 - test.accuracy,
             "parameters": cost.parameters,

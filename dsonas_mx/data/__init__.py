@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import NamedTuple, Optional, Tuple
+from typing import Dict, NamedTuple, Optional, Tuple
 
 from . import cifar, fashion_mnist
 from .images import Images
@@ -31,6 +31,14 @@ class DataSet(NamedTuple):
     std: Tuple[float, ...]
     pad: int
     fill: int
+
+    def images(self) -> Dict[str, int]:
+        """Classes, channels and side, as a search space has them."""
+        return {
+            "num_classes": len(self.classes),
+            "in_channels": self.channels,
+            "image_size": self.image_size,
+        }
 
 
 DATA_SETS = {

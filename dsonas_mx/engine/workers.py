@@ -12,19 +12,17 @@ import json
 import os
 import sys
 from collections import deque
-from typing import Any, Deque, Dict, List, Mapping, NoReturn, Optional, Sequence, Tuple
+from typing import Any, Deque, Dict, List, Mapping, Optional, Sequence, Tuple
 
 import mxnet as mx
 import numpy as np
 
 from .graph import shares
+from .process import RANK, leave, note_connection, rank
 
 KINDS = ("device", "dist_sync")
-RANK = "DSONAS_WORKER"  # ps-lite's own rank is that in which they arrived: another in each run
 
 _DELAY = 2  # steps after which a wish is heard: then nobody has to wait for it
-
-_connected = False
 
 
 class Workers:
@@ -183,7 +181,6 @@ def connect(kind: str) -> Workers:
     ValueError
         It is not what this process was started for.
     """
-    global _connected
     launched = os.environ.get("DMLC_ROLE") == "worker"
     if kind == "device":
         if launched:
@@ -193,27 +190,9 @@ def connect(kind: str) -> Workers:
         raise ValueError("--kv-store dist_sync: start it by tools/launch.py -n 2 python train/…")
     if not mx.runtime.Features().is_enabled("DIST_KVSTORE"):
         raise ValueError("--kv-store dist_sync: this MXNet was built without it")
-    _connected = True
+    note_connection()
     sys.excepthook = _end_with_traceback
     return Connected(mx.kv.create("dist_sync"), rank())
-
-
-def rank() -> int:
-    """The number of this process among those launched together, connected or not yet."""
-    text = os.environ.get(RANK, "")
-    return int(text) if text.isdigit() else 0
-
-
-def is_connected() -> bool:
-    """Whether others may wait for this process."""
-    return _connected
-
-
-def leave(status: int) -> NoReturn:
-    """End this process now: a usual end would wait for the others, which wait for it."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(status)
 
 
 def _end_with_traceback(kind: Any, error: BaseException, trace: Optional[Any]) -> None:

@@ -21,6 +21,7 @@ import numpy as np
 from mxnet.gluon import HybridBlock
 
 from ..io.files import PathLike, atomic, remove_temporary, write_json
+from ..io.lines import json_line
 from ..io.params_file import write_params
 
 CHECKPOINTS = "checkpoint"
@@ -254,12 +255,6 @@ class Run:
             self._lengths[name] = len(content)
             header = content.decode(errors="replace").splitlines()[:1]
             self._columns[name] = next(csv.reader(header), [])
-
-
-def json_line(message: str, **fields: Any) -> str:
-    """A line of a log: an object of the time, the message, and what it tells of."""
-    stamped = {"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "message": message, **fields}
-    return json.dumps(stamped)
 
 
 def _digits(value: Any) -> Any:

@@ -19,25 +19,11 @@ from ..io.files import PathLike
 from ..training.loop import Diverged, Loop
 from .checkpoint import Checkpoints, State, load
 from .folder import Run, environment
+from .interrupted import Interrupted
 
 LEAST_RATE = 2.0**-5  # of the learning rate: so often is it halved
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _KEPT = 2  # checkpoints, besides the best and the last one at the end of an epoch
-
-
-class Interrupted(Exception):
-    """A signal asked for the end; the checkpoint is written.
-
-    Attributes
-    ----------
-    status : int
-        What a shell expects: 128 and the number of the signal.
-    """
-
-    def __init__(self, number: int) -> None:
-        name = signal.Signals(number).name
-        super().__init__(f"ended by {name}, with a checkpoint: --resume goes on from here")
-        self.status = 128 + number
 
 
 class Session:

@@ -165,8 +165,8 @@ class APGNAG(mx.optimizer.Optimizer):
         """An update of λ, a vector or one a row, that leaves none of `never_empty` without any."""
         key = "held", index, weight.context
         if key not in self._uploaded:
-            held = np.float32([name in self.never_empty for name in self._names(index)])
-            held = held.reshape((-1,) + (1,) * (weight.ndim - 1))
+            names = [name in self.never_empty for name in self._names(index)]
+            held = np.array(names, np.float32).reshape((-1,) + (1,) * (weight.ndim - 1))
             self._uploaded[key] = mx.nd.array(held, ctx=weight.context)
         largest = weight * mx.nd.broadcast_equal(weight, weight.max(axis=-1, keepdims=True))
         lost = (updated.max(axis=-1, keepdims=True) == 0) * self._uploaded[key]
@@ -195,10 +195,10 @@ class APGNAG(mx.optimizer.Optimizer):
             return self._uploaded[key]
         gamma = self._gamma_of(self._names(index)[0], weight.shape)
         if isinstance(gamma, np.ndarray):
-            key = index, weight.context
-            if key not in self._uploaded:
-                self._uploaded[key] = mx.nd.array(gamma, ctx=weight.context, dtype=weight.dtype)
-            gamma = self._uploaded[key]
+            place = index, weight.context
+            if place not in self._uploaded:
+                self._uploaded[place] = mx.nd.array(gamma, ctx=weight.context, dtype=weight.dtype)
+            gamma = self._uploaded[place]
         return eta * gamma
 
     def _gamma_of(self, name: str, shape: Tuple[int, ...]) -> Union[float, np.ndarray]:

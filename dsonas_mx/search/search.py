@@ -6,77 +6,26 @@ is rebuilt without it, and every parameter and optimizer state carried over.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
-from typing import Any, Callable, Dict, Optional, Sequence, Tuple, Union
+from typing import Any, Callable, Dict, Optional, Tuple, Union
 
 import mxnet as mx
 import numpy as np
 from mxnet.gluon import HybridBlock
 
 from ..data.loader import Loader
-from ..engine.recompute import Mirror
-from ..engine.workers import Workers
+from ..engine.setup import Setup
 from ..runs.checkpoint import State
 from ..space.mobile_architecture import AnyArchitecture
 from ..space.scales import Scales
-from ..training.loop import Diverged, Loop, Progress
+from ..training.loop import Diverged, Loop
 from ..training.loss import cross_entropy
 from ..training.metric import Score
 from .apg_nag import APGNAG, gamma_from_state, gamma_state
 from .budget import Constant
+from .options import SearchOptions
 from .shrink import inherit, inherit_states
 from .target import FLOPsTarget, OneOperation
-
-
-@dataclass(frozen=True)
-class SearchOptions:
-    """What a search does; the defaults are the paper's for CIFAR-10.
-
-    Parameters
-    ----------
-    pretrain_epochs, num_epochs : int
-        Epochs with λ fixed at one, and at most so many epochs of search after them.
-    split : (int, int), optional
-        x weight steps, then y λ steps, on parts of the data in the same ratio. None updates both
-        from one backward pass over all data (the ablation of table 7).
-    shrink_every : int
-        Search epochs after which zeros become permanent.
-    patience : int
-        The search has converged after so many epochs in which the architecture did not change.
-    learning_rate, momentum, weight_decay : float
-        Of the weights (NAG); λ has the first two as well.
-    gamma : float
-        γ, the weight of L1 on λ.
-    momentum_schedule : str
-        Of λ: see `APGNAG`.
-    clip_gradient : float
-        Bound of each entry of a gradient, averaged over the batch; 0 for none.
-    """
-
-    pretrain_epochs: int = 120
-    num_epochs: int = 120
-    split: Optional[Tuple[int, int]] = (1, 1)
-    shrink_every: int = 5
-    patience: int = 10
-    learning_rate: float = 0.1
-    momentum: float = 0.9
-    weight_decay: float = 3e-4
-    gamma: float = 0.001
-    momentum_schedule: str = "constant"
-    clip_gradient: float = 2.0
-
-    def __post_init__(self) -> None:
-        for name in ("pretrain_epochs", "weight_decay", "gamma", "clip_gradient", "momentum"):
-            _check(name, getattr(self, name), least=0)
-        for name in ("num_epochs", "shrink_every", "patience"):
-            _check(name, getattr(self, name), least=1)
-        if not 0 < self.learning_rate < math.inf:
-            raise ValueError(f"learning_rate must be above 0 and finite, got {self.learning_rate}")
-        if self.momentum >= 1:
-            raise ValueError(f"momentum must be below 1, got {self.momentum}")
-        if self.split is not None and (len(self.split) != 2 or min(self.split) < 1):
-            raise ValueError(f"split must be two numbers of at least 1, as 4:1, got {self.split}")
 
 
 @dataclass(frozen=True)
@@ -142,39 +91,29 @@ class Search(Loop):
     weight_data, lambda_data : Loader
         D_w and D_λ, each of whole batches. Without a split, `lambda_data` is None.
     options : SearchOptions
-    contexts : list of mx.Context
     loss : callable
         See `dsonas_mx.training.loss`.
-    progress : callable, optional
-        Wraps the steps of an epoch, to show a bar.
-    mirror : {'auto', 'deep', 'off'} or float
-        What is computed again in backward, see `TrainGraph`; planned anew for a smaller network.
     budget : budget, optional
         γ of each connection at the start of each epoch of search, see `dsonas_mx.search.budget`;
         the γ of the options by default.
     target : FLOPsTarget or OneOperation, optional
         Where the search has to end; it then does not end because nothing changes any more.
-    workers : Workers, optional
-        See `Loop`.
-    dtype : {'float32', 'float16'}
-        Of the maps, see `TrainGraph`.
+    setup : Setup
+        Where the networks of `build` are initialised and run.
     """
 
     def __init__(
         self,
         build: Callable[[Any], HybridBlock],
         architecture: AnyArchitecture,
+        *,
         weight_data: Loader,
-        lambda_data: Optional[Loader],
+        lambda_data: Optional[Loader] = None,
         options: SearchOptions,
-        contexts: Optional[Sequence[mx.Context]] = None,
         loss: Callable[..., Any] = cross_entropy,
-        progress: Optional[Progress] = None,
-        mirror: Mirror = "off",
         budget: Optional[Constant] = None,
         target: Optional[Union[FLOPsTarget, OneOperation]] = None,
-        workers: Optional[Workers] = None,
-        dtype: str = "float32",
+        setup: Optional[Setup] = None,
     ) -> None:
         budget = budget or Constant(options.gamma)
         if budget.gamma != options.gamma:
@@ -184,7 +123,7 @@ class Search(Loop):
             self._target.check(architecture)
         if (lambda_data is None) != (options.split is None):
             raise ValueError("lambda_data must be given if, and only if, there is a split")
-        super().__init__(weight_data, contexts, loss, progress, mirror, workers, dtype)
+        super().__init__(weight_data, loss, setup or Setup())
         self.options = options
         self.architecture: Any = architecture
         self._unchanged = 0
@@ -226,18 +165,8 @@ class Search(Loop):
         batches = len(weight_data), 0 if lambda_data is None else len(lambda_data)
         return len(turns(*batches, self.options.split))
 
-    def run(self, record: Optional[Callable[[SearchEpoch], None]] = None) -> Any:
-        """Search to the end; `record` is called after every epoch.
-
-        Raises
-        ------
-        ArithmeticError
-            A loss that is not finite, or an architecture without any connection.
-        """
-        while not self.finished:
-            epoch = self.step_epoch()
-            if record is not None:
-                record(epoch)
+    def outcome(self) -> AnyArchitecture:
+        """What was found."""
         return self.architecture
 
     def step_epoch(self) -> SearchEpoch:
@@ -430,8 +359,3 @@ def check_turns(weight_batches: int, lambda_batches: int, split: Optional[Tuple[
             "split {}:{} needs as many batches an epoch".format(*split)
             + f", got {weight_batches}:{lambda_batches}: use a smaller batch size"
         )
-
-
-def _check(name: str, value: float, least: float) -> None:
-    if not least <= value < math.inf:
-        raise ValueError(f"{name} must be at least {least}, got {value}")

@@ -12,66 +12,12 @@ from mxnet.gluon import HybridBlock
 
 from ..data.loader import Loader
 from ..engine.graph import Outputs
-from ..engine.recompute import Mirror
+from ..engine.setup import Setup
 from ..engine.workers import Workers
-from .loop import Diverged, Loop, Progress
+from .loop import Diverged, Loop
 from .loss import cross_entropy
 from .metric import Score, Tally
-from .schedule import cosine, linear
-
-
-@dataclass(frozen=True)
-class FitOptions:
-    """How a network is trained; the defaults are the paper's for CIFAR-10 (section 4.2).
-
-    Parameters
-    ----------
-    num_epochs : int
-        The default is the end of the sixth period of the cosine.
-    learning_rate, final_learning_rate : float
-        l_max and l_min of the cosine, which changes once an epoch.
-    period, factor : int
-        T_0, the epochs of the first period, and T_mul, what each is longer by than the last.
-    momentum, weight_decay : float
-        Of NAG; only weights of convolutions and classifiers decay.
-    schedule : {'cosine', 'linear'}
-        Linear (the paper's for ImageNet) is a straight line over all epochs and has no periods.
-    top5 : bool
-        Count in tests how often the class is among the five most likely.
-    """
-
-    num_epochs: int = 630
-    learning_rate: float = 0.05
-    final_learning_rate: float = 0.001
-    period: int = 10
-    factor: int = 2
-    momentum: float = 0.9
-    weight_decay: float = 3e-4
-    schedule: str = "cosine"
-    top5: bool = False
-
-    def __post_init__(self) -> None:
-        if self.num_epochs < 1:
-            raise ValueError(f"num_epochs must be at least 1, got {self.num_epochs}")
-        if not 0 <= self.final_learning_rate <= self.learning_rate < math.inf:
-            raise ValueError(
-                "learning_rate must be finite and not below final_learning_rate, got "
-                f"{self.learning_rate} and {self.final_learning_rate}"
-            )
-        if not 0 <= self.momentum < 1:
-            raise ValueError(f"momentum must be in [0, 1), got {self.momentum}")
-        if not 0 <= self.weight_decay < math.inf:
-            raise ValueError(f"weight_decay must be at least 0 and finite, got {self.weight_decay}")
-        if self.schedule not in ("cosine", "linear"):
-            raise ValueError(f"schedule must be cosine or linear, got {self.schedule!r}")
-        cosine(0, 1, 0, self.period, self.factor)  # checks them
-
-    def rate(self, epoch: int) -> float:
-        """The learning rate of an epoch."""
-        high, low = self.learning_rate, self.final_learning_rate
-        if self.schedule == "linear":
-            return linear(epoch, high, low, self.num_epochs)
-        return cosine(epoch, high, low, self.period, self.factor)
+from .options import FitOptions
 
 
 @dataclass(frozen=True)
@@ -114,37 +60,26 @@ class Fit(Loop):
     Parameters
     ----------
     net : HybridBlock
-        Initialised on `contexts`.
     train_data, test_data : Loader
         Whole batches to train on; all samples, to test on.
     options : FitOptions
-    contexts : list of mx.Context
     loss : callable
         See `dsonas_mx.training.loss`; of all outputs of the network.
-    progress : callable, optional
-        Wraps the steps of an epoch, to show a bar.
-    mirror : {'auto', 'deep', 'off'} or float
-        What is computed again in backward, see `TrainGraph`.
-    workers : Workers, optional
-        See `Loop`.
-    dtype : {'float32', 'float16'}
-        Of the maps, see `TrainGraph`.
+    setup : Setup
+        `net` is initialised on its devices.
     """
 
     def __init__(
         self,
         net: HybridBlock,
+        *,
         train_data: Loader,
         test_data: Loader,
         options: FitOptions,
-        contexts: Optional[Sequence[mx.Context]] = None,
         loss: Callable[..., Any] = cross_entropy,
-        progress: Optional[Progress] = None,
-        mirror: Mirror = "off",
-        workers: Optional[Workers] = None,
-        dtype: str = "float32",
+        setup: Optional[Setup] = None,
     ) -> None:
-        super().__init__(train_data, contexts, loss, progress, mirror, workers, dtype)
+        super().__init__(train_data, loss, setup or Setup())
         self.net = net
         self.options = options
         self._data = (train_data, test_data)
@@ -170,20 +105,9 @@ class Fit(Loop):
         """Whether its epochs are over."""
         return self.epoch >= self.num_epochs
 
-    def run(self, record: Optional[Callable[[FitEpoch], None]] = None) -> Score:
-        """Train to the end; `record` is called after every epoch. Returns the last test score.
-
-        Raises
-        ------
-        ArithmeticError
-            A loss that is not finite.
-        """
-        epoch = None
-        while not self.finished:
-            epoch = self.step_epoch()
-            if record is not None:
-                record(epoch)
-        return epoch.test if epoch is not None else self.test()
+    def outcome(self) -> Score:
+        """The score on the test data."""
+        return self.test()
 
     def step_epoch(self) -> FitEpoch:
         """Train for an epoch, then test."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence
+from typing import Any, Callable, Dict, Iterator, List, Mapping, Sequence
 
 import mxnet as mx
 import numpy as np
@@ -12,12 +12,10 @@ from mxnet.gluon import HybridBlock, Parameter
 from ..data.loader import Batch, Loader
 from ..engine.flat import FlatTrainer
 from ..engine.graph import TrainGraph, is_lambda, shares
-from ..engine.recompute import Mirror, Plan
-from ..engine.workers import Workers
+from ..engine.recompute import Plan
+from ..engine.setup import Setup
 from ..runs.checkpoint import State, not_finite, take
 from .metric import Score, Tally
-
-Progress = Callable[[Any, int, str, int], Any]  # steps, how many, of what, how many after them
 
 GLANCE_EVERY = 50  # steps
 
@@ -30,7 +28,7 @@ class Loop:
     """What every training of a network has in common: its steps, and its state.
 
     A class derived from it sets `net`, calls `_bind`, and defines `num_epochs`, `steps_of`,
-    `finished` and `step_epoch`, which calls `_set_rate`, `_run_steps` and, at its end,
+    `finished`, `outcome` and `step_epoch`, which calls `_set_rate`, `_run_steps` and, at its end,
     `_next_epoch`. Then it can be stopped after any step: `state` is all that it has to know to go
     on.
 
@@ -38,17 +36,10 @@ class Loop:
     ----------
     sample : Loader
         One of those that it learns from: the shape of the batches, and the seed.
-    contexts : list of mx.Context
     loss : callable
         See `dsonas_mx.training.loss`.
-    progress : callable, optional
-        Wraps the steps of an epoch, to show a bar.
-    mirror : {'auto', 'deep', 'off'} or float
-        What is computed again in backward, see `TrainGraph`.
-    workers : Workers, optional
-        All processes of this training, which take its steps together; alone by default.
-    dtype : {'float32', 'float16'}
-        Of the maps, see `TrainGraph`.
+    setup : Setup
+        Devices, recomputation, type of the maps, workers, and a bar.
 
     Attributes
     ----------
@@ -66,28 +57,17 @@ class Loop:
     _graph: TrainGraph
     _trainers: Dict[str, FlatTrainer]
 
-    def __init__(
-        self,
-        sample: Loader,
-        contexts: Optional[Sequence[mx.Context]],
-        loss: Callable[..., Any],
-        progress: Optional[Progress],
-        mirror: Mirror,
-        workers: Optional[Workers] = None,
-        dtype: str = "float32",
-    ) -> None:
-        self.workers = workers or Workers()
+    def __init__(self, sample: Loader, loss: Callable[..., Any], setup: Setup) -> None:
+        self.setup = setup
+        self.workers = setup.workers
         self.epoch = 0
         self.position = 0
         self.rate_scale = 1.0
         self.after_step: Callable[[], None] = lambda: None
         self.data_failed: Callable[[], None] = lambda: None
         self._sample = sample
-        self._contexts = list(contexts or [mx.cpu()])
+        self._contexts = list(setup.contexts)
         self._loss = loss
-        self._progress: Progress = progress or (lambda steps, *about: steps)
-        self._mirror = mirror
-        self._dtype = dtype
         self._tallies: Dict[str, Tally] = {}
         self._seen: List[mx.nd.NDArray] = []
 
@@ -109,6 +89,10 @@ class Loop:
         """The rest of an epoch, and what it did: an object with `row()`, for a table."""
         raise NotImplementedError
 
+    def outcome(self) -> Any:
+        """What it was all for."""
+        raise NotImplementedError
+
     @property
     def plan(self) -> Plan:
         """What is computed again in backward, and the MB that the network takes on each device."""
@@ -122,6 +106,18 @@ class Loop:
     def _devices(self) -> int:
         """Those of all workers."""
         return self.workers.size * len(self._contexts)
+
+    def run(self, record: Callable[[Any], None] = lambda epoch: None) -> Any:
+        """Take it to its end; `record` is called after every epoch. Returns its `outcome`.
+
+        Raises
+        ------
+        ArithmeticError
+            A loss that is not finite; of a search, an architecture without any connection.
+        """
+        while not self.finished:
+            record(self.step_epoch())
+        return self.outcome()
 
     # Steps
 
@@ -137,8 +133,8 @@ class Loop:
             (sum(sizes), *sample.data_shape[1:]),
             (sum(sizes), *sample.label_shape[1:]),
             self._contexts,
-            self._mirror,
-            self._dtype,
+            self.setup.recompute,
+            self.setup.dtype,
         )
         # Without moving statistics: a Trainer would start by making those of all devices equal.
         learned = [p for p in self.net.collect_params().values() if p.grad_req != "null"]
@@ -176,7 +172,7 @@ class Loop:
         later = sum(map(self.steps_of, range(self.epoch + 1, self.num_epochs)))
         what = f"{what} {self.epoch + 1} of {self.num_epochs}"
         try:
-            for kind in self._progress(left, len(left), what, later):
+            for kind in self.setup.progress(left, len(left), what, later):
                 self._step(kind, self._fetch(batches[kind]))
                 self._glance(order)
                 self.after_step()
@@ -346,12 +342,12 @@ class Loop:
                 array[:] = saved[device if device < copies else 0]
         for kind, trainer in self._trainers.items():
             trainer.start_from({n: int(count) for n, count in values["updates"][kind].items()})
-            copies = [trainer.states(device) for device in range(len(self._contexts))]
-            for name, state in copies[0].items():
-                for number, array in enumerate(state):
-                    saved = take(arrays, f"{kind}.{number}/{name}", array.shape)
-                    for states in copies:
-                        states[name][number][:] = saved
+            every = [trainer.states(device) for device in range(len(self._contexts))]
+            for name, held in every[0].items():
+                for number, array in enumerate(held):
+                    before = take(arrays, f"{kind}.{number}/{name}", array.shape)
+                    for states in every:
+                        states[name][number][:] = before
         self._tallies, self._seen = {}, []
         for kind, samples in values["samples"].items():
             sums = take(arrays, f"tally/{kind}", (devices, 3) if samples else (0, 3))

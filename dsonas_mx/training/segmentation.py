@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any, Callable, Dict, NamedTuple, Optional, Sequence, Tuple
 
@@ -14,14 +13,15 @@ from mxnet.gluon import HybridBlock
 from ..data.loader import Batch
 from ..data.scenes import SceneLoader, normalised
 from ..data.voc import VOID, Scenes, palette
-from ..engine.recompute import Mirror
+from ..engine.setup import Setup
 from ..engine.workers import Workers
 from ..io.files import PathLike, atomic
 from .confusion import Confusion
 from .fit import bind_inference
-from .loop import Loop, Progress
+from .loop import Loop
 from .loss import pixel_cross_entropy
 from .metric import Score
+from .options import SegmentationOptions
 from .schedule import poly
 
 SCALES = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)  # of a multi-scale test (Chen et al. 2017)
@@ -71,14 +71,6 @@ class SegmentationEpoch:
         )
 
 
-def check_settings(momentum: float, weight_decay: float) -> None:
-    """Refuse what no training takes."""
-    if not 0 <= momentum < 1:
-        raise ValueError(f"momentum must be in [0, 1), got {momentum}")
-    if not 0 <= weight_decay < math.inf:
-        raise ValueError(f"weight_decay must be at least 0 and finite, got {weight_decay}")
-
-
 class SegmentationFit(Loop):
     """Training of a segmentation network by SGD, stage after stage.
 
@@ -88,41 +80,33 @@ class SegmentationFit(Loop):
     Parameters
     ----------
     net : HybridBlock
-        Initialised on `contexts`.
     stages : sequence of Stage
         All of one batch and crop size.
     test_data : Scenes
-    momentum, weight_decay : float
-        Only weights of convolutions decay.
-    test_every : int
-        Epochs between tests; there always is one after the last.
-    contexts, loss, progress, mirror, workers
-        See `Loop`.
+    options : SegmentationOptions
+    loss : callable
+        See `dsonas_mx.training.loss`.
+    setup : Setup
+        `net` is initialised on its devices.
     """
 
     def __init__(
         self,
         net: HybridBlock,
+        *,
         stages: Sequence[Stage],
         test_data: Scenes,
-        momentum: float = 0.9,
-        weight_decay: float = 4e-5,
-        test_every: int = 1,
-        contexts: Optional[Sequence[mx.Context]] = None,
+        options: Optional[SegmentationOptions] = None,
         loss: Callable[..., Any] = pixel_cross_entropy,
-        progress: Optional[Progress] = None,
-        mirror: Mirror = "off",
-        workers: Optional[Workers] = None,
+        setup: Optional[Setup] = None,
     ) -> None:
-        check_settings(momentum, weight_decay)
-        if test_every < 1:
-            raise ValueError(f"test_every must be at least 1, got {test_every}")
-        super().__init__(stages[0].data, contexts, loss, progress, mirror, workers)
+        super().__init__(stages[0].data, loss, setup or Setup())
+        self.options = options or SegmentationOptions()
         self.net = net
         self._stages = tuple(stages)
         self._test_data = test_data
-        self._test_every = test_every
-        self._bind({"all": mx.optimizer.create("sgd", momentum=momentum, wd=weight_decay)})
+        momentum, decay = self.options.momentum, self.options.weight_decay
+        self._bind({"all": mx.optimizer.create("sgd", momentum=momentum, wd=decay)})
 
     @property
     def num_epochs(self) -> int:
@@ -138,6 +122,10 @@ class SegmentationFit(Loop):
     def finished(self) -> bool:
         """Whether its epochs are over."""
         return self.epoch >= self.num_epochs
+
+    def outcome(self) -> Confusion:
+        """The counts on the test data."""
+        return self.test()
 
     def _place(self, epoch: int) -> Tuple[int, int]:
         """The stage of an epoch, and which one it is in it, all from 0."""
@@ -172,7 +160,7 @@ class SegmentationFit(Loop):
         train = self._run_steps(("all",) * len(data), {"all": data}, "train")["all"]
         rate = self._set_rate(self._rate(len(data) - 1))  # the last step may have been long ago
         last = self.epoch + 1 == self.num_epochs
-        tested = self.test() if last or (self.epoch + 1) % self._test_every == 0 else None
+        tested = self.test() if last or (self.epoch + 1) % self.options.test_every == 0 else None
         self._next_epoch()
         return SegmentationEpoch(self.epoch, number, rate, train, tested)
 

@@ -1,18 +1,35 @@
 """What all command lines share: one line an error, options that win over --demo, data."""
 
-import argparse
 import errno
 import io
 import re
 import sys
 import time
+from dataclasses import dataclass
 
-from dsonas_mx import cli
+from dsonas_mx.cli import data, parser
+from dsonas_mx.cli.devices import progress
+from dsonas_mx.cli.options import ImageOptions
+from dsonas_mx.cli.run import origin
 from dsonas_mx.data import cifar, fashion_mnist
 from dsonas_mx.io.files import atomic
+from dsonas_mx.io.options import Groups, Options, group, option, positive
+from dsonas_mx.search.options import parse_split
 
 import mxnet as mx
 import pytest
+
+
+@dataclass(frozen=True)
+class Few(Options):
+    demo: bool = option(False, decides=False)
+    learning_rate: float = option(0.1, "rate", "--lr", check=positive)
+    epochs: int = option(120, "number")
+
+
+@dataclass(frozen=True)
+class Some(Groups):
+    few: Few = group(Few(), "few")
 
 
 @pytest.fixture
@@ -20,13 +37,9 @@ def call(monkeypatch, capsys):
     """`call(main, *words, demo=…)`: what a script does → exit status, stdout, stderr."""
 
     def run(main, *words, demo=None):
-        parser = cli.Parser(prog="script.py")
-        parser.add_argument("--demo", action="store_true")
-        parser.add_argument("--lr", type=float, default=0.1, help="rate")
-        parser.add_argument("--epochs", type=int, default=120, help="number")
         monkeypatch.setattr("sys.argv", ["script.py", *words])
         with pytest.raises(SystemExit) as stopped:
-            cli.run(main, parser, demo)
+            parser.run(main, parser.Parser(Some, prog="script.py"), demo)
         output = capsys.readouterr()
         return stopped.value.code, output.out, output.err
 
@@ -109,42 +122,42 @@ def test_the_status_of_main(call):
 def test_options_that_are_given_win_over_the_demo(call, words, lr, epochs):
     seen = []
     call(seen.append, *words, demo={"epochs": 2})
-    assert (seen[0].lr, seen[0].epochs) == (lr, epochs)
+    assert (seen[0].few.learning_rate, seen[0].few.epochs) == (lr, epochs)
+    assert seen[0].record() == {"demo": "--demo" in words, "lr": lr, "epochs": epochs}
+    assert seen[0].given == {word[2:] for word in words if word.startswith("--")}
 
 
 def test_help_shows_defaults(capsys):
-    parser = cli.Parser(prog="script.py")
-    cli.add_data(parser)
-    cli.add_devices(parser)
     with pytest.raises(SystemExit) as stopped:
-        parser.parse_args(["--help"])
+        parser.Parser(Some, prog="script.py").read(["--help"])
     assert stopped.value.code == 0
     text = capsys.readouterr().out
-    assert "(default: 128)" in text
-    for option in ("--data-dir", "--demo", "--batch-size", "--seed", "--gpus", "--cpus"):
-        assert option in text
+    assert "--lr LR" in text and "rate (default: 0.1)" in text
+
+
+def test_the_library_s_names_become_options(call):
+    """Of a value that is checked when the options are built, and of any other message."""
+    expected = "script.py: --lr must be above 0 and finite, got 0.0\n"
+    assert call(lambda options: None, "--lr", "0") == (2, "", expected)
+    error = ValueError("give a smaller `lr`, `learning_rate` or `width`")
+    assert call(raising(error))[2] == "script.py: give a smaller --lr, --lr or width\n"
 
 
 @pytest.mark.parametrize(
     "text, parts", [("4:1", (4, 1)), ("1:1", (1, 1)), ("none", None), ("0:1", (0, 1))]
 )
 def test_splits(text, parts):
-    assert cli.parse_split(text) == parts  # 0:1 is refused by SearchOptions
+    assert parse_split(text) == parts  # 0:1 is refused by SearchOptions
 
 
 @pytest.mark.parametrize("text", ["1", "1:x", "1:2:3", "", ":", "1.5:1"])
 def test_refuses_splits(text):
-    with pytest.raises(ValueError, match=f"^--split must be as 4:1, or none, got '{text}'$"):
-        cli.parse_split(text)
-
-
-def options(**changes):
-    given = {"demo": False, "data_set": "cifar10", "data_dir": None, "normalize": "own"}
-    return argparse.Namespace(**{**given, **changes})
+    with pytest.raises(ValueError, match=f"^`split` must be as 4:1, or none, got '{text}'$"):
+        parse_split(text)
 
 
 def test_embedded_images():
-    train, test, augmentation = cli.load_images(options(data_set="fashion_mnist"), cutout=4)
+    train, test, augmentation = data.load_images(ImageOptions(data_set="fashion_mnist"), cutout=4)
     assert (len(train), len(test)) == (6000, 2000)
     assert (augmentation.mean, augmentation.std) == (fashion_mnist.MEAN, fashion_mnist.STD)
     assert (augmentation.pad, augmentation.fill, augmentation.cutout) == (2, 0, 4)
@@ -152,7 +165,7 @@ def test_embedded_images():
 
 
 def test_images_of_a_folder(small_cifar):
-    train, test, augmentation = cli.load_images(options(data_dir=str(small_cifar)))
+    train, test, augmentation = data.load_images(ImageOptions(data_dir=str(small_cifar)))
     assert (len(train), len(test)) == (120, 20)
     assert (augmentation.mean, augmentation.std) == (cifar.MEAN, cifar.STD)
     assert (augmentation.pad, augmentation.fill, augmentation.cutout) == (4, 127, 0)
@@ -168,29 +181,25 @@ def test_images_of_a_folder(small_cifar):
     ],
 )
 def test_normalisation(data_set, how, mean):
-    augmentation = cli.augmentation(options(data_set=data_set, normalize=how), cutout=3)
+    augmentation = data.augmentation(ImageOptions(data_set=data_set, normalize=how), cutout=3)
     assert (augmentation.mean, augmentation.pad, augmentation.cutout) == (mean, 4, 3)
 
 
 def test_what_does_not_fit_the_embedded_images(small_cifar):
-    given = options(data_set="fashion_mnist", data_dir=str(small_cifar))
-    with pytest.raises(ValueError, match="fashion_mnist is embedded: leave out --data-dir, or"):
-        cli.load_images(given)
-    with pytest.raises(ValueError, match="--normalize release is for CIFAR: leave it out"):
-        cli.augmentation(options(data_set="fashion_mnist", normalize="release"))
+    with pytest.raises(ValueError, match="fashion_mnist is embedded: leave out"):
+        ImageOptions(data_set="fashion_mnist", data_dir=str(small_cifar))
+    with pytest.raises(ValueError, match="`normalize` release is for CIFAR: leave it out"):
+        ImageOptions(data_set="fashion_mnist", normalize="release")
 
 
-def test_the_origin_names_neither_folders_nor_devices():
-    given = options(
-        data_set="fashion_mnist", save_dir="runs/a", gpus="0", cpus=2, seed=3, split="4:1"
+def test_the_origin_names_neither_folders_nor_devices(script_module):
+    options = script_module("train/search_cifar.py").Options.of(
+        {"save_dir": "runs/a", "gpus": "0", "cpus": 2, "seed": 3, "split": (4, 1), "lr": 0.3}
     )
-    assert cli.origin(given) == {
-        "data": "fashion_mnist",
-        "normalize": "own",
-        "seed": 3,
-        "split": "4:1",
-    }
-    assert cli.origin(options())["data"] == "cifar10"
+    found = origin(options, "fashion_mnist")
+    assert list(found)[:3] == ["data", "normalize", "batch_size"]
+    assert (found["data"], found["seed"], found["split"]) == ("fashion_mnist", 3, "4:1")
+    assert found["lr"] == 0.3 and not {"save_dir", "data_dir", "gpus", "cpus"} & set(found)
 
 
 def test_progress_shows_what_is_left_on_a_terminal(monkeypatch):
@@ -199,7 +208,7 @@ def test_progress_shows_what_is_left_on_a_terminal(monkeypatch):
             return True
 
     monkeypatch.setattr(sys, "stderr", Terminal())
-    steps = iter(cli.progress(range(4), 4, "search 3 of 9", later=40_000))
+    steps = iter(progress(range(4), 4, "search 3 of 9", later=40_000))
     for _ in range(3):
         next(steps)
         time.sleep(0.15)
@@ -211,18 +220,8 @@ def test_progress_shows_what_is_left_on_a_terminal(monkeypatch):
 
 
 def test_progress_passes_everything_on(capsys):
-    assert list(cli.progress(iter("abc"), 3, "letters")) == ["a", "b", "c"]
+    assert list(progress(iter("abc"), 3, "letters")) == ["a", "b", "c"]
     assert capsys.readouterr().err == ""  # no bar where there is no terminal
-
-
-def test_a_checkpoint_that_is_none_is_refused_before_there_is_a_folder(tmp_path):
-    given = options(
-        resume=False, resume_from=str(tmp_path), checkpoint_minutes=30, save_dir=str(tmp_path / "a")
-    )
-    given.tensorboard = given.dry_run = False
-    with pytest.raises(ValueError, match=r"--resume-from .*: no checkpoint; they are RUN/checkpoi"):
-        cli.check_run(given)
-    assert not (tmp_path / "a").exists()
 
 
 def test_a_full_disk_names_the_file(tmp_path, call):

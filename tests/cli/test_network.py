@@ -1,6 +1,6 @@
 """Which network a training gets by its options: the paper's size goes with the paper's depth."""
 
-from dsonas_mx import SearchSpace, cli
+from dsonas_mx import SearchSpace
 from dsonas_mx.cli.network import load_network
 from dsonas_mx.data import DATA_SETS
 from dsonas_mx.io.files import write_json
@@ -13,17 +13,17 @@ NAME = "dsonas_share_cifar10"
 
 
 @pytest.fixture
-def network(tmp_path):
+def network(script_module, tmp_path):
     """`network(*words)`: what these options ask for, and the options by then."""
 
     def load(*words, stem="cifar"):
-        parser = cli.Parser()
-        cli.add_network(parser, stem, architectures.find)
-        cli.add_run(parser, str(tmp_path / "run"))
-        parser.add_argument("--demo", action="store_true")
-        options = parser.parse_args([str(word) for word in words])
+        words = [*map(str, words), "--save-dir", str(tmp_path / "run")]
+        options = script_module("train/train_cifar.py").arguments().read(words)
         space = SearchSpace.cifar10() if stem == "cifar" else SearchSpace.imagenet()
-        return load_network(options, space, DATA_SETS["cifar10"], len), options
+        found, options = load_network(
+            options, space, DATA_SETS["cifar10"], len, architectures.find, lambda line: None
+        )
+        return found, options.network
 
     return load
 

@@ -4,7 +4,9 @@ from dataclasses import replace
 
 from dsonas_mx import Architecture
 from dsonas_mx.engine.graph import TrainGraph, is_lambda, shares
-from dsonas_mx.search.search import Search, SearchOptions, turns
+from dsonas_mx.engine.setup import Setup
+from dsonas_mx.search.options import SearchOptions
+from dsonas_mx.search.search import Search, turns
 from dsonas_mx.training.fit import evaluate
 from dsonas_mx.training.loss import cross_entropy
 
@@ -31,9 +33,10 @@ def search(tiny_space, loader, plain):
         return Search(
             lambda architecture: get_model("dsonas", architecture, weighted=True),
             Architecture.complete(tiny_space()),
-            *data,
-            replace(OPTIONS, split=(1, 1)),
-            contexts,
+            weight_data=data[0],
+            lambda_data=data[1],
+            options=replace(OPTIONS, split=(1, 1)),
+            setup=Setup(contexts),
         )
 
     return build

@@ -4,7 +4,9 @@ from functools import partial
 
 from dsonas_mx import Architecture
 from dsonas_mx.engine.flat import ALIGNMENT, FlatTrainer
-from dsonas_mx.search.search import Search, SearchOptions
+from dsonas_mx.engine.setup import Setup
+from dsonas_mx.search.options import SearchOptions
+from dsonas_mx.search.search import Search
 
 import mxnet as mx
 import numpy as np
@@ -30,10 +32,10 @@ def search(tiny_space, loader, plain, monkeypatch):
                 "dsonas", architecture, weighted=True, fix_gamma="operations"
             ),
             Architecture.complete(tiny_space(scope=scope)),
-            loader(24, 8),
-            loader(24, 8, stream=1),
-            OPTIONS,
-            contexts,
+            weight_data=loader(24, 8),
+            lambda_data=loader(24, 8, stream=1),
+            options=OPTIONS,
+            setup=Setup(contexts),
         )
 
     return build

@@ -1,9 +1,7 @@
 """The defaults of the scripts for CIFAR, and the sizes of networks, are the paper's."""
 
-import importlib.util
 import json
 import re
-from pathlib import Path
 
 from dsonas_mx import Architecture, SearchSpace
 from dsonas_mx.cost.count import count
@@ -12,17 +10,8 @@ import pytest
 
 from symbols.mobile import proxyless
 
-ROOT = Path(__file__).resolve().parents[2]
 TRAIN, IMAGENET = "train/train_cifar.py", "train/train_imagenet.py"
 SPACE = SearchSpace(levels=1, operations=("sep3", "avg"), blocks=(1, 1, 1), width=4)
-
-
-def defaults(name, *words):
-    """What the options of a script are if only `words` are given."""
-    spec = importlib.util.spec_from_file_location(Path(name).stem, ROOT / name)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return vars(module.arguments().parse_args(list(words)))
 
 
 SEARCH_VALUES = {  # section 4.2
@@ -61,8 +50,8 @@ TRAIN_VALUES = {
     "name, words, expected",
     [("train/search_cifar.py", (), SEARCH_VALUES), (TRAIN, ("--full-network",), TRAIN_VALUES)],
 )
-def test_defaults(name, words, expected):
-    found = defaults(name, *words)
+def test_defaults(script_module, name, words, expected):
+    found = script_module(name).arguments().read(words).record()
     assert {option: found[option] for option in expected} == expected
 
 

@@ -7,12 +7,14 @@ import threading
 from dataclasses import replace
 from hashlib import sha256
 
+from dsonas_mx.engine.setup import Setup
 from dsonas_mx.runs import session as module
 from dsonas_mx.runs.checkpoint import load
 from dsonas_mx.runs.folder import Run
 from dsonas_mx.runs.session import Interrupted, Session
-from dsonas_mx.training.fit import Fit, FitOptions
+from dsonas_mx.training.fit import Fit
 from dsonas_mx.training.loop import Diverged
+from dsonas_mx.training.options import FitOptions
 
 import mxnet as mx
 import numpy as np
@@ -33,7 +35,8 @@ def fits(tiny_space, some_architecture, loader, plain):
         net = get_model("dsonas", some_architecture(tiny_space()))
         net.initialize(ctx=contexts or [mx.cpu()])
         test_data = loader(16, 8, 1, shuffle=False, drop_last=False)
-        return Fit(net, loader(24, 8), test_data, options, contexts)
+        data = {"train_data": loader(24, 8), "test_data": test_data}
+        return Fit(net, **data, options=options, setup=Setup(contexts or [mx.cpu()]))
 
     return build
 

@@ -5,8 +5,10 @@ from dataclasses import replace
 from dsonas_mx import Architecture
 from dsonas_mx.cost.count import count
 from dsonas_mx.engine.graph import TrainGraph, is_lambda
+from dsonas_mx.engine.setup import Setup
 from dsonas_mx.search.budget import Constant
-from dsonas_mx.search.search import Search, SearchOptions
+from dsonas_mx.search.options import SearchOptions
+from dsonas_mx.search.search import Search
 from dsonas_mx.search.target import FLOPsTarget
 from dsonas_mx.space.scales import scale_names
 
@@ -53,10 +55,10 @@ def search(tiny_space, loader, plain):
         return Search(
             lambda architecture: get_model("dsonas", architecture, weighted=True, **network),
             Architecture.complete(space, {"seed": seed}),
-            weights,
-            lambdas if options.split else None,
-            options,
-            contexts,
+            weight_data=weights,
+            lambda_data=lambdas if options.split else None,
+            options=options,
+            setup=Setup(contexts or [mx.cpu()]),
             budget=budget,
             target=target,
         )
@@ -425,17 +427,17 @@ def test_fixed_gammas_stay_one(search, fix_gamma):
 @pytest.mark.parametrize(
     "changes, message",
     [
-        ({"num_epochs": 0}, "num_epochs must be at least 1, got 0"),
-        ({"pretrain_epochs": -1}, "pretrain_epochs must be at least 0, got -1"),
-        ({"shrink_every": 0}, "shrink_every must be at least 1"),
-        ({"patience": 0}, "patience must be at least 1"),
-        ({"gamma": float("nan")}, "gamma must be at least 0, got nan"),
-        ({"gamma": -1}, "gamma must be at least 0"),
-        ({"learning_rate": 0}, "learning_rate must be above 0 and finite, got 0"),
-        ({"learning_rate": float("inf")}, "learning_rate must be above 0 and finite, got inf"),
-        ({"momentum": 1}, "momentum must be below 1, got 1"),
-        ({"split": (0, 1)}, r"split must be two numbers of at least 1, as 4:1, got \(0, 1\)"),
-        ({"split": (1, 2, 3)}, "split must be two numbers"),
+        ({"num_epochs": 0}, "`num_epochs` must be at least 1, got 0"),
+        ({"pretrain_epochs": -1}, "`pretrain_epochs` must be at least 0, got -1"),
+        ({"shrink_every": 0}, "`shrink_every` must be at least 1"),
+        ({"patience": 0}, "`patience` must be at least 1"),
+        ({"gamma": float("nan")}, "`gamma` must be at least 0 and finite, got nan"),
+        ({"gamma": -1}, "`gamma` must be at least 0"),
+        ({"learning_rate": 0}, "`learning_rate` must be above 0 and finite, got 0"),
+        ({"learning_rate": float("inf")}, "`learning_rate` must be above 0 and finite, got inf"),
+        ({"momentum": 1}, "`momentum` must be in \\[0, 1\\), got 1"),
+        ({"split": (0, 1)}, r"`split` must be two numbers of at least 1, as 4:1, got \(0, 1\)"),
+        ({"split": (1, 2, 3)}, "`split` must be two numbers"),
     ],
 )
 def test_refuses_options(changes, message):
@@ -445,7 +447,7 @@ def test_refuses_options(changes, message):
 
 def test_refuses_data_without_a_split(search, loader, tiny_space):
     with pytest.raises(ValueError, match="lambda_data must be given if, and only if, there is"):
-        Search(None, Architecture.complete(tiny_space()), loader(8, 8), None, OPTIONS)
+        Search(None, Architecture.complete(tiny_space()), weight_data=loader(8, 8), options=OPTIONS)
 
 
 def test_the_defaults_are_those_of_the_paper():

@@ -10,7 +10,8 @@ from dsonas_mx.data.loader import Loader
 from dsonas_mx.latency.mobile import OperationLatency
 from dsonas_mx.plots import draw_mobile
 from dsonas_mx.search.budget import AdaptiveLatency
-from dsonas_mx.search.search import Search, SearchOptions
+from dsonas_mx.search.options import SearchOptions
+from dsonas_mx.search.search import Search
 from dsonas_mx.search.target import OneOperation
 from dsonas_mx.space.mobile import OPERATIONS, STRIDES, BlockShape, MobileSpace
 from dsonas_mx.space.mobile_architecture import MobileArchitecture, load_architecture
@@ -191,8 +192,9 @@ def test_search_ends_with_one_operation_a_block(space, gamma):
     search = Search(
         lambda found: network_of(found, weighted=True),
         MobileArchitecture.complete(space),
-        *loaders,
-        SearchOptions(
+        weight_data=loaders[0],
+        lambda_data=loaders[1],
+        options=SearchOptions(
             pretrain_epochs=1, num_epochs=12 if gamma else 2, shrink_every=1, gamma=gamma
         ),
         target=target,

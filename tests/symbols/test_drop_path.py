@@ -2,8 +2,9 @@
 
 from dsonas_mx import Architecture, SearchSpace
 from dsonas_mx.engine.graph import PROGRESS, TrainGraph
-from dsonas_mx.training.fit import Fit, FitOptions, evaluate
+from dsonas_mx.training.fit import Fit, evaluate
 from dsonas_mx.training.loss import cross_entropy
+from dsonas_mx.training.options import FitOptions
 
 import mxnet as mx
 import numpy as np
@@ -221,7 +222,7 @@ def test_fit_tells_the_progress(architecture, loader, plain):
     net.initialize()
     test_data = loader(20, 8, 1, shuffle=False, drop_last=False)
     options = FitOptions(num_epochs=4, learning_rate=0.1, final_learning_rate=0.1)
-    fit = Fit(net, loader(16, 8), test_data, options)
+    fit = Fit(net, train_data=loader(16, 8), test_data=test_data, options=options)
     progress = net.collect_params()[PROGRESS]
     seen = []
     fit.run(lambda epoch: seen.append(progress.data().asscalar()))

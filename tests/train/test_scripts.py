@@ -9,9 +9,10 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import fields
 from pathlib import Path
 
-from dsonas_mx import Architecture, SearchSpace, cli
+from dsonas_mx import Architecture, SearchSpace
 from dsonas_mx.cost.count import count
 from dsonas_mx.cost.width import Target, fit_width, parameters
 from dsonas_mx.data.loader import split
@@ -20,10 +21,12 @@ from dsonas_mx.engine import device
 from dsonas_mx.io.params_file import read_params
 from dsonas_mx.latency import measure as latency
 from dsonas_mx.search.budget import AdaptiveFLOPs, AdaptiveMAC, Constant
-from dsonas_mx.search.search import Search, SearchOptions
+from dsonas_mx.search.options import SearchOptions
+from dsonas_mx.search.search import Search
 from dsonas_mx.space.scales import scale_names
-from dsonas_mx.training.fit import Fit, FitOptions
+from dsonas_mx.training.fit import Fit
 from dsonas_mx.training.loss import cross_entropy
+from dsonas_mx.training.options import FitOptions
 
 import mxnet as mx
 import numpy as np
@@ -280,22 +283,18 @@ def test_gpus(search, train, tmp_path, monkeypatch, architecture):
     assert not (tmp_path / "third").exists()
 
 
-def test_explicit_options_win_over_the_demo(script, tmp_path, monkeypatch):
+def test_explicit_options_win_over_the_demo(script_module):
     """What a script is told, without running it."""
-    seen = []
+    module = script_module(SEARCH)
 
-    def stop(options, cutout=0):
-        seen.append((vars(options), cutout))
-        raise ValueError("enough")
+    def read(*words):
+        return module.arguments().read(words, module.DEMO).record()
 
-    monkeypatch.setattr(cli, "augmentation", stop)
-    script(SEARCH, "--demo", "--gamma", 0.5, "--width", 48, "--seed", 3)
-    options, _ = seen.pop()
+    options = read("--demo", "--gamma", "0.5", "--width", "48", "--seed", "3")
     assert (options["gamma"], options["width"], options["seed"]) == (0.5, 48, 3)
     assert (options["blocks"], options["batch_size"]) == ("1", 64)
     assert options["data_set"] == "fashion_mnist"
-    script(SEARCH)
-    options, _ = seen.pop()
+    options = read()
     assert (options["width"], options["blocks"], options["levels"]) == (48, "8", 4)
     assert (options["pretrain_epochs"], options["num_epochs"]) == (120, 120)
     assert (options["batch_size"], options["split"], options["gamma"]) == (128, "1:1", 0.001)
@@ -320,6 +319,10 @@ def given(monkeypatch):
     return patch
 
 
+def names_of(kind):
+    return [one.name for one in fields(kind)]
+
+
 def test_every_option_reaches_the_search(search, given, small_cifar):
     seen = given(Search)
     search(
@@ -328,19 +331,21 @@ def test_every_option_reaches_the_search(search, given, small_cifar):
         *["--momentum-schedule", "apg", "--fix-gamma", "none", "--seed", 9, "--batch-size", 12],
         *["--cpus", 2],
     )
-    assert seen["options"] == SearchOptions(
-        pretrain_epochs=2,
-        num_epochs=7,
-        split=(3, 1),
-        shrink_every=4,
-        patience=6,
-        learning_rate=0.2,
-        momentum=0.8,
-        weight_decay=0.01,
-        gamma=0.3,
-        momentum_schedule="apg",
+    assert {n: getattr(seen["options"], n) for n in names_of(SearchOptions)} == vars(
+        SearchOptions(
+            pretrain_epochs=2,
+            num_epochs=7,
+            split=(3, 1),
+            shrink_every=4,
+            patience=6,
+            learning_rate=0.2,
+            momentum=0.8,
+            weight_decay=0.01,
+            gamma=0.3,
+            momentum_schedule="apg",
+        )
     )
-    assert seen["contexts"] == [mx.cpu(0), mx.cpu(1)]
+    assert seen["setup"].contexts == [mx.cpu(0), mx.cpu(1)]
     weights, lambdas = seen["weight_data"], seen["lambda_data"]
     parts = split(None, weights.images.labels, (3, 1), 9)
     for stream, (data, part) in enumerate(zip((weights, lambdas), parts)):
@@ -399,14 +404,16 @@ def test_every_option_reaches_the_training(train, given):
         weights.append(seen["net"].collect_params()["fc_weight"].data().asnumpy())
     np.testing.assert_array_equal(weights[0], weights[1])
     assert (weights[0] != weights[2]).any()
-    assert seen["options"] == FitOptions(
-        num_epochs=7,
-        learning_rate=0.2,
-        final_learning_rate=0.1,
-        period=3,
-        factor=4,
-        momentum=0.8,
-        weight_decay=0.01,
+    assert {n: getattr(seen["options"], n) for n in names_of(FitOptions)} == vars(
+        FitOptions(
+            num_epochs=7,
+            learning_rate=0.2,
+            final_learning_rate=0.1,
+            period=3,
+            factor=4,
+            momentum=0.8,
+            weight_decay=0.01,
+        )
     )
     train_data, test_data = seen["train_data"], seen["test_data"]
     assert (len(train_data.images), len(test_data.images)) == (120, 20)
@@ -548,20 +555,20 @@ def test_training_with_the_tower(train, tmp_path, architecture):
             ["--split", "3:2", "--batch-size", 30],
             "split 3:2 needs as many batches an epoch, got 2:1: use a smaller batch size",
         ),
-        (["--num-epochs", -1], "num_epochs must be at least 1, got -1"),
-        (["--pretrain-epochs", -1], "pretrain_epochs must be at least 0, got -1"),
-        (["--shrink-every", 0], "shrink_every must be at least 1, got 0"),
+        (["--num-epochs", -1], "--num-epochs must be at least 1, got -1"),
+        (["--pretrain-epochs", -1], "--pretrain-epochs must be at least 0, got -1"),
+        (["--shrink-every", 0], "--shrink-every must be at least 1, got 0"),
         (["--patience", 0], "patience must be at least 1, got 0"),
         (["--batch-size", 0], "--batch-size must be at least 1, got 0"),
         (["--batch-size", 61], "a part of 60 images is smaller than one batch of 61"),
         (["--batch-size", 2, "--cpus", 3], "a batch of 2 is too small for 3 devices"),
-        (["--lr", "nan"], "learning_rate must be above 0 and finite, got nan"),
-        (["--lr", 0], "learning_rate must be above 0 and finite, got 0"),
+        (["--lr", "nan"], "--lr must be above 0 and finite, got nan"),
+        (["--lr", 0], "--lr must be above 0 and finite, got 0"),
         (["--mirror", 0.1], "the smallest plan takes"),
-        (["--momentum", 1], "momentum must be below 1, got 1.0"),
-        (["--wd", -1], "weight_decay must be at least 0, got -1"),
-        (["--gamma", -0.1], "gamma must be at least 0, got -0.1"),
-        (["--gamma", "inf"], "gamma must be at least 0, got inf"),
+        (["--momentum", 1], "--momentum must be in [0, 1), got 1.0"),
+        (["--wd", -1], "--wd must be at least 0 and finite, got -1.0"),
+        (["--gamma", -0.1], "--gamma must be at least 0 and finite, got -0.1"),
+        (["--gamma", "inf"], "--gamma must be at least 0 and finite, got inf"),
         (["--budget", "power"], "argument --budget: invalid choice: 'power'"),
         (["--gamma0", 0.1], "gamma0 is of budget latency: budget none has none"),
         (["--scope", "full", "--gamma0", 0.1], "gamma0 is of budget latency: budget flops has"),
@@ -594,7 +601,7 @@ def test_bad_options_of_the_search(search, tmp_path, words, message):
 @pytest.mark.parametrize(
     "words, message",
     [
-        (["--num-epochs", -1], "num_epochs must be at least 1, got -1"),
+        (["--num-epochs", -1], "--num-epochs must be at least 1, got -1"),
         (["--width", 0], "width must be at least 1, got 0"),
         (["--width", 4, "--target-params", "1M"], "not allowed with argument --width"),
         (["--target-params", "3Q"], "--target-params: must be a number such as 500000, 600K"),
@@ -610,8 +617,11 @@ def test_bad_options_of_the_search(search, tmp_path, words, message):
         (["--auxiliary", -1], "auxiliary must be at least 0 and finite, got -1.0"),
         (["--auxiliary", "nan"], "auxiliary must be at least 0 and finite, got nan"),
         (["--cutout", -1], "cutout must be at least 0, got -1"),
-        (["--lr", 0.0001], "learning_rate must be finite and not below final_learning_rate"),
-        (["--wd", "nan"], "weight_decay must be at least 0 and finite, got nan"),
+        (
+            ["--lr", 0.0001],
+            "--lr must not be below --final-lr, nor that below 0, got 0.0001",
+        ),
+        (["--wd", "nan"], "--wd must be at least 0 and finite, got nan"),
         (["--period", 0], "period and factor must be at least 1, got 0 and 2"),
         (["--gpus", "0"], "--gpus 0: this MXNet was built without CUDA"),
         (

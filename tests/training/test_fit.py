@@ -4,8 +4,10 @@ from dataclasses import replace
 
 from dsonas_mx import Architecture
 from dsonas_mx.engine.graph import TrainGraph
-from dsonas_mx.training.fit import Fit, FitOptions, evaluate
+from dsonas_mx.engine.setup import Setup
+from dsonas_mx.training.fit import Fit, evaluate
 from dsonas_mx.training.loss import cross_entropy, with_auxiliary
+from dsonas_mx.training.options import FitOptions
 from dsonas_mx.training.schedule import cosine
 
 import mxnet as mx
@@ -34,7 +36,9 @@ def fit(found, loader, plain):
         net = get_model("dsonas", architecture)
         net.initialize(ctx=contexts or [mx.cpu()])
         test_data = loader(20, 8, 1, shuffle=False, drop_last=False)
-        return Fit(net, loader(48, 8, seed), test_data, options, contexts, loss)
+        setup = Setup(contexts or [mx.cpu()])
+        data = {"train_data": loader(48, 8, seed), "test_data": test_data}
+        return Fit(net, **data, options=options, loss=loss, setup=setup)
 
     return build
 
@@ -74,7 +78,9 @@ def test_the_schedule_is_applied(fit):
 
 def test_the_rate_reaches_the_weights(fit, monkeypatch):
     """A rate of zero changes nothing."""
-    monkeypatch.setattr("dsonas_mx.training.fit.cosine", lambda epoch, *rest: 0.0 if epoch else 0.1)
+    monkeypatch.setattr(
+        "dsonas_mx.training.options.cosine", lambda epoch, *rest: 0.0 if epoch else 0.1
+    )
     training = fit(replace(OPTIONS, momentum=0.0))
     fc = training.net.collect_params()["fc_weight"]
     values = [fc.data().asnumpy()]
@@ -267,15 +273,18 @@ def test_the_test_is_of_the_first_output(tiny_space, randomised, loader):
 @pytest.mark.parametrize(
     "changes, message",
     [
-        ({"num_epochs": 0}, "num_epochs must be at least 1, got 0"),
-        ({"num_epochs": -3}, "num_epochs must be at least 1, got -3"),
-        ({"learning_rate": float("nan")}, "learning_rate must be finite"),
-        ({"learning_rate": float("inf")}, "learning_rate must be finite"),
-        ({"learning_rate": 0.001}, "not below final_learning_rate, got 0.001 and 0.01"),
-        ({"final_learning_rate": -1}, "learning_rate must be finite and not below"),
-        ({"momentum": 1.0}, r"momentum must be in \[0, 1\), got 1.0"),
-        ({"weight_decay": -1e-4}, "weight_decay must be at least 0 and finite, got -0.0001"),
-        ({"weight_decay": float("inf")}, "weight_decay must be at least 0 and finite, got inf"),
+        ({"num_epochs": 0}, "`num_epochs` must be at least 1, got 0"),
+        ({"num_epochs": -3}, "`num_epochs` must be at least 1, got -3"),
+        ({"learning_rate": float("nan")}, "`learning_rate` must be at least 0 and finite"),
+        ({"learning_rate": float("inf")}, "`learning_rate` must be at least 0 and finite"),
+        (
+            {"learning_rate": 0.001},
+            "not be below `final_learning_rate`, .* got 0.001 and 0.01",
+        ),
+        ({"final_learning_rate": -1}, "`learning_rate` must not be below"),
+        ({"momentum": 1.0}, r"`momentum` must be in \[0, 1\), got 1.0"),
+        ({"weight_decay": -1e-4}, "`weight_decay` must be at least 0 and finite, got -0.0001"),
+        ({"weight_decay": float("inf")}, "`weight_decay` must be at least 0 and finite, got inf"),
         ({"period": 0}, "period and factor must be at least 1, got 0 and 2"),
     ],
 )

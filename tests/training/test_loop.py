@@ -5,14 +5,16 @@ from dataclasses import replace
 
 from dsonas_mx import Architecture
 from dsonas_mx.cost.count import count
+from dsonas_mx.engine.setup import Setup
 from dsonas_mx.runs.checkpoint import Checkpoints, State, load
 from dsonas_mx.search.apg_nag import gamma_from_state, gamma_state
 from dsonas_mx.search.budget import AdaptiveFLOPs
-from dsonas_mx.search.search import Search, SearchOptions
+from dsonas_mx.search.options import SearchOptions
+from dsonas_mx.search.search import Search
 from dsonas_mx.search.target import FLOPsTarget
-from dsonas_mx.training.fit import Fit, FitOptions
+from dsonas_mx.training.fit import Fit
 from dsonas_mx.training.loop import Diverged
-from dsonas_mx.training.loss import cross_entropy
+from dsonas_mx.training.options import FitOptions
 
 import mxnet as mx
 import numpy as np
@@ -43,10 +45,10 @@ def searches(tiny_space, loader, plain):
         return Search(
             lambda architecture: get_model("dsonas", architecture, weighted=True),
             Architecture.complete(tiny_space(), {"seed": 0}),
-            weights,
-            lambdas if options.split else None,
-            options,
-            contexts,
+            weight_data=weights,
+            lambda_data=lambdas if options.split else None,
+            options=options,
+            setup=Setup(contexts or [mx.cpu()]),
             **budget,
         )
 
@@ -64,7 +66,9 @@ def fits(tiny_space, some_architecture, loader, plain):
         )
         net.initialize(ctx=contexts or [mx.cpu()])
         test_data = loader(20, 8, 1, shuffle=False, drop_last=False)
-        return Fit(net, loader(40, 8), test_data, options, contexts, cross_entropy)
+        setup = Setup(contexts or [mx.cpu()])
+        data = {"train_data": loader(40, 8), "test_data": test_data}
+        return Fit(net, **data, options=options, setup=setup)
 
     return build
 

@@ -5,8 +5,10 @@ from dsonas_mx.data import voc
 from dsonas_mx.data.scenes import Crop, SceneLoader
 from dsonas_mx.runs.checkpoint import State
 from dsonas_mx.runs.folder import save_parameters
-from dsonas_mx.search.search import Search, SearchOptions
+from dsonas_mx.search.options import SearchOptions
+from dsonas_mx.search.search import Search
 from dsonas_mx.training.loss import pixel_cross_entropy, with_auxiliary
+from dsonas_mx.training.options import SegmentationOptions
 from dsonas_mx.training.schedule import poly
 from dsonas_mx.training.segmentation import (
     Predictor,
@@ -50,7 +52,8 @@ def fit(space, scenes_folder, some_architecture):
             for number, stage in enumerate(stages)
         ]
         test = voc.load(scenes_folder, "val")
-        return SegmentationFit(net, planned, test, loss=LOSS, **options)
+        given = SegmentationOptions(**{"test_every": 1, **options})
+        return SegmentationFit(net, stages=planned, test_data=test, options=given, loss=LOSS)
 
     return build
 
@@ -118,14 +121,16 @@ def test_a_search_goes_on_bit_for_bit(space, scenes_folder):
     def search():
         mx.random.seed(0)
         scenes = voc.load(scenes_folder, "train")
-        data = [
-            SceneLoader(scenes, part, 2, Crop(24), 0, stream)
-            for stream, part in enumerate((range(4), range(4, 8)))
-        ]
+        data = {
+            name: SceneLoader(scenes, part, 2, Crop(24), 0, stream)
+            for stream, (name, part) in enumerate(
+                {"weight_data": range(4), "lambda_data": range(4, 8)}.items()
+            )
+        }
         options = SearchOptions(
             pretrain_epochs=1, num_epochs=3, shrink_every=1, learning_rate=0.05, gamma=0.5
         )
-        search = Search(build, Architecture.complete(space), *data, options, loss=LOSS)
+        search = Search(build, Architecture.complete(space), **data, options=options, loss=LOSS)
         search.net.backbone.lambdas.set_data(mx.nd.array([0.1] * 4 + [1] * 6))  # four will go
         return search
 

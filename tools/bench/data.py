@@ -19,14 +19,6 @@ import numpy as np
 from symbols import get_model
 
 
-def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--width", type=int, default=16)
-    parser.add_argument("--blocks", type=int, default=1, help="a stage")
-    parser.add_argument("--connections", type=int, default=20, help="of a random block")
-    parser.add_argument("--batch-size", type=int, default=64)
-    parser.add_argument("--rounds", type=int, default=5, help="of which the median is taken")
-
-
 def measure(options: argparse.Namespace) -> Dict[str, Any]:
     """An epoch of batches without a thread, and as many steps on one batch, in turn."""
     size, steps = options.batch_size, 4

@@ -25,17 +25,7 @@ import numpy as np
 from symbols import architectures, get_model, network_of
 from symbols.segmentation import deeplab
 
-NAME = "dsonas_share_cifar10"
 FORMS = ("mxnet", "fused", "int8", "onnx")
-
-
-def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--architecture", choices=architectures.names(), default=NAME)
-    parser.add_argument("--blocks", type=int, default=8, help="a stage")
-    parser.add_argument("--target-params", type=float, default=3e6)
-    parser.add_argument("--rounds", type=int, default=15, help="of which the median is taken")
-    parser.add_argument("--run", help="of a training, whose forms' test errors to measure")
-    parser.add_argument("--data-dir", help="of the run's data set, not the run's own")
 
 
 def measure(options: argparse.Namespace) -> Dict[str, Any]:

@@ -24,13 +24,6 @@ PLANS: Dict[str, Any] = {"plain": "off", "mirrored": "auto", "deep": "deep"}
 SMALL = {"width": 48, "blocks": 2, "batch_size": 32}  # a stage
 
 
-def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--dataset", choices=sorted(PAPER), default="cifar10")
-    parser.add_argument("--batch-size", type=int, help="on a device; the paper's 64 or 32")
-    parser.add_argument("--rounds", type=int, default=3, help="of which the median is taken")
-    parser.add_argument("--resident", action="store_true", help=argparse.SUPPRESS)
-
-
 def measure(options: argparse.Namespace) -> Dict[str, Any]:
     """Predicted MB by binding; times, and the resident memory of a child, at the small size."""
     if options.resident:

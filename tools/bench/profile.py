@@ -29,12 +29,6 @@ class Work(NamedTuple):
     size: float = 0
 
 
-def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--width", type=int, default=48)
-    parser.add_argument("--blocks", type=int, default=1, help="a stage")
-    parser.add_argument("--batch-size", type=int, default=32)
-
-
 def measure(options: argparse.Namespace) -> Dict[str, Any]:
     """A weight step and a λ step of ours, and of the original's graph."""
     os.environ["MXNET_EXEC_BULK_EXEC_TRAIN"] = "0"  # or operators are timed in bunches

@@ -14,14 +14,6 @@ from .step import batch, both_steps, supernet
 SHARES = (100, 75, 50, 25, 10)
 
 
-def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--width", type=int, default=48)
-    parser.add_argument("--blocks", type=int, default=1, help="a stage")
-    parser.add_argument("--batch-size", type=int, default=32)
-    parser.add_argument("--rounds", type=int, default=5, help="of which the median is taken")
-    parser.add_argument("--seed", type=int, default=0, help="of the random architectures")
-
-
 def measure(options: argparse.Namespace) -> Dict[str, Any]:
     """A weight step and a λ step of supernets shrunk to random architectures, in turn.
 

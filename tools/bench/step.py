@@ -22,13 +22,6 @@ CHECKED = 8  # samples
 KINDS = ("lambda", "weight", "beta", "bias", "out")
 
 
-def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--width", type=int, default=48)
-    parser.add_argument("--blocks", type=int, default=1, help="a stage")
-    parser.add_argument("--batch-size", type=int, default=32)
-    parser.add_argument("--rounds", type=int, default=5, help="of which the median is taken")
-
-
 def measure(options: argparse.Namespace) -> Dict[str, Any]:
     """Both graphs with the same parameters and batch, checked, then timed in turn."""
     space = SearchSpace.cifar10(width=options.width, blocks=(options.blocks,) * 3)

@@ -6,7 +6,9 @@ import argparse
 from pathlib import Path
 from typing import Any, Dict
 
-from dsonas_mx import cli
+from dsonas_mx.cli.data import load_images
+from dsonas_mx.cli.options import ImageOptions
+from dsonas_mx.cli.parser import taken
 from dsonas_mx.cost.count import count
 from dsonas_mx.data.loader import Loader
 from dsonas_mx.training.fit import evaluate
@@ -15,13 +17,6 @@ import import_checkpoint
 import mxnet as mx
 
 from symbols import get_model
-
-
-def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("prefix", metavar="PREFIX", help="the file is PREFIX-%%04d.params")
-    parser.add_argument("epoch", metavar="EPOCH", type=int)
-    import_checkpoint.add_space(parser)
-    cli.add_data(parser)
 
 
 def measure(options: argparse.Namespace) -> Dict[str, Any]:
@@ -38,10 +33,11 @@ def measure(options: argparse.Namespace) -> Dict[str, Any]:
         "connections": cost.connections,
         "test_error": None,
     }
-    asked = options.data_dir is not None or cli.data_set(options) == "fashion_mnist"
+    given = taken(ImageOptions(), options)
+    asked = given.data_dir is not None or given.data_set == "fashion_mnist"
     if parameters is None or not asked:
         return result
-    _, images, augmentation = cli.load_images(options)
+    _, images, augmentation = load_images(given)
     space, classes = architecture.space, len(images.classes)
     if (space.stem, space.num_classes) != ("cifar", classes):
         raise ValueError(
@@ -54,7 +50,7 @@ def measure(options: argparse.Namespace) -> Dict[str, Any]:
         parameter.initialize(ctx=mx.cpu())
         parameter.set_data(mx.nd.array(parameters[name]))
     plain = augmentation.plain()
-    data = Loader(images, None, options.batch_size, plain, shuffle=False, drop_last=False)
+    data = Loader(images, None, given.batch_size, plain, shuffle=False, drop_last=False)
     result["test_error"] = 1 - evaluate(net, data, [mx.cpu()]).accuracy
     return result
 

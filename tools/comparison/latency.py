@@ -17,27 +17,13 @@ from symbols.published import IMAGE, NETWORKS, Network, cost_of
 REFERENCE = "MobileNet"
 
 
-def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--architecture", metavar="FILE", nargs="*", default=[], help="found ones, to compare"
-    )
-    parser.add_argument("--networks", nargs="*", choices=sorted(NETWORKS), help="only these")
-    parser.add_argument("--gpus", default="", help="the number of a GPU; empty for the CPU")
-    parser.add_argument("--batch-size", type=int, default=1, help="table 3's GPU column has 8")
-    parser.add_argument("--rounds", type=int, default=20, help="turns, of which the fastest counts")
-    parser.add_argument(
-        "--into",
-        metavar="FILE",
-        nargs="*",
-        default=[],
-        help="Markdown files whose table to renew, between <!-- latency-B --> of the batch size B",
-    )
-
-
 def measure(options: argparse.Namespace) -> Dict[str, Any]:
     """All networks in turns in one process: parameters, multiply-adds, ms, ratios."""
     if options.batch_size < 1 or options.rounds < 2:
         raise ValueError("--batch-size must be at least 1, --rounds at least 2")
+    unknown = sorted({*(options.networks or ())} - {*NETWORKS})
+    if unknown:
+        raise ValueError(f"no network {unknown[0]}; --networks knows {', '.join(NETWORKS)}")
     (device,) = contexts(options.gpus)[:1]
     kind = "gpu" if device.device_type == "gpu" else "cpu"
     names = [n for n in NETWORKS if not options.networks or n in (*options.networks, REFERENCE)]

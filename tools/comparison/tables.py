@@ -71,20 +71,6 @@ SCRIPTS = {  # what would run a row that no experiment has at the paper's scale
 }
 
 
-def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--tables", default=",".join(TABLES), help="which, as 1,6")
-    parser.add_argument("--format", choices=FORMATS, default="markdown")
-    parser.add_argument(
-        "--results",
-        default=str(ROOT / "docs" / "results"),
-        help="folder of the files EXPERIMENT_small.json and EXPERIMENT_paper.json of "
-        "run_experiment.py --docs",
-    )
-    parser.add_argument(
-        "--memory", action="store_true", help="plan the supernets' memory, too: about a minute"
-    )
-
-
 def measure(options: argparse.Namespace) -> Dict[str, Any]:
     """Every table, its rows with cells of text."""
     chosen = options.tables.split(",")

@@ -1,0 +1,64 @@
+"""The machine that options ask for: devices, workers, recomputation, a bar."""
+
+from __future__ import annotations
+
+from typing import Any, Dict, Iterable, Optional
+
+from tqdm import tqdm
+
+from ..engine.device import contexts
+from ..engine.process import rank
+from ..engine.recompute import parse_mirror
+from ..engine.setup import Setup
+from ..engine.workers import connect
+from .options import DeviceOptions, MemoryOptions, PrecisionOptions
+
+
+def setup_of(
+    devices: DeviceOptions, memory: MemoryOptions, precision: Optional[PrecisionOptions] = None
+) -> Setup:
+    """What the loop of a script runs on.
+
+    Raises
+    ------
+    ValueError
+        A device that is not there, or that has not this type of maps.
+    """
+    dtype = "float32" if precision is None else precision.dtype
+    if dtype == "float16" and not devices.gpus.strip() and not memory.dry_run:
+        raise ValueError("`dtype` float16 is for GPUs: give `gpus`, or leave it out")
+    return Setup(
+        workers=connect(devices.kv_store),
+        contexts=contexts(devices.gpus, devices.cpus),
+        recompute=parse_mirror(memory.recompute),
+        dtype=dtype,
+        progress=progress,
+    )
+
+
+class _Bar(tqdm):
+    """A bar that knows, too, how long the steps after its own will take at the same rate."""
+
+    later = 0
+
+    @property
+    def format_dict(self) -> Dict[str, Any]:
+        known = super().format_dict
+        step = known["elapsed"] / known["n"] if known["n"] else 0.0
+        left = step * (known["total"] - known["n"] + self.later)
+        known["all"] = self.format_interval(left) if step else "?"
+        return known
+
+
+def progress(steps: Iterable[Any], length: int, what: str, later: int = 0) -> Iterable[Any]:
+    """A bar on a terminal, nothing elsewhere; one for all workers.
+
+    It shows the time that is left of these steps, and of the whole run, which has so many later.
+    """
+    hidden = True if rank() else None
+    bar = "{l_bar}{bar}| {n_fmt}/{total_fmt}, {rate_fmt}, left: {remaining}, of the run {all}"
+    shown = _Bar(
+        steps, what, length, leave=False, disable=hidden, dynamic_ncols=True, bar_format=bar
+    )
+    shown.later = later
+    return shown
