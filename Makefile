@@ -40,6 +40,10 @@ USABLE := -c 'import sys, ensurepip, venv; sys.exit(not (3, 8) <= sys.version_in
 NO_PYTHON := no Python 3.8 to 3.13 with venv found among: $(or $(PYTHON),$(PYTHONS)); \
 	install one (Debian: apt install python3 python3-venv) or give PYTHON=/path/to/python
 
+# libmxnet.so looks for CUDA's libraries in its own folder, so that a plain `import mxnet` finds them.
+LINK_CUDA := (cd "$$($(PY) -c 'import sysconfig; print(sysconfig.get_paths()["purelib"])')/mxnet" \
+	&& ln -sf ../nvidia/*/lib/lib[cn]*.so.* .)
+
 .PHONY: help setup test test-all test-pythons lint docs search bench soak faults clean remake
 .DEFAULT_GOAL := help
 
@@ -70,6 +74,7 @@ $(READY): $(REQUIREMENTS) pyproject.toml $(REMAKE)
 	    $(PY) -m pip uninstall --quiet --yes opencv-python; \
 	    $$pip --no-deps --force-reinstall \
 	        "$$(sed -n 's/^opencv-python==/opencv-python-headless==/p' $(REQUIREMENTS))"; fi; \
+	if [ $(DEVICE) = gpu ]; then $(LINK_CUDA); fi; \
 	$$pip --no-deps --editable .; \
 	if ! error=$$($(PY) -c 'import dsonas_mx, symbols' 2>&1); then \
 	    echo "$$error" | tail -n 1 >&2; [ $(DEVICE) = gpu ]; fi; \

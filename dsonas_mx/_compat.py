@@ -4,7 +4,6 @@ Importing this module does everything, so it must come before anything that impo
 It has to parse on older Pythons too: they should see a message, not a SyntaxError.
 """
 
-import ctypes
 import importlib.abc
 import importlib.util
 import math
@@ -12,7 +11,7 @@ import os
 import sys
 import warnings
 from contextlib import contextmanager
-from typing import Any, Callable, Dict, Iterable, Iterator, Tuple
+from typing import Any, Callable, Dict, Iterator, Tuple
 
 MXNET_VERSION = "1.9.1"
 
@@ -35,20 +34,9 @@ _OF_WINDOWS = ("QT_QPA_PLATFORM_PLUGIN_PATH", "QT_QPA_FONTDIR", "LD_LIBRARY_PATH
 # How OpenMP's threads wait for each other.
 WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
 
-# In this order each finds those it needs already loaded. The names carry the CUDA 11 versions,
-# since wheels of other CUDA releases put theirs into the same folders.
-_CUDA_LIBRARIES = (
-    "cuda_runtime/lib/libcudart.so.11.0",
-    "nvtx/lib/libnvToolsExt.so.1",
-    "cuda_nvrtc/lib/libnvrtc.so.11.2",
-    "cublas/lib/libcublasLt.so.11",
-    "cublas/lib/libcublas.so.11",
-    "cufft/lib/libcufft.so.10",
-    "curand/lib/libcurand.so.10",
-    "cusolver/lib/libcusolver.so.11",
-    "cudnn/lib/libcudnn.so.8",
-    "nccl/lib/libnccl.so.2",
-)
+# MXNet says at its import that cuDNN is newer than the one it was compiled against, which any cuDNN
+# on PyPI is: 8.9 keeps what 8.1 has.
+CUDNN_CHECK = "MXNET_CUDNN_LIB_CHECKING"
 
 
 class CannotRun(ImportError):
@@ -117,24 +105,6 @@ def provide_distutils() -> None:
         raise CannotRun(
             "mxnet needs setuptools on Python 3.12 and later: pip install setuptools"
         ) from None
-
-
-def cuda_library_paths(folders: Iterable[str]) -> Tuple[str, ...]:
-    """The CUDA 11 libraries below the nvidia package's folders, in the order to load them."""
-    folders = tuple(folders)
-    paths = (os.path.join(folder, *lib.split("/")) for lib in _CUDA_LIBRARIES for folder in folders)
-    return tuple(path for path in paths if os.path.exists(path))
-
-
-def preload_cuda() -> None:
-    """Load the CUDA libraries of the nvidia-*-cu11 wheels, which mxnet-cu112 does not look for.
-
-    One that is not there may still come from LD_LIBRARY_PATH, so only mxnet's import decides.
-    """
-    spec = importlib.util.find_spec("nvidia")
-    folders = spec.submodule_search_locations if spec is not None else None
-    for path in cuda_library_paths(folders or ()):
-        ctypes.CDLL(path, mode=ctypes.RTLD_GLOBAL)
 
 
 def has_gpu_wheel() -> bool:
@@ -291,8 +261,6 @@ def import_mxnet() -> Any:
     for name, value in missing_numpy_names(numpy).items():
         setattr(numpy, name, value)
     provide_distutils()
-    if gpu:
-        preload_cuda()
     try:
         with left_alone(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # mxnet's own, about distutils and numpy
@@ -301,8 +269,8 @@ def import_mxnet() -> Any:
         if not gpu:
             raise
         raise CannotRun(
-            "mxnet-cu112 could not be loaded ({}): it needs NVIDIA's driver and "
-            "requirements-gpu.txt; without a GPU, make setup GPU=0".format(error)
+            "mxnet-cu112 could not be loaded ({}): it needs NVIDIA's driver, and the CUDA "
+            "libraries beside it: make setup GPU=1; without a GPU, make setup GPU=0".format(error)
         ) from None
     if not mxnet.__version__.startswith("1.9."):
         raise CannotRun(
@@ -367,6 +335,7 @@ def prepare() -> None:
         spare_memory()
         use_all_cores()
         wait_asleep()
+        os.environ.setdefault(CUDNN_CHECK, "0")
         if "mxnet" in sys.modules:
             check_gradient_sum_cap(import_mxnet())
         else:

@@ -1,15 +1,9 @@
-/* A GPU that computes nothing: CUDA's run time, driver, cuDNN, cuBLAS, cuRAND as far as the wheel
- * mxnet-cu112 calls them, with memory that is the host's and kernels that do not run.
- *
- * What it shows without a GPU: whether every operator has a GPU form, whether arrays are on the
- * right device, what MXNet really allocates on each device and when that is too much, how many
- * kernels a step launches. What it does not: numbers (every map stays what its memory held, zeros
- * at first), time, cuDNN's workspaces (NULLGPU_WORKSPACE_MB stands for each).
- *
- * NULLGPU_DEVICES (2), NULLGPU_MB of each (11178), NULLGPU_WORKSPACE_MB (0), NULLGPU_REPORT: a file
- * that gets one line of JSON when the process ends. */
+/* A GPU that computes nothing: CUDA's run time and driver, cuDNN, cuBLAS and cuRAND as far as the
+ * wheel mxnet-cu112 calls them for this project. README.md says what is real, what is checked, and
+ * what is faked. A function that is not here ends the process with its name (build.sh). */
 #define _GNU_SOURCE
 #include <pthread.h>
+#include <stdarg.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,74 +12,131 @@
 #include <cuda_runtime_api.h>
 #include <unistd.h>
 
-#define DEVICES 16
-#define SLOTS (1 << 20)
+#define MOST_DEVICES 16
+#define PAGE 4096ul
+#define MAGIC 0x6e756c6c677075ull
+#define COUNT(counter) __sync_fetch_and_add(&(counter), 1)
 
-static int devices = 2;
-static int major = 8, minor = 6;
+typedef unsigned long long Number;
+
+/* What the environment says. */
+static int devices = 2, major = 8, minor = 6, driver = 11080;
 static size_t capacity = 11178ull << 20, workspace;
+
+/* What happened. */
+static Number launches, cudnn_calls, blas_calls, copies[5], allocations, refused;
+static size_t used[MOST_DEVICES], peak[MOST_DEVICES];
+static struct { const void *host; char name[512]; Number count; } kernels[1 << 16];
+
 static __thread int current;
+static __thread cudaError_t last;
 static __thread struct { dim3 grid, block; size_t shared; cudaStream_t stream; } call;
 
-static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-static struct { void *start; size_t size; int device; } blocks[SLOTS];
-static size_t used[DEVICES], peak[DEVICES], allocations, refused;
-static uint64_t launches, cudnn_calls, blas_calls, copies[5];
+static void read_environment(void) {
+  const char *text;
+  int a, b;
+  if ((text = getenv("NULLGPU_DEVICES"))) devices = atoi(text);
+  if ((text = getenv("NULLGPU_MB"))) capacity = (size_t)atoll(text) << 20;
+  if ((text = getenv("NULLGPU_WORKSPACE_MB"))) workspace = (size_t)atoll(text) << 20;
+  if ((text = getenv("NULLGPU_CAPABILITY"))) sscanf(text, "%d.%d", &major, &minor);
+  if ((text = getenv("NULLGPU_DRIVER")) && sscanf(text, "%d.%d", &a, &b) == 2) driver = 1000 * a + 10 * b;
+  if (devices > MOST_DEVICES) devices = MOST_DEVICES;
+}
 
-static struct { const void *host; char name[512]; uint64_t count; } kernels[1 << 16];
+/* For tests in a process of ours, by ctypes: that this is a null GPU; other sizes; what was counted
+ * since the last reset. */
+int nullgpu_here(void) { return 1; }
+void nullgpu_configure(void) { read_environment(); }
+void nullgpu_reset(void) {
+  launches = cudnn_calls = blas_calls = allocations = refused = 0;
+  memset(copies, 0, sizeof copies);
+  for (int d = 0; d < MOST_DEVICES; d++) peak[d] = used[d];
+}
+Number nullgpu_launches(void) { return launches; }
+Number nullgpu_cudnn_calls(void) { return cudnn_calls; }
+Number nullgpu_blas_calls(void) { return blas_calls; }
+size_t nullgpu_peak(int device) { return peak[device]; }
+size_t nullgpu_used(int device) { return used[device]; }
 
-static void report(void) {
+static void write_report(void) {
   const char *path = getenv("NULLGPU_REPORT");
-  if (!path || (!launches && !allocations)) return;
-  FILE *file = fopen(path, "a");
-  if (!file) return;
-  fprintf(file, "{\"pid\": %d, \"launches\": %llu, \"cudnn\": %llu, \"blas\": %llu, \"allocations\": %zu, "
-                "\"refused\": %zu, \"to_device\": %llu, \"to_host\": %llu, \"on_device\": %llu, \"peak_mb\": [",
-          (int)getpid(), (unsigned long long)launches, (unsigned long long)cudnn_calls,
-          (unsigned long long)blas_calls, allocations, refused, (unsigned long long)copies[1],
-          (unsigned long long)copies[2], (unsigned long long)copies[3]);
-  for (int d = 0; d < devices; d++) fprintf(file, "%s%.1f", d ? ", " : "", peak[d] / 1048576.0);
-  fprintf(file, "]}\n");
-  fclose(file);
-  const char *names = getenv("NULLGPU_KERNELS");
-  if (!names || !(file = fopen(names, "a"))) return;
-  for (unsigned i = 0; i < 1 << 16; i++)
-    if (kernels[i].count) fprintf(file, "%llu %s\n", (unsigned long long)kernels[i].count, kernels[i].name);
-  fclose(file);
+  FILE *file;
+  if (path && (launches || allocations) && (file = fopen(path, "a"))) {
+    fprintf(file, "{\"pid\": %d, \"launches\": %llu, \"cudnn\": %llu, \"blas\": %llu, \"allocations\": %llu, "
+                  "\"refused\": %llu, \"to_device\": %llu, \"to_host\": %llu, \"on_device\": %llu, \"peak_mb\": [",
+            (int)getpid(), launches, cudnn_calls, blas_calls, allocations, refused, copies[1], copies[2], copies[3]);
+    for (int d = 0; d < devices; d++) fprintf(file, "%s%.1f", d ? ", " : "", peak[d] / 1048576.0);
+    fprintf(file, "]}\n");
+    fclose(file);
+  }
+  path = getenv("NULLGPU_KERNELS");
+  if (path && launches && (file = fopen(path, "a"))) {
+    for (unsigned i = 0; i < 1 << 16; i++)
+      if (kernels[i].count) fprintf(file, "%llu %s\n", kernels[i].count, kernels[i].name);
+    fclose(file);
+  }
 }
 
 __attribute__((constructor)) static void start(void) {
-  const char *text;
-  if ((text = getenv("NULLGPU_DEVICES"))) devices = atoi(text);
-  if ((text = getenv("NULLGPU_MB"))) capacity = (size_t)atoll(text) << 20;
-  if ((text = getenv("NULLGPU_CAPABILITY"))) sscanf(text, "%d.%d", &major, &minor);
-  if ((text = getenv("NULLGPU_WORKSPACE_MB"))) workspace = (size_t)atoll(text) << 20;
-  atexit(report);
+  read_environment();
+  atexit(write_report);
 }
 
-static unsigned slot_of(const void *p) { return (unsigned)(((uintptr_t)p >> 9) * 2654435761u) & (SLOTS - 1); }
+/* What a real GPU would do wrong without a word, or crash at, ends the process with one. */
+void nullgpu_refuse(const char *format, ...) {
+  va_list words;
+  va_start(words, format);
+  fputs("null GPU: ", stderr);
+  vfprintf(stderr, format, words);
+  fputc('\n', stderr);
+  va_end(words);
+  abort();
+}
 
-/* memory */
+static cudaError_t error(cudaError_t code) { return last = code; }
+
+/* Memory. Each device has its own 4 TB of addresses, so that an address says whose it is. None is
+ * used twice, and behind each allocation one page is missing: whatever is written too far, or after
+ * it was freed, ends the process. */
+#define FIRST_ADDRESS 0x100000000000ul
+#define ADDRESSES_BITS 42
+typedef struct { Number magic; size_t size, mapped; } Header;
+static uintptr_t next_address[MOST_DEVICES];
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+
+static int device_of(const void *p) {
+  uintptr_t address = (uintptr_t)p;
+  if (address < FIRST_ADDRESS) return -1;
+  address = (address - FIRST_ADDRESS) >> ADDRESSES_BITS;
+  return address < MOST_DEVICES ? (int)address : -1;
+}
+
+static void check_here(const char *what, const void *p) {
+  if (device_of(p) != current) nullgpu_refuse("%s on GPU %d takes %p, which is on %s %d", what, current, p,
+                                              device_of(p) < 0 ? "the host," : "GPU", device_of(p));
+}
+
 cudaError_t cudaMalloc(void **p, size_t size) {
-  size_t whole = (size + 511) & ~(size_t)511;
+  size_t whole = size ? (size + 511) & ~(size_t)511 : 512;
+  size_t mapped = PAGE + ((whole + PAGE - 1) & ~(PAGE - 1));
   pthread_mutex_lock(&lock);
   if (used[current] + whole > capacity) {
     refused++;
     pthread_mutex_unlock(&lock);
-    return cudaErrorMemoryAllocation;
+    return error(cudaErrorMemoryAllocation);
   }
-  void *start = mmap(NULL, whole ? whole : 512, PROT_READ | PROT_WRITE,
-                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-  unsigned i = slot_of(start);
-  while (blocks[i].start) i = (i + 1) & (SLOTS - 1);
-  blocks[i].start = start;
-  blocks[i].size = whole;
-  blocks[i].device = current;
+  uintptr_t *next = &next_address[current];
+  if (!*next) *next = FIRST_ADDRESS + ((uintptr_t)current << ADDRESSES_BITS);
+  Header *header = mmap((void *)*next, mapped, PROT_READ | PROT_WRITE,
+                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE, -1, 0);
+  if (header == MAP_FAILED) nullgpu_refuse("no host memory for %zu bytes", size);
+  *next += mapped + PAGE;
+  *header = (Header){MAGIC, whole, mapped};
   allocations++;
   used[current] += whole;
   if (used[current] > peak[current]) peak[current] = used[current];
   pthread_mutex_unlock(&lock);
-  *p = start;
+  *p = (char *)header + PAGE;
   return cudaSuccess;
 }
 cudaError_t cudaMallocPitch(void **p, size_t *pitch, size_t width, size_t height) {
@@ -94,52 +145,69 @@ cudaError_t cudaMallocPitch(void **p, size_t *pitch, size_t width, size_t height
 }
 cudaError_t cudaFree(void *p) {
   if (!p) return cudaSuccess;
+  Header *header = (Header *)((char *)p - PAGE);
+  if (device_of(p) < 0 || header->magic != MAGIC) nullgpu_refuse("cudaFree of %p, which is no allocation", p);
   pthread_mutex_lock(&lock);
-  for (unsigned i = slot_of(p), tried = 0; tried < SLOTS; i = (i + 1) & (SLOTS - 1), tried++)
-    if (blocks[i].start == p) {
-      used[blocks[i].device] -= blocks[i].size;
-      munmap(p, blocks[i].size ? blocks[i].size : 512);
-      blocks[i].start = (void *)1; /* a tombstone: probing goes past it */
-      break;
-    }
+  used[device_of(p)] -= header->size;
+  munmap(header, header->mapped);
   pthread_mutex_unlock(&lock);
   return cudaSuccess;
 }
 cudaError_t cudaMemGetInfo(size_t *free_, size_t *total) {
   *total = capacity;
-  *free_ = capacity - used[current];
+  *free_ = capacity > used[current] ? capacity - used[current] : 0;
   return cudaSuccess;
 }
 cudaError_t cudaHostAlloc(void **p, size_t size, unsigned flags) { *p = calloc(1, size ? size : 1); return cudaSuccess; }
 cudaError_t cudaFreeHost(void *p) { free(p); return cudaSuccess; }
 cudaError_t cudaMemcpy(void *to, const void *from, size_t n, enum cudaMemcpyKind kind) {
-  __sync_fetch_and_add(&copies[kind], 1);
-  if (n) memmove(to, from, n);
+  COUNT(copies[kind]);
+  if (!n) return cudaSuccess;
+  if (kind != cudaMemcpyDefault) {
+    int writes = kind == cudaMemcpyHostToDevice || kind == cudaMemcpyDeviceToDevice;
+    int reads = kind == cudaMemcpyDeviceToHost || kind == cudaMemcpyDeviceToDevice;
+    if (writes != (device_of(to) >= 0) || reads != (device_of(from) >= 0))
+      nullgpu_refuse("a copy of kind %d from %p to %p, which are on %d and %d", kind, from, to, device_of(from), device_of(to));
+  }
+  memmove(to, from, n);
   return cudaSuccess;
 }
 cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t n, enum cudaMemcpyKind kind, cudaStream_t s) { return cudaMemcpy(to, from, n, kind); }
-cudaError_t cudaMemcpyPeerAsync(void *to, int a, const void *from, int b, size_t n, cudaStream_t s) { return cudaMemcpy(to, from, n, cudaMemcpyDeviceToDevice); }
+cudaError_t cudaMemcpyPeerAsync(void *to, int a, const void *from, int b, size_t n, cudaStream_t s) {
+  if (n && (device_of(to) != a || device_of(from) != b))
+    nullgpu_refuse("a copy from GPU %d to GPU %d is from %d to %d", b, a, device_of(from), device_of(to));
+  return cudaMemcpy(to, from, n, cudaMemcpyDeviceToDevice);
+}
 cudaError_t cudaMemcpy2DAsync(void *to, size_t tp, const void *from, size_t fp, size_t w, size_t h, enum cudaMemcpyKind kind, cudaStream_t s) {
+  COUNT(copies[kind]);
   for (size_t i = 0; i < h; i++) memmove((char *)to + i * tp, (const char *)from + i * fp, w);
   return cudaSuccess;
 }
-cudaError_t cudaMemsetAsync(void *p, int value, size_t n, cudaStream_t s) { memset(p, value, n); return cudaSuccess; }
+cudaError_t cudaMemsetAsync(void *p, int value, size_t n, cudaStream_t s) {
+  if (n) check_here("cudaMemset", p), memset(p, value, n);
+  return cudaSuccess;
+}
 
-/* devices */
-cudaError_t cudaGetDeviceCount(int *n) { *n = devices; return devices ? cudaSuccess : cudaErrorNoDevice; }
+/* Devices */
+cudaError_t cudaGetDeviceCount(int *n) {
+  *n = devices;
+  if (driver < 11000) return error(cudaErrorInsufficientDriver);
+  return devices ? cudaSuccess : error(cudaErrorNoDevice);
+}
 cudaError_t cudaGetDevice(int *d) { *d = current; return cudaSuccess; }
 cudaError_t cudaSetDevice(int d) {
-  if (d < 0 || d >= devices) return cudaErrorInvalidDevice;
+  if (d < 0 || d >= devices) return error(cudaErrorInvalidDevice);
   current = d;
   return cudaSuccess;
 }
 cudaError_t cudaDeviceSynchronize(void) { return cudaSuccess; }
-cudaError_t cudaDriverGetVersion(int *v) { *v = 11080; return cudaSuccess; }
+cudaError_t cudaDriverGetVersion(int *v) { *v = driver; return cudaSuccess; }
 cudaError_t cudaDeviceCanAccessPeer(int *can, int a, int b) { *can = a != b; return cudaSuccess; }
 cudaError_t cudaDeviceEnablePeerAccess(int a, unsigned flags) { return cudaSuccess; }
 cudaError_t cudaDeviceGetP2PAttribute(int *v, enum cudaDeviceP2PAttr attribute, int a, int b) { *v = attribute == cudaDevP2PAttrAccessSupported; return cudaSuccess; }
 cudaError_t cudaDeviceGetAttribute(int *v, enum cudaDeviceAttr attribute, int d) {
-  switch (attribute) {
+  if (d < 0 || d >= devices) return error(cudaErrorInvalidDevice);
+  switch (attribute) { /* a GTX 1080 Ti's multiprocessors; the rest as most GPUs have it */
     case cudaDevAttrComputeCapabilityMajor: *v = major; break;
     case cudaDevAttrComputeCapabilityMinor: *v = minor; break;
     case cudaDevAttrMultiProcessorCount: *v = 28; break;
@@ -155,7 +223,8 @@ cudaError_t cudaDeviceGetAttribute(int *v, enum cudaDeviceAttr attribute, int d)
     case cudaDevAttrMaxBlockDimZ: *v = 64; break;
     case cudaDevAttrMaxRegistersPerBlock: case cudaDevAttrMaxRegistersPerMultiprocessor: *v = 65536; break;
     case cudaDevAttrClockRate: *v = 1500000; break;
-    default: *v = 0;
+    case cudaDevAttrCooperativeLaunch: case cudaDevAttrCooperativeMultiDeviceLaunch: *v = 0; break;
+    default: nullgpu_refuse("cudaDeviceGetAttribute of attribute %d", attribute);
   }
   return cudaSuccess;
 }
@@ -179,24 +248,52 @@ cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *p, int d) {
   return cudaSuccess;
 }
 
-/* streams, events, errors */
-cudaError_t cudaStreamCreate(cudaStream_t *s) { *s = calloc(1, 64); return cudaSuccess; }
+/* Streams, events, errors. Everything is done when it is asked for, so there is nothing to wait for. */
+typedef struct { int device; } Stream;
+cudaError_t cudaStreamCreate(cudaStream_t *s) {
+  Stream *stream = calloc(1, sizeof *stream);
+  stream->device = current;
+  *s = (cudaStream_t)stream;
+  return cudaSuccess;
+}
 cudaError_t cudaStreamDestroy(cudaStream_t s) { free(s); return cudaSuccess; }
 cudaError_t cudaStreamSynchronize(cudaStream_t s) { return cudaSuccess; }
 cudaError_t cudaStreamWaitEvent(cudaStream_t s, cudaEvent_t e, unsigned f) { return cudaSuccess; }
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t *e, unsigned f) { *e = calloc(1, 64); return cudaSuccess; }
 cudaError_t cudaEventDestroy(cudaEvent_t e) { free(e); return cudaSuccess; }
 cudaError_t cudaEventRecord(cudaEvent_t e, cudaStream_t s) { return cudaSuccess; }
-cudaError_t cudaGetLastError(void) { return cudaSuccess; }
-cudaError_t cudaPeekAtLastError(void) { return cudaSuccess; }
-const char *cudaGetErrorString(cudaError_t e) { return e == cudaErrorMemoryAllocation ? "out of memory" : e == cudaErrorInvalidDevice ? "invalid device ordinal" : "null GPU error"; }
-const char *cudaGetErrorName(cudaError_t e) { return e == cudaErrorMemoryAllocation ? "cudaErrorMemoryAllocation" : "cudaErrorUnknown"; }
+cudaError_t cudaGetLastError(void) { cudaError_t e = last; last = cudaSuccess; return e; }
+cudaError_t cudaPeekAtLastError(void) { return last; }
+const char *cudaGetErrorString(cudaError_t e) {
+  switch (e) {
+    case cudaSuccess: return "no error";
+    case cudaErrorMemoryAllocation: return "out of memory";
+    case cudaErrorInvalidConfiguration: return "invalid configuration argument";
+    case cudaErrorInsufficientDriver: return "CUDA driver version is insufficient for CUDA runtime version";
+    case cudaErrorNoDevice: return "no CUDA-capable device is detected";
+    case cudaErrorInvalidDevice: return "invalid device ordinal";
+    case cudaErrorNoKernelImageForDevice: return "no kernel image is available for execution on the device";
+    default: return "an error of the null GPU";
+  }
+}
+const char *cudaGetErrorName(cudaError_t e) { return cudaGetErrorString(e); }
 
-/* kernels */
+/* Kernels, which do not run. What is refused is what a GPU refuses by the shape of a launch, and on
+ * one that the wheel has no code for (sm_50 to sm_86, no PTX) everything. */
 static unsigned kernel_slot(const void *host) {
   unsigned i = (unsigned)(((uintptr_t)host >> 4) * 2654435761u) >> 16;
   while (kernels[i].host && kernels[i].host != host) i = (i + 1) & 0xffff;
   return i;
+}
+static cudaError_t launch(dim3 grid, dim3 block, cudaStream_t s) {
+  COUNT(launches);
+  if (major < 5 || major > 8) return error(cudaErrorNoKernelImageForDevice);
+  if (s && ((Stream *)s)->device != current)
+    nullgpu_refuse("a kernel on GPU %d by a stream of GPU %d", current, ((Stream *)s)->device);
+  if (!grid.x || !grid.y || !grid.z || !block.x || !block.y || !block.z || grid.x > 2147483647u || grid.y > 65535 ||
+      grid.z > 65535 || block.z > 64 || (Number)block.x * block.y * block.z > 1024)
+    return error(cudaErrorInvalidConfiguration);
+  return cudaSuccess;
 }
 void **__cudaRegisterFatBinary(void *binary) { return calloc(4, sizeof(void *)); }
 void __cudaRegisterFatBinaryEnd(void **h) {}
@@ -217,9 +314,8 @@ cudaError_t __cudaPopCallConfiguration(dim3 *grid, dim3 *block, size_t *shared, 
   return cudaSuccess;
 }
 cudaError_t cudaLaunchKernel(const void *f, dim3 grid, dim3 block, void **args, size_t shared, cudaStream_t s) {
-  __sync_fetch_and_add(&launches, 1);
-  __sync_fetch_and_add(&kernels[kernel_slot(f)].count, 1);
-  return cudaSuccess;
+  COUNT(kernels[kernel_slot(f)].count);
+  return launch(grid, block, s);
 }
 cudaError_t cudaFuncGetAttributes(struct cudaFuncAttributes *a, const void *f) {
   memset(a, 0, sizeof *a);
@@ -229,32 +325,38 @@ cudaError_t cudaFuncGetAttributes(struct cudaFuncAttributes *a, const void *f) {
   return cudaSuccess;
 }
 cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessorWithFlags(int *n, const void *f, int size, size_t shared, unsigned flags) { *n = 2; return cudaSuccess; }
+
+/* The driver: what NVRTC, which is real, has compiled is loaded and launched by it. */
 int cuDeviceGet(int *d, int ordinal) { *d = ordinal; return 0; }
 int cuDevicePrimaryCtxRetain(void **c, int d) { *c = calloc(1, 64); return 0; }
-int cuGetErrorString(int e, const char **s) { *s = "null GPU"; return 0; }
-int cuLaunchKernel(void *f, unsigned a, unsigned b, unsigned c, unsigned d, unsigned e, unsigned g, unsigned s, void *st, void **p, void **x) { __sync_fetch_and_add(&launches, 1); return 0; }
+int cuGetErrorString(int e, const char **s) { *s = "an error of the null GPU"; return 0; }
+int cuLaunchKernel(void *f, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz, unsigned shared, void *s, void **p, void **x) {
+  return launch((dim3){gx, gy, gz}, (dim3){bx, by, bz}, s);
+}
 int cuModuleGetFunction(void **f, void *m, const char *name) { *f = calloc(1, 64); return 0; }
 int cuModuleLoadData(void **m, const void *image) { *m = calloc(1, 64); return 0; }
-int cuModuleLoadDataEx(void **m, const void *image, unsigned n, void *o, void **v) { *m = calloc(1, 64); return 0; }
-int cuModuleUnload(void *m) { return 0; }
-int cuGraphKernelNodeGetParams(void *n, void *p) { return 1; }
-int cuGraphNodeGetType(void *n, void *t) { return 1; }
+int cuModuleLoadDataEx(void **m, const void *image, unsigned n, void *o, void **v) { return cuModuleLoadData(m, image); }
+int cuModuleUnload(void *m) { free(m); return 0; }
 
-/* cuDNN, by the layout of its version 8 */
+/* cuDNN, by the layout of its version 8. Descriptors are forgotten; maps have to be where the work is. */
 typedef struct { int algo, status; float time; size_t memory; int determinism, math, reserved[3]; } Perf;
 #define MAKES(name) int name(void **d) { *d = calloc(1, 256); return 0; }
-MAKES(cudnnCreate)
-MAKES(cudnnCreateActivationDescriptor)
-MAKES(cudnnCreateConvolutionDescriptor)
-MAKES(cudnnCreateDropoutDescriptor)
-MAKES(cudnnCreateFilterDescriptor)
-MAKES(cudnnCreatePoolingDescriptor)
-MAKES(cudnnCreateSpatialTransformerDescriptor)
-MAKES(cudnnCreateTensorDescriptor)
-MAKES(cudnnCreateRNNDescriptor)
-MAKES(cudnnCreateRNNDataDescriptor)
+#define FREES(name) int name(void *d) { free(d); return 0; }
+#define SUCCEEDS(name) int name(void) { return 0; }
+MAKES(cudnnCreate) FREES(cudnnDestroy)
+MAKES(cudnnCreateActivationDescriptor) FREES(cudnnDestroyActivationDescriptor)
+MAKES(cudnnCreateConvolutionDescriptor) FREES(cudnnDestroyConvolutionDescriptor)
+MAKES(cudnnCreateDropoutDescriptor) FREES(cudnnDestroyDropoutDescriptor)
+MAKES(cudnnCreateFilterDescriptor) FREES(cudnnDestroyFilterDescriptor)
+MAKES(cudnnCreatePoolingDescriptor) FREES(cudnnDestroyPoolingDescriptor)
+MAKES(cudnnCreateTensorDescriptor) FREES(cudnnDestroyTensorDescriptor)
+SUCCEEDS(cudnnSetStream) SUCCEEDS(cudnnSetActivationDescriptor) SUCCEEDS(cudnnSetConvolution2dDescriptor)
+SUCCEEDS(cudnnSetConvolutionGroupCount) SUCCEEDS(cudnnSetConvolutionMathType) SUCCEEDS(cudnnSetConvolutionNdDescriptor)
+SUCCEEDS(cudnnSetDropoutDescriptor) SUCCEEDS(cudnnRestoreDropoutDescriptor) SUCCEEDS(cudnnSetFilter4dDescriptor)
+SUCCEEDS(cudnnSetFilterNdDescriptor) SUCCEEDS(cudnnSetPooling2dDescriptor) SUCCEEDS(cudnnSetPoolingNdDescriptor)
+SUCCEEDS(cudnnSetTensor4dDescriptor) SUCCEEDS(cudnnSetTensorNdDescriptor) SUCCEEDS(cudnnDeriveBNTensorDescriptor)
 size_t cudnnGetVersion(void) { return 8906; }
-const char *cudnnGetErrorString(int s) { return "null cuDNN"; }
+const char *cudnnGetErrorString(int s) { return "an error of the null cuDNN"; }
 int cudnnDropoutGetStatesSize(void *h, size_t *n) { *n = 1 << 20; return 0; }
 int cudnnDropoutGetReserveSpaceSize(void *d, size_t *n) { *n = 16; return 0; }
 #define WORKS(name) int name(void *h, void *a, void *b, void *c, void *d, int algo, size_t *n) { *n = workspace; return 0; }
@@ -273,21 +375,55 @@ FINDS(cudnnFindConvolutionBackwardFilterAlgorithm)
 FINDS(cudnnGetConvolutionForwardAlgorithm_v7)
 FINDS(cudnnGetConvolutionBackwardDataAlgorithm_v7)
 FINDS(cudnnGetConvolutionBackwardFilterAlgorithm_v7)
-#define RUNS(name) int name(void) { __sync_fetch_and_add(&cudnn_calls, 1); return 0; }
-RUNS(cudnnActivationBackward) RUNS(cudnnActivationForward) RUNS(cudnnAddTensor) RUNS(cudnnBatchNormalizationBackward)
-RUNS(cudnnBatchNormalizationForwardInference) RUNS(cudnnBatchNormalizationForwardTraining)
-RUNS(cudnnConvolutionBackwardBias) RUNS(cudnnConvolutionBackwardData) RUNS(cudnnConvolutionBackwardFilter)
-RUNS(cudnnConvolutionForward) RUNS(cudnnDropoutBackward) RUNS(cudnnDropoutForward) RUNS(cudnnPoolingBackward)
-RUNS(cudnnPoolingForward) RUNS(cudnnSoftmaxBackward) RUNS(cudnnSoftmaxForward)
-RUNS(cudnnSpatialTfGridGeneratorBackward) RUNS(cudnnSpatialTfGridGeneratorForward)
-RUNS(cudnnSpatialTfSamplerBackward) RUNS(cudnnSpatialTfSamplerForward)
 
-/* cuBLAS, cuRAND */
-int cublasCreate_v2(void **h) { *h = calloc(1, 64); return 0; }
+/* A call of cuDNN or cuBLAS with the maps that it works on. */
+#define H void *handle
+#define D(name) void *name
+#define M(name) const void *name
+static int works(Number *counter, const char *name, int count, ...) {
+  va_list maps;
+  COUNT(*counter);
+  va_start(maps, count);
+  while (count--) check_here(name, va_arg(maps, const void *));
+  va_end(maps);
+  return 0;
+}
+#define CUDNN(count, ...) { return works(&cudnn_calls, __func__, count, __VA_ARGS__); }
+#define CUBLAS(a, b, c) { return works(&blas_calls, __func__, 3, a, b, c); }
+int cudnnConvolutionForward(H, D(al), D(xd), M(x), D(wd), M(w), D(cd), int algo, M(ws), size_t n, D(be), D(yd), M(y)) CUDNN(3, x, w, y)
+int cudnnConvolutionBackwardData(H, D(al), D(wd), M(w), D(gd), M(g), D(cd), int algo, M(ws), size_t n, D(be), D(xd), M(x)) CUDNN(3, w, g, x)
+int cudnnConvolutionBackwardFilter(H, D(al), D(xd), M(x), D(gd), M(g), D(cd), int algo, M(ws), size_t n, D(be), D(wd), M(w)) CUDNN(3, x, g, w)
+int cudnnConvolutionBackwardBias(H, D(al), D(gd), M(g), D(be), D(bd), M(b)) CUDNN(2, g, b)
+int cudnnAddTensor(H, D(al), D(ad), M(a), D(be), D(cd), M(c)) CUDNN(2, a, c)
+int cudnnActivationForward(H, D(act), D(al), D(xd), M(x), D(be), D(yd), M(y)) CUDNN(2, x, y)
+int cudnnActivationBackward(H, D(act), D(al), D(yd), M(y), D(gd), M(g), D(xd), M(x), D(be), D(dd), M(d)) CUDNN(3, y, g, d)
+int cudnnBatchNormalizationForwardTraining(H, int mode, D(al), D(be), D(xd), M(x), D(yd), M(y), D(bd), M(scale), M(bias), double f, M(rm), M(rv), double eps, M(sm), M(sv))
+  CUDNN(8, x, y, scale, bias, rm, rv, sm, sv)
+int cudnnBatchNormalizationForwardInference(H, int mode, D(al), D(be), D(xd), M(x), D(yd), M(y), D(bd), M(scale), M(bias), M(m), M(v), double eps)
+  CUDNN(6, x, y, scale, bias, m, v)
+int cudnnBatchNormalizationBackward(H, int mode, D(al), D(be), D(ap), D(bp), D(xd), M(x), D(gd), M(g), D(dd), M(d), D(bd), M(scale), M(ds), M(db), double eps, M(sm), M(sv))
+  CUDNN(6, x, g, d, scale, ds, db)
+int cudnnPoolingForward(H, D(p), D(al), D(xd), M(x), D(be), D(yd), M(y)) CUDNN(2, x, y)
+int cudnnPoolingBackward(H, D(p), D(al), D(yd), M(y), D(gd), M(g), D(xd), M(x), D(be), D(dd), M(d)) CUDNN(4, y, g, x, d)
+int cudnnSoftmaxForward(H, int algo, int mode, D(al), D(xd), M(x), D(be), D(yd), M(y)) CUDNN(2, x, y)
+int cudnnSoftmaxBackward(H, int algo, int mode, D(al), D(yd), M(y), D(gd), M(g), D(be), D(dd), M(d)) CUDNN(3, y, g, d)
+int cudnnDropoutForward(H, D(drop), D(xd), M(x), D(yd), M(y), M(reserve), size_t n) CUDNN(3, x, y, reserve)
+int cudnnDropoutBackward(H, D(drop), D(gd), M(g), D(dd), M(d), M(reserve), size_t n) CUDNN(3, g, d, reserve)
+
+/* cuBLAS, cuRAND, and the handle of cuSOLVER that every stream has */
+MAKES(cusolverDnCreate) FREES(cusolverDnDestroy) SUCCEEDS(cusolverDnSetStream)
+MAKES(cublasCreate_v2) FREES(cublasDestroy_v2)
+SUCCEEDS(cublasSetStream_v2) SUCCEEDS(cublasSetMathMode) SUCCEEDS(cublasSetPointerMode_v2)
 int cublasGetMathMode(void *h, int *m) { *m = 0; return 0; }
-#define MULTIPLIES(name) int name(void) { __sync_fetch_and_add(&blas_calls, 1); return 0; }
-MULTIPLIES(cublasSgemm_v2) MULTIPLIES(cublasDgemm_v2) MULTIPLIES(cublasSgemmEx) MULTIPLIES(cublasGemmEx)
-MULTIPLIES(cublasSgemmStridedBatched) MULTIPLIES(cublasDgemmStridedBatched) MULTIPLIES(cublasHgemmStridedBatched)
-MULTIPLIES(cublasGemmStridedBatchedEx)
-int curandCreateGenerator(void **g, int type) { *g = calloc(1, 64); return 0; }
-int curandDestroyGenerator(void *g) { free(g); return 0; }
+int cublasSgemm_v2(H, int ta, int tb, int m, int n, int k, D(al), M(a), int lda, M(b), int ldb, D(be), M(c), int ldc) CUBLAS(a, b, c)
+int cublasDgemm_v2(H, int ta, int tb, int m, int n, int k, D(al), M(a), int lda, M(b), int ldb, D(be), M(c), int ldc) CUBLAS(a, b, c)
+int cublasGemmEx(H, int ta, int tb, int m, int n, int k, D(al), M(a), int at, int lda, M(b), int bt, int ldb, D(be), M(c), int ct, int ldc, int compute, int algo) CUBLAS(a, b, c)
+int cublasSgemmEx(H, int ta, int tb, int m, int n, int k, D(al), M(a), int at, int lda, M(b), int bt, int ldb, D(be), M(c), int ct, int ldc) CUBLAS(a, b, c)
+int cublasSgemmStridedBatched(H, int ta, int tb, int m, int n, int k, D(al), M(a), int lda, long long sa, M(b), int ldb, long long sb, D(be), M(c), int ldc, long long sc, int count) CUBLAS(a, b, c)
+MAKES(nullgpu_make)
+int curandCreateGenerator(void **g, int type) { return nullgpu_make(g); }
+FREES(curandDestroyGenerator)
+SUCCEEDS(curandSetStream) SUCCEEDS(curandSetPseudoRandomGeneratorSeed) SUCCEEDS(curandSetGeneratorOffset)
+int curandGenerate(void *g, void *out, size_t n) { return works(&launches, __func__, 1, out); }
+int curandGenerateUniform(void *g, void *out, size_t n) { return works(&launches, __func__, 1, out); }
+int curandGenerateNormal(void *g, void *out, size_t n, float mean, float deviation) { return works(&launches, __func__, 1, out); }
