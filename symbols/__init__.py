@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any, Callable, Dict, Optional
 
 from dsonas_mx.space.architecture import Architecture
-from dsonas_mx.space.mobile_architecture import AnyArchitecture, MobileArchitecture
+from dsonas_mx.space.mobile_architecture import AnyArchitecture
 from dsonas_mx.space.normal import SearchSpace
 
 import mxnet as mx
@@ -100,5 +100,4 @@ def get_symbol(
 
 def network_of(architecture: AnyArchitecture, **options: Any) -> HybridBlock:
     """The network of an architecture of either setting, with the options of its class."""
-    name = "mobile" if isinstance(architecture, MobileArchitecture) else "dsonas"
-    return get_model(name, architecture, **options)
+    return get_model(architecture.network, architecture, **options)

@@ -10,6 +10,7 @@ from itertools import groupby
 from typing import Any, Dict, List, Sequence, Tuple
 
 from dsonas_mx.engine.graph import native_tracing
+from dsonas_mx.space.operations import TABLE
 
 import mxnet as mx
 from mxnet.gluon import HybridBlock
@@ -136,7 +137,8 @@ def conv_bn_relu(
 
 def kernel_of(operation: str) -> int:
     """The kernel of a separable convolution ('sep5': 5), or 0 for a pool."""
-    return int(operation[len("sep") :]) if operation.startswith("sep") else 0
+    row = TABLE[operation]
+    return row.kernel if row.is_separable else 0
 
 
 def declare_operation(layer: Layer, name: str, operation: str, channels: int, fix: bool) -> None:

@@ -9,18 +9,11 @@ from __future__ import annotations
 from typing import Any, Dict, List
 
 from dsonas_mx.space.normal import OUTPUT, SearchSpace
+from dsonas_mx.space.operations import TABLE
 
 import mxnet as mx
 
 Symbol = Any  # mx.sym.Symbol
-
-NAMES = {
-    "sep3": "conv3x3",
-    "sep5": "conv5x5",
-    "max": "max_pool",
-    "avg": "avg_pool",
-    "sep7": "conv7x7",
-}
 
 
 class _Builder:
@@ -81,10 +74,11 @@ class _Builder:
         maps = {"input": x}
         for node in self.space.nodes:
             level, operation = node.split(".")
+            row = TABLE[operation]
             summed = x if level == "1" else mx.sym.add_n(*self.scaled_inputs(place, node, maps))
-            name = f"{place}_{level}_{NAMES[operation]}"
-            if operation.startswith("sep"):
-                summed = self.conv(summed, f"{name}_sep", channels, int(operation[3:]), 1, channels)
+            name = f"{place}_{level}_{row.authors}"
+            if row.is_separable:
+                summed = self.conv(summed, f"{name}_sep", channels, row.kernel, 1, channels)
                 summed = self.conv(summed, name, channels, 1)
             else:
                 summed = mx.sym.Pooling(

@@ -12,7 +12,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from dsonas_mx.cli.parser import Parser, run
 from dsonas_mx.cost.count import Cost
-from dsonas_mx.cost.mobile import count_network
+from dsonas_mx.cost.network import count_network
 from dsonas_mx.space.mobile_architecture import MobileArchitecture, load_architecture
 from dsonas_mx.space.normal import SearchSpace, parse_blocks
 

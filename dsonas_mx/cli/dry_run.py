@@ -7,7 +7,7 @@ from typing import Any, Callable, Iterable, Sequence, Tuple
 
 from mxnet.gluon import HybridBlock, Parameter
 
-from ..cost.mobile import count_network
+from ..cost.network import count_network
 from ..cost.traced import Cost
 from ..engine.graph import PROGRESS, TrainGraph
 from ..engine.setup import Setup

@@ -7,7 +7,7 @@ from typing import Any, Callable, Sequence, Tuple
 import mxnet as mx
 from mxnet.gluon import HybridBlock
 
-from ..cost.mobile import count_network
+from ..cost.network import count_network
 from ..data.loader import Loader
 from ..deploy.export import export, load_parameters
 from ..engine.setup import Setup

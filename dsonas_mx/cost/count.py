@@ -28,10 +28,11 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 from itertools import groupby
-from typing import Iterable, Iterator
+from typing import Dict, Iterable, Iterator
 
 from ..space.architecture import Architecture, Branches
 from ..space.normal import OUTPUT, Connection, SearchSpace, halved
+from ..space.operations import TABLE
 
 
 @dataclass(frozen=True)
@@ -118,10 +119,9 @@ def summed(count: int, channels: int, side: int) -> Cost:
 
 def operation(name: str, channels: int, side: int) -> Cost:
     """One operation of a block, with its BN: C·k² + C² + 2C if separable, 2C if it pools."""
-    cost = batch_norm(channels)
-    if name.startswith("sep"):
-        kernel = int(name[len("sep") :])
-        cost += convolution(channels, channels, kernel, side, groups=channels)
+    row, cost = TABLE[name], batch_norm(channels)
+    if row.is_separable:
+        cost += convolution(channels, channels, row.kernel, side, groups=channels)
         return cost + convolution(channels, channels, 1, side)
     return cost + maps(2, channels, side)
 
@@ -199,21 +199,41 @@ def classifier(channels: int, classes: int, side: int = 1) -> Cost:
     return batch_norm(channels) + pooling + dense(channels, classes)
 
 
+def parts(architecture: Architecture, dilated: bool = False) -> Dict[str, Cost]:
+    """The stem, each block and reduction, and the classifier, in the order of the network.
+
+    Parameters
+    ----------
+    dilated : bool
+        A backbone for segmentation: the last stage has maps of the size of those before it, and
+        BN but no classifier behind it.
+    """
+    space = architecture.space
+    shapes = list(space.stage_shapes)
+    if dilated:
+        shapes[-1] = (shapes[-1][0], shapes[-2][1])
+    costs = {"stem": stem(space)}
+    for index, (stage, position) in enumerate(space.block_positions):
+        if position == 1 and stage > 1:
+            stride = 1 if dilated and stage == len(shapes) else 2
+            costs[f"reduction {stage - 1}"] = reduction(
+                *shapes[stage - 2], architecture.reductions[stage - 2], stride
+            )
+        costs[f"stage {stage}, block {position}"] = block(
+            architecture, space.structure_of(index), *shapes[stage - 1], first=position == 1
+        )
+    channels, side = shapes[-1]
+    if dilated:
+        costs["end"] = batch_norm(channels)
+    else:
+        costs["classifier"] = classifier(channels, space.num_classes, side)
+    return costs
+
+
 def count(architecture: Architecture) -> Cost:
     """The derived network, in the space of `architecture`."""
-    space = architecture.space
-    shapes = space.stage_shapes
-    blocks = total(
-        block(architecture, space.structure_of(index), *shapes[stage - 1], first=position == 1)
-        for index, (stage, position) in enumerate(space.block_positions)
-    )
-    reductions = total(
-        reduction(*shape, branches) for shape, branches in zip(shapes, architecture.reductions)
-    )
-    channels, side = shapes[-1]
-    end = classifier(channels, space.num_classes, side)
-    network = stem(space) + blocks + reductions + end
-    return replace(network, connections=architecture.num_connections)
+    whole = total(parts(architecture).values())
+    return replace(whole, connections=architecture.num_connections)
 
 
 def count_lambdas(space: SearchSpace) -> int:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Dict
 
 from ..space.mobile import BlockShape, kernel_and_expansion
-from ..space.mobile_architecture import AnyArchitecture, MobileArchitecture
+from ..space.mobile_architecture import MobileArchitecture
 from ..space.normal import halved
-from .count import Cost, batch_norm, conv_bn, convolution, count, dense, maps, summed, total
+from .count import Cost, batch_norm, conv_bn, convolution, dense, maps, summed, total
 
 
 def mbconv(shape: BlockShape, kernel: int, expansion: int) -> Cost:
@@ -44,15 +44,3 @@ def mobile_parts(architecture: MobileArchitecture) -> Dict[str, Cost]:
         + dense(space.last, space.num_classes)
     )
     return parts
-
-
-def count_mobile(architecture: MobileArchitecture) -> Cost:
-    """The network with all operations that an architecture keeps."""
-    return total(mobile_parts(architecture).values())
-
-
-def count_network(architecture: AnyArchitecture) -> Cost:
-    """The network of an architecture of either setting."""
-    if isinstance(architecture, MobileArchitecture):
-        return count_mobile(architecture)
-    return count(architecture)

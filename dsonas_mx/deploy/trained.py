@@ -10,7 +10,7 @@ from typing import Any, Callable, Dict, Optional, Tuple
 import mxnet as mx
 from mxnet.gluon import HybridBlock
 
-from ..cost.mobile import count_network
+from ..cost.network import count_network
 from ..cost.traced import count_symbol
 from ..data import DATA_SETS, cifar, imagenet, voc
 from ..io.checks import check_object

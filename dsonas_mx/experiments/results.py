@@ -7,7 +7,7 @@ import math
 import statistics
 from typing import Any, Dict, List, Mapping, Optional, Sequence
 
-from ..space.mobile_architecture import MobileArchitecture, load_architecture
+from ..space.mobile_architecture import load_architecture
 from .agreement import agreement, read_search
 from .agreement import rows_of as agreement_rows
 from .comparison import compare
@@ -61,12 +61,7 @@ def _runs(row: str, tasks: Sequence[Task]) -> Dict[int, Dict[str, float]]:
             runs[task.seed] = result
             path = task.folder / "architecture.json"
             if path.is_file():  # a baseline has none
-                found = load_architecture(path)
-                if isinstance(found, MobileArchitecture):
-                    width = found.space.widths[0]
-                else:
-                    width = found.space.width
-                runs[task.seed] = {**result, "width": width}
+                runs[task.seed] = {**result, "width": load_architecture(path).space.width}
     return runs
 
 

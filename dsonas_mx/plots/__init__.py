@@ -10,8 +10,9 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import asdict
+from functools import singledispatch
 from pathlib import Path
-from typing import Dict, List, Optional, Sequence
+from typing import Any, Dict, List, Optional, Sequence
 
 from matplotlib.figure import Figure
 
@@ -30,6 +31,7 @@ from .table import read_table
 
 __all__ = [
     "draw_agreement",
+    "draw_architecture",
     "draw_block",
     "draw_blocks",
     "draw_curves",
@@ -44,6 +46,16 @@ __all__ = [
 
 _DPI = 150
 _MOST_PIXELS = 10_000  # of a side, whatever is drawn
+
+
+@singledispatch
+def draw_architecture(architecture: Any) -> Figure:
+    """What was found: the block that all share, each block of the full scope, or the network."""
+    draw = draw_block if architecture.space.scope == "share" else draw_blocks
+    return draw(architecture)
+
+
+draw_architecture.register(MobileArchitecture, draw_mobile)
 
 
 def draw_run(folder: PathLike, out: Optional[PathLike] = None) -> List[Path]:
@@ -76,11 +88,8 @@ def draw_run(folder: PathLike, out: Optional[PathLike] = None) -> List[Path]:
     figures: Dict[str, Figure] = {}
     if (folder / "architecture.json").exists():
         architecture = load_architecture(folder / "architecture.json")
-        if isinstance(architecture, MobileArchitecture):
-            figures["blocks.png"] = draw_mobile(architecture)
-        else:
-            draw = draw_block if architecture.space.scope == "share" else draw_blocks
-            figures["block.png"] = draw(architecture)
+        several = architecture.network == "mobile"
+        figures["blocks.png" if several else "block.png"] = draw_architecture(architecture)
     waiting = False
     for name, picture, draw_table in (
         ("lambdas.csv", "lambdas.png", draw_lambdas),

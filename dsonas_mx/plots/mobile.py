@@ -7,7 +7,7 @@ from typing import List, NamedTuple
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
 
-from ..cost.mobile import count_mobile
+from ..cost.network import count_network
 from ..space.mobile import kernel_and_expansion
 from ..space.mobile_architecture import MobileArchitecture
 from ..space.normal import halved
@@ -81,7 +81,7 @@ def draw_mobile(architecture: MobileArchitecture) -> Figure:
         if box.stage != before:
             axes.text(left, bottom - 0.55, box.stage, size=9, va="top", color=TEXT, weight="bold")
             before = box.stage
-    cost = count_mobile(architecture)
+    cost = count_network(architecture)
     write_title(
         figure,
         f"{len(architecture.kept)} blocks, {architecture.num_connections} operations",

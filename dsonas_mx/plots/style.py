@@ -14,15 +14,11 @@ from matplotlib.ticker import MaxNLocator
 from ..space.mobile import OPERATIONS as MOBILE_OPERATIONS
 from ..space.mobile import kernel_and_expansion
 from ..space.normal import INPUT, OUTPUT
+from ..space.operations import TABLE
 
-# Okabe and Ito's colours, which the colour-blind can tell apart: convolutions cool, pools warm.
 COLOURS = {
     INPUT: "#404040",
-    "sep3": "#0072B2",
-    "sep5": "#56B4E9",
-    "max": "#D55E00",
-    "avg": "#E69F00",
-    "sep7": "#009E73",
+    **{name: row.colour for name, row in TABLE.items()},
     OUTPUT: "#404040",
     # Of the mobile setting: a colour a kernel, the light one for expansion 3.
     "k3e3": "#56B4E9",
@@ -34,11 +30,7 @@ COLOURS = {
 }
 FULL_NAMES = {
     INPUT: "the input",
-    "sep3": "separable 3×3",
-    "sep5": "separable 5×5",
-    "max": "max pooling 3×3",
-    "avg": "average pooling 3×3",
-    "sep7": "separable 7×7",
+    **{name: row.title for name, row in TABLE.items()},
     **{name: "MB{1} {0}×{0}".format(*kernel_and_expansion(name)) for name in MOBILE_OPERATIONS},
 }
 TEXT, FAINT, GONE, RULE = "#222222", "#858585", "#B5B5B5", "#DDDDDD"

@@ -31,14 +31,9 @@ from ..io.files import PathLike, atomic
 from ..io.params_file import write_params
 from ..space.architecture import Architecture
 from ..space.normal import OUTPUT, SearchSpace
+from ..space.operations import TABLE
 
-THEIR_OPERATIONS = {
-    "sep3": "conv3x3",
-    "sep5": "conv5x5",
-    "max": "max_pool",
-    "avg": "avg_pool",
-    "sep7": "conv7x7",
-}
+THEIR_OPERATIONS = {name: row.authors for name, row in TABLE.items()}
 FULL_LAYOUTS = ("vector", "layers")
 INPUTS = ("data", "softmax_label", "aux_softmax_label")  # in their files beside the parameters
 
@@ -248,7 +243,7 @@ def _parameters(architecture: Architecture) -> Iterator[_Parameter]:
             level, operation = node.split(".")
             mine = f"{ours}_level{level}_{operation}"
             other = f"{theirs}_{level}_{THEIR_OPERATIONS[operation]}"
-            if operation.startswith("sep"):
+            if TABLE[operation].is_separable:
                 yield _Parameter(f"{mine}_depthwise_weight", (f"{other}_sep_weight",))
                 yield _Parameter(f"{mine}_pointwise_weight", (f"{other}_weight",))
             yield from _batch_norm(f"{mine}_bn", f"{other}_bn")

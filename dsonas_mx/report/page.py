@@ -7,17 +7,18 @@ import html
 import io
 import json
 import re
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, Sequence
 
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
-from ..cost.network import complete, parts_of, whole
+from ..cost.network import count_network, parts_of
 from ..io.files import PathLike, atomic
-from ..plots import draw_block, draw_blocks, draw_curves, draw_mobile, read_table
+from ..plots import draw_architecture, draw_curves, read_table
 from ..space.mobile import OPERATIONS as MOBILE_OPERATIONS
-from ..space.mobile_architecture import AnyArchitecture, MobileArchitecture, load_architecture
+from ..space.mobile_architecture import AnyArchitecture, load_architecture
 
 _HERE = Path(__file__).parent
 _LAMBDA = re.compile(r"(?:(?P<group>[^:]+):)?(?P<source>[^>]+)->(?P<target>.+)")
@@ -85,7 +86,7 @@ def section(folder: Path, name: str) -> str:
     segments = is_segmentation(arguments)
     parts = [f"<h2>{html.escape(name)}</h2>"]
     if "architecture.json" in there:
-        parts += found(load_architecture(folder / "architecture.json"), segments, outcome)
+        parts += what_was_found(load_architecture(folder / "architecture.json"), segments, outcome)
     if "lambdas.csv" in there:
         parts.append(lambdas(folder / "lambdas.csv", re.sub(r"\W", "-", name)))
     if "metrics.csv" in there:
@@ -101,15 +102,11 @@ def is_segmentation(arguments: Mapping[str, Any]) -> bool:
     return "crop" in arguments.get("options", {})
 
 
-def found(
+def what_was_found(
     architecture: AnyArchitecture, segments: bool = False, outcome: Mapping[str, Any] = {}
 ) -> List[str]:
     """The block as a picture and in words, its cost, and multiply-adds by block."""
-    if isinstance(architecture, MobileArchitecture):
-        figure = draw_mobile(architecture)
-    else:
-        draw = draw_block if architecture.space.scope == "share" else draw_blocks
-        figure = draw(architecture)
+    figure = draw_architecture(architecture)
     side = architecture.space.image_size
     adds = {name: cost.multiply_adds for name, cost in parts_of(architecture, segments).items()}
     adds.pop("end", None)  # BN alone
@@ -131,11 +128,12 @@ def found(
 
 def cost_rows(architecture: AnyArchitecture, segments: bool = False) -> List[List[str]]:
     """What was found beside the complete network of the same width."""
-    here, all_ = (whole(a, segments) for a in (architecture, complete(architecture)))
+    complete = type(architecture).complete(architecture.space)
+    here, whole = (asdict(count_network(one, segments)) for one in (architecture, complete))
     rows = [["", "found", "complete", "share"]]
-    for name, value in here.items():
-        share = f"{value / all_[name]:.1%}" if all_[name] else "–"
-        rows.append([title_of(name), f"{value:,}", f"{all_[name]:,}", share])
+    for name in here:
+        share = f"{here[name] / whole[name]:.1%}" if whole[name] else "–"
+        rows.append([title_of(name), f"{here[name]:,}", f"{whole[name]:,}", share])
     return rows
 
 
@@ -222,7 +220,8 @@ def all_runs(folders: Sequence[Path], names: Sequence[str]) -> str:
         values: Dict[str, Any] = {}
         if (folder / "architecture.json").is_file():
             segments = is_segmentation(read_json(folder / "args.json"))
-            values = dict(whole(load_architecture(folder / "architecture.json"), segments))
+            found = load_architecture(folder / "architecture.json")
+            values = asdict(count_network(found, segments))
         known.append({**values, **read_json(folder / "result.json")})
     there = [key for key in measures if any(key in values for values in known)]
     rows = [["run", *map(title_of, there)]]

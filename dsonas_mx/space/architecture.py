@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import random
 from dataclasses import dataclass, field, replace
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Union
+from typing import Any, ClassVar, Dict, List, Mapping, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
@@ -55,6 +55,8 @@ class Architecture:
     kept: Tuple[Mask, ...]
     reductions: Tuple[Branches, ...]
     origin: Mapping[str, Any] = field(default_factory=dict, hash=False)
+
+    network: ClassVar[str] = "dsonas"  # as `symbols.get_model` knows it
 
     def __post_init__(self) -> None:
         if not isinstance(self.space, SearchSpace):

@@ -152,6 +152,11 @@ class MobileSpace:
 
     # The network
 
+    @property
+    def width(self) -> int:
+        """Channels of the first stage, as `SearchSpace` has it."""
+        return self.widths[0]
+
     @cached_property
     def block_shapes(self) -> Tuple[BlockShape, ...]:
         """Of every block, in the order of the network."""

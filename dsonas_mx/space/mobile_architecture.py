@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field, replace
-from typing import Any, Dict, Mapping, Optional, Sequence, Tuple, Union
+from typing import Any, ClassVar, Dict, Mapping, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
@@ -44,7 +44,8 @@ class MobileArchitecture:
     kept: Tuple[Mask, ...]
     origin: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
-    reductions = ()  # this setting has none
+    network: ClassVar[str] = "mobile"  # as `symbols.get_model` knows it
+    reductions: ClassVar[Tuple[()]] = ()  # this setting has none
 
     def __post_init__(self) -> None:
         mask = np.array(self.kept, bool)

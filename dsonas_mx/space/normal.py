@@ -10,8 +10,8 @@ from functools import cached_property
 from typing import Any, Dict, List, Mapping, NamedTuple, Tuple
 
 from ..io.checks import check_choice, check_fields, check_int, check_list, shown
+from .operations import DEFAULT_OPERATIONS, OPERATIONS
 
-OPERATIONS = ("sep3", "sep5", "max", "avg", "sep7")
 SCOPES = ("share", "full")
 STEMS = ("cifar", "imagenet")
 
@@ -70,7 +70,7 @@ class SearchSpace:
 
     scope: str = "share"
     levels: int = 4
-    operations: Tuple[str, ...] = OPERATIONS[:4]
+    operations: Tuple[str, ...] = DEFAULT_OPERATIONS
     stem: str = "cifar"
     blocks: Tuple[int, ...] = (8, 8, 8)
     width: int = 48

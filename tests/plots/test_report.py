@@ -7,8 +7,7 @@ import subprocess
 
 from dsonas_mx import Architecture, SearchSpace
 from dsonas_mx.cost import count as cost
-from dsonas_mx.cost.mobile import count_mobile
-from dsonas_mx.cost.network import parts_of
+from dsonas_mx.cost.network import count_network, parts_of
 from dsonas_mx.cost.traced import count_symbol
 from dsonas_mx.report import page, write_report
 from dsonas_mx.space.mobile import OPERATIONS, MobileSpace
@@ -128,7 +127,7 @@ def test_a_search_of_the_mobile_setting(mobile, run, tmp_path, script):
     assert (status, err) == (0, "")
     text = path.read_text(encoding="utf-8")
     parts = parts_of(found)
-    assert cost.total(parts.values()) == count_mobile(found)
+    assert cost.total(parts.values()) == count_network(found)
     assert all(f"{part.multiply_adds:,}" in text for part in parts.values())
     assert "<td>36</td>" in text and "stage 6, block 1: k7e6" in text
     data = json.loads(re.search(r'application/json">(.*?)</script>', text)[1])

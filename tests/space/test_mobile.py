@@ -3,7 +3,7 @@
 import json
 
 from dsonas_mx.cost.count import Cost
-from dsonas_mx.cost.mobile import count_mobile
+from dsonas_mx.cost.network import count_network
 from dsonas_mx.cost.traced import count_symbol
 from dsonas_mx.data.imagenet import ImageNetAugmentation
 from dsonas_mx.data.loader import Loader
@@ -63,7 +63,7 @@ def test_narrower_skeleton():
 def test_cost_is_that_of_the_network(name):
     for architecture in (proxyless(name), MobileArchitecture.complete(proxyless(name).space)):
         traced = count_symbol(network_of(architecture)(mx.sym.Variable("data")), (1, 3, 224, 224))
-        counted = count_mobile(architecture)
+        counted = count_network(architecture)
         assert (counted.parameters, counted.multiply_adds) == (
             traced.parameters,
             traced.multiply_adds,
@@ -73,7 +73,7 @@ def test_cost_is_that_of_the_network(name):
 
 def test_proxyless_is_as_large_as_published():
     """465M and 439M multiply-adds (Cai et al., 2019)."""
-    adds = [count_mobile(proxyless(name)).multiply_adds / 1e6 for name in sorted(PROXYLESS)]
+    adds = [count_network(proxyless(name)).multiply_adds / 1e6 for name in sorted(PROXYLESS)]
     assert adds == pytest.approx([439, 465], rel=0.01)
 
 
@@ -208,8 +208,8 @@ def test_search_ends_with_one_operation_a_block(space, gamma):
     net.initialize()
     assert net(mx.nd.zeros((2, 3, 32, 32))).shape == (2, 3)
     assert not any(name.endswith("lambdas") for name in net.collect_params())
-    assert count_mobile(found).connections == 6
-    assert isinstance(count_mobile(found), Cost)
+    assert count_network(found).connections == 6
+    assert isinstance(count_network(found), Cost)
 
 
 def test_picture_has_kernel_and_expansion_of_every_block():

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Dict, List, Optional, Tuple
 
 from dsonas_mx.cost.count import count, count_lambdas
-from dsonas_mx.cost.mobile import count_mobile
+from dsonas_mx.cost.network import count_network
 from dsonas_mx.cost.traced import count_symbol
 from dsonas_mx.cost.width import Target, fit_width, parameters
 from dsonas_mx.experiments.experiment import MEASURES
@@ -22,7 +22,8 @@ from dsonas_mx.experiments.paper import EXPERIMENTS, SUPERNETS, TABLES, experime
 from dsonas_mx.space.architecture import Architecture
 from dsonas_mx.space.mobile import MobileSpace
 from dsonas_mx.space.mobile_architecture import MobileArchitecture
-from dsonas_mx.space.normal import OPERATIONS, SearchSpace
+from dsonas_mx.space.normal import SearchSpace
+from dsonas_mx.space.operations import LISTED, OPERATIONS
 
 import mxnet as mx
 
@@ -47,7 +48,6 @@ MANUAL = {  # rows of tables 2, 3 and 5, without reference and mark: networks th
     "NASNet-A": "NASNet-A",
     "DARTS": "DARTS",
 }
-LISTED = ("sep3", "avg", "max", "sep5", "sep7")  # table 9 has the first N
 ROOT = Path(__file__).resolve().parents[2]
 EIGHT = "--gpus 0,1,2,3,4,5,6,7"
 CIFAR = "--data-dir data/cifar10 --gpus 0,1"
@@ -147,7 +147,7 @@ def exact_of(number: str, name: str) -> Optional[str]:
     if name in SEGMENTATION:
         return cost_of_segmentation(SEGMENTATION[name])
     if name in MOBILE:
-        cost = count_mobile(MobileArchitecture.complete(MobileSpace.skeleton(MOBILE[name])))
+        cost = count_network(MobileArchitecture.complete(MobileSpace.skeleton(MOBILE[name])))
         sizes = f"{cost.parameters:,} parameters, {cost.multiply_adds:,} multiply-adds"
         return f"supernet without λ: {sizes}"
     space = space_of(number, name)
