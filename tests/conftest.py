@@ -33,14 +33,17 @@ def golden() -> Path:
 
 
 @pytest.fixture
-def in_child():
+def in_child(request):
     """`in_child(program, **variables)`: what a program prints in a process of its own.
 
     MXNet reads variables such as ``MXNET_MKLDNN_ENABLED`` once. The program may import test files.
     """
 
     def run(program: str, **variables: str) -> str:
-        path = [str(ROOT / "tests"), str(ROOT), os.environ.get("PYTHONPATH", "")]
+        path = [
+            *map(str, (request.path.parent, ROOT / "tests", ROOT)),
+            os.environ.get("PYTHONPATH", ""),
+        ]
         variables = {"MXNET_STORAGE_FALLBACK_LOG_VERBOSE": "0", **variables}
         done = subprocess.run(
             [sys.executable, "-c", program],

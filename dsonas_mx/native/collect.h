@@ -1,4 +1,10 @@
 // dsonas_collect: the output of a block, a 1x1 convolution of weighted maps.
+//
+//   attributes  maps in the stack; select  the numbers of those that are used, as 0 2 3, or all;
+//               scaled (1), per_sample (0), gradients (all)  as dsonas_level's
+//   inputs      lambdas (selected) or (B, selected), if scaled; the stack (B, maps * C, H, W);
+//               the weight (O, selected * C, 1, 1)
+//   outputs     a map (B, O, H, W)
 #ifndef DSONAS_MX_NATIVE_COLLECT_H_
 #define DSONAS_MX_NATIVE_COLLECT_H_
 

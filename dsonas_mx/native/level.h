@@ -1,5 +1,18 @@
 // dsonas_level: the operations of a level on the weighted sums of their sources, normalised, and
 // ReLU. What lies between sums and output is never kept: the backward pass computes it again.
+//
+//   attributes  maps         of each stack, as 1,4,4: the sources are numbered through all stacks
+//               operations   of the level, as sep3,max
+//               edges        the sources of each operation, as 0 1 2;0 2
+//               scaled (1)   with lambdas; else the sums are plain
+//               per_sample (0)  lambdas for every sample, which get no gradient
+//               gradients (all)  that parameters get: all, weights, lambdas or none
+//               eps (1e-5), fix_gamma (1)  of the normalisation
+//   inputs      lambdas (edges) or (B, edges), if scaled, edge by edge in the order of `edges`;
+//               the stacks (B, maps * C, H, W); depthwise (C, 1, k, k) and pointwise (C, C, 1, 1)
+//               weights of each separable operation in turn; gamma and beta (C) of each operation
+//   outputs     a stack of the operations (B, operations * C, H, W); mean and variance of its
+//               channels before normalisation (2, operations * C)
 #ifndef DSONAS_MX_NATIVE_LEVEL_H_
 #define DSONAS_MX_NATIVE_LEVEL_H_
 
@@ -159,11 +172,12 @@ struct LevelScratch {
   std::vector<Planes> sums;   // of each operation
   std::vector<Planes> mixed;  // depthwise outputs of the separable ones
   std::vector<const float*> planes;
+  std::vector<float*> targets;  // of the sums of a channel
 
   LevelScratch(const LevelData& level, const Bordered& in, bool keeps_sums, Arena* arena)
       : plane(arena->floats(in.dense_size())), bordered(arena->floats(in.size())),
         walled(arena->floats(in.size())), panel(arena->floats(level.maps.channels * kTileColumns)),
-        planes(level.level.edges) {
+        planes(level.level.edges), targets(level.level.count()) {
     for (const Operation& op : level.level.operations) {
       const bool separable = op.kind == Operation::kSeparable;
       sums.push_back(separable && keeps_sums ? whole_map(level.maps, in, arena)
@@ -186,10 +200,10 @@ void level_maps(const LevelData& level, const Bordered& in, int image, LevelScra
   const Maps& maps = level.maps;
   const auto& operations = level.level.operations;
   const int count = level.level.count();
-  std::vector<float*> sums(count);
+  float** sums = my->targets.data();
   for (int c = 0; c < maps.channels; ++c) {
     for (int t = 0; t < count; ++t) sums[t] = my->sums[t][c];
-    level.add_sources(image, c, my->planes.data(), sums.data());
+    level.add_sources(image, c, my->planes.data(), sums);
     for (int t = 0; t < count; ++t) {
       const Operation& op = operations[t];
       if (op.kind == Operation::kMaximum) {
@@ -289,12 +303,18 @@ struct LevelBackward {
   float* map;                     // of one separable operation, then its gradient
   std::vector<Planes> gradients;  // of the sums; pooling ones' are computed for all channels first
   std::vector<float*> dots;       // kLanes partial sums for each edge
+  // Of the users of one source: gradients of their sums, their scales and dots.
+  std::vector<const float*> user_gradients;
+  std::vector<float> user_lambdas;
+  std::vector<float*> user_dots;
 
   LevelBackward(const LevelData& level, const Bordered& in, const Gradients& wanted, Arena* arena)
       : forward(level, in, wanted.weights, arena), gradient(arena->floats(in.size())),
         choice(arena->floats(in.size())),
         turned(arena->floats(kPixels * product_stride(level.maps.channels))),
-        map(level.level.separables ? arena->floats(level.maps.image) : nullptr) {
+        map(level.level.separables ? arena->floats(level.maps.image) : nullptr),
+        user_gradients(level.level.count()), user_lambdas(level.level.count()),
+        user_dots(level.level.count()) {
     for (const Operation& op : level.level.operations)
       gradients.push_back(op.kind == Operation::kSeparable ? one_plane(in, arena)
                                                            : whole_map(level.maps, in, arena));
@@ -445,9 +465,9 @@ void level_backward_image(const LevelData& level, const TurnedWeights& weights, 
   level_maps(level, in, image, &my->forward,
              MapsToGradients{level, weights, in, norm, out_gradient, my, part});
   for (float* dots : my->dots) std::fill(dots, dots + kLanes, 0.f);
-  std::vector<const float*> gradients(plan.count());
-  std::vector<float> lambdas(gradients.size());
-  std::vector<float*> dots(gradients.size());
+  const float** gradients = my->user_gradients.data();
+  float* lambdas = my->user_lambdas.data();
+  float** dots = my->user_dots.data();
   for (int c = 0; c < maps.channels; ++c) {
     level_channel_gradients(level, weights, in, c, my, part);
     for (size_t j = 0; j < plan.users.size(); ++j) {
@@ -459,11 +479,10 @@ void level_backward_image(const LevelData& level, const TurnedWeights& weights, 
       }
       float* out = stack_gradients[plan.places[j].first] + level.offset(j, image, c);
       if (plan.scaled && plan.gradients.lambdas)
-        distribute<true>(count, gradients.data(), lambdas.data(), level.source(j, image, c),
-                         maps.pixels, out, dots.data());
+        distribute<true>(count, gradients, lambdas, level.source(j, image, c), maps.pixels, out,
+                         dots);
       else
-        distribute<false>(count, gradients.data(), lambdas.data(), nullptr, maps.pixels, out,
-                          dots.data());
+        distribute<false>(count, gradients, lambdas, nullptr, maps.pixels, out, dots);
     }
   }
   for (int e = 0; e < plan.edges; ++e)

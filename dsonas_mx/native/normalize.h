@@ -1,5 +1,16 @@
 // dsonas_normalize and dsonas_average: batch normalisation, which gives its statistics too, and the
 // moving averages apart, so that a graph that computes the first again does not move them twice.
+//
+// dsonas_normalize
+//   attributes  maps (1) in the stack, relu (1), eps (1e-5), fix_gamma (1)
+//   inputs      the stack (B, maps * C, H, W); gamma and beta (C) of each map in turn
+//   outputs     the stack; mean and variance (2, maps * C)
+//
+// dsonas_average
+//   attributes  maps (1), momentum (0.9)
+//   inputs      mean and variance (2, maps * C); moving mean and variance (C) of each map in turn,
+//               which it changes
+//   outputs     a zero (1), so that a graph can ask for it
 #ifndef DSONAS_MX_NATIVE_NORMALIZE_H_
 #define DSONAS_MX_NATIVE_NORMALIZE_H_
 
@@ -37,18 +48,18 @@ struct ChannelGroups {
       : maps(maps), size(std::max(1, std::min(maps.channels, 1024 / maps.pixels))),
         count((maps.channels + size - 1) / size) {}
 
-  // Calls body(i, c, offset of the plane) for the planes of a group; c is its channel number i.
+  // Calls body(c, offset of the plane) for the planes of a group.
   template <class Body>
   INLINE void for_planes(int group, Body body) const {
     const int begin = group * size, end = std::min(maps.channels, begin + size);
     for (int b = 0; b < maps.batch; ++b)
       for (int c = begin; c < end; ++c)
-        body(c - begin, c, (static_cast<size_t>(b) * maps.channels + c) * maps.pixels);
+        body(c, (static_cast<size_t>(b) * maps.channels + c) * maps.pixels);
   }
   template <class Body>
   INLINE void for_channels(int group, Body body) const {
     const int begin = group * size, end = std::min(maps.channels, begin + size);
-    for (int c = begin; c < end; ++c) body(c - begin, c);
+    for (int c = begin; c < end; ++c) body(c);
   }
 };
 
@@ -60,19 +71,17 @@ void normalize(const Normalize& plan, Tensors* inputs, Tensors* outputs) {
   const Pairs parameters = {*inputs, 1, channels / plan.maps};
   const float* x = data((*inputs)[0]);
   float* y = data((*outputs)[0]);
+  std::vector<Moments> moments(channels);
+  std::vector<Affine> affine(channels);
 #pragma omp parallel for schedule(dynamic)
   for (int g = 0; g < groups.count; ++g) {
-    std::vector<Moments> moments(groups.size);
-    std::vector<Affine> affine(groups.size);
-    groups.for_planes(g, [&](int i, int, size_t at) {
-      moments[i].join(plane_moments(x + at, pixels));
+    groups.for_planes(g, [&](int c, size_t at) { moments[c].join(plane_moments(x + at, pixels)); });
+    groups.for_channels(g, [&](int c) {
+      statistics.set(c, moments[c]);
+      affine[c] = Affine(plan.norm, statistics, parameters, c);
     });
-    groups.for_channels(g, [&](int i, int c) {
-      statistics.set(c, moments[i]);
-      affine[i] = Affine(plan.norm, statistics, parameters, c);
-    });
-    groups.for_planes(g, [&](int i, int, size_t at) {
-      for_pixels(pixels, Normalized<kRelu>{affine[i], x + at, y + at});
+    groups.for_planes(g, [&](int c, size_t at) {
+      for_pixels(pixels, Normalized<kRelu>{affine[c], x + at, y + at});
     });
   }
 }
@@ -95,23 +104,23 @@ void normalize_gradient(const Normalize& plan, Tensors* inputs, Tensors* outputs
   const float* gradient = data((*inputs)[0]);
   const float* x = data((*inputs)[2]);
   float* out = data((*outputs)[0]);
+  std::vector<Affine> affine(channels);
+  std::vector<GradientSums> sums(channels);
+  std::vector<AffineGradient> channel(channels);
 #pragma omp parallel for schedule(dynamic)
   for (int g = 0; g < groups.count; ++g) {
-    std::vector<Affine> affine(groups.size);
-    std::vector<GradientSums> sums(groups.size);
-    std::vector<AffineGradient> channel(groups.size);
-    groups.for_channels(g, [&](int i, int c) {
-      affine[i] = Affine(plan.norm, statistics, parameters, c);
+    groups.for_channels(g, [&](int c) {
+      affine[c] = Affine(plan.norm, statistics, parameters, c);
     });
-    groups.for_planes(g, [&](int i, int, size_t at) {
-      sums[i].add(sums_by_input<kRelu>(affine[i], x + at, gradient + at, pixels));
+    groups.for_planes(g, [&](int c, size_t at) {
+      sums[c].add(sums_by_input<kRelu>(affine[c], x + at, gradient + at, pixels));
     });
-    groups.for_channels(g, [&](int i, int c) {
-      channel[i] = AffineGradient(affine[i], sums[i], count);
-      set_gradients(plan.norm, sums[i], gradients, c);
+    groups.for_channels(g, [&](int c) {
+      channel[c] = AffineGradient(affine[c], sums[c], count);
+      set_gradients(plan.norm, sums[c], gradients, c);
     });
-    groups.for_planes(g, [&](int i, int, size_t at) {
-      for_pixels(pixels, InputGradient<kRelu>{channel[i], x + at, gradient + at, out + at});
+    groups.for_planes(g, [&](int c, size_t at) {
+      for_pixels(pixels, InputGradient<kRelu>{channel[c], x + at, gradient + at, out + at});
     });
   }
 }

@@ -424,7 +424,7 @@ def digest() -> str:
 
 def test_bits_do_not_depend_on_threads_or_mkldnn():
     code = (
-        "import dsonas_mx, sys; sys.path.insert(0, 'tests'); import test_native; "
+        "import dsonas_mx, sys; sys.path.insert(0, 'tests/engine'); import test_native; "
         "print(test_native.digest())"
     )
     found = set()
