@@ -45,7 +45,11 @@ PAPER = cli.SupernetOptions(30, 30, (4, 1), 1, weight_decay=4e-5, gamma=0.01)
 
 @dataclass(frozen=True)
 class SettingOptions(cli.Options):
-    space: str = option("normal", choices=("normal", *SKELETONS))
+    space: str = option(
+        "normal",
+        "the normal setting, or a skeleton of the mobile one",
+        choices=("normal", *SKELETONS),
+    )
 
 
 @dataclass(frozen=True)

@@ -40,7 +40,7 @@ class NetworkOptions(cli.NetworkOptions):
 
 @dataclass(frozen=True)
 class TrainingOptions(FitOptions):
-    label_smoothing: float = option(0.1)
+    label_smoothing: float = option(0.1, "what the other classes share of a label")
 
 
 @dataclass(frozen=True)

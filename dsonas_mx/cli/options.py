@@ -32,7 +32,7 @@ def _seed(name: str, value: int) -> None:
 class ImageOptions(Options):
     """Images in memory: CIFAR, or the embedded Fashion-MNIST."""
 
-    data_set: str = option("cifar10", choices=tuple(DATA_SETS), decides=False)
+    data_set: str = option("cifar10", "which images", choices=tuple(DATA_SETS), decides=False)
     data_dir: Optional[str] = option(
         None, "CIFAR as python batches, binary files, or train.rec and val.rec", decides=False
     )
@@ -69,7 +69,7 @@ class RecordOptions(Options):
     data_val: Optional[str] = option(
         None, "instead of val.rec in --data-dir", metavar="FILE", decides=False
     )
-    num_classes: int = option(NUM_CLASSES)
+    num_classes: int = option(NUM_CLASSES, "of the records: labels from 0 to one less")
     image_size: int = option(IMAGE_SIZE, "side of the crops")
     num_samples: Optional[int] = option(
         None, "of the training images, classes alike", parse=int, check=at_least(1)
@@ -112,7 +112,9 @@ class SceneOptions(Options):
 class SpaceOptions(Options):
     """The normal search space (section 3.1)."""
 
-    scope: str = option("share", choices=SCOPES)
+    scope: str = option(
+        "share", "share: one structure for all blocks; full: one for each", choices=SCOPES
+    )
     levels: int = option(4, "M, levels of a block")
     operations: Tuple[str, ...] = option(
         ("sep3", "sep5", "max", "avg"), "of a level; also sep7", parse=names, show=",".join

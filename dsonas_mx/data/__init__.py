@@ -68,14 +68,14 @@ def check_source(name: str, data_dir: Optional[str]) -> None:
     """Refuse an unknown data set, and a folder of one that has none."""
     _check(name)
     if name == EMBEDDED and data_dir:
-        raise ValueError("fashion_mnist is embedded: leave out --data-dir, or give --data-set")
+        raise ValueError("fashion_mnist is embedded: leave out `data_dir`, or give `data_set`")
 
 
 def check_parts(name: str, folder: str) -> None:
     """Refuse a folder without the two files of `load_parts`."""
     _check(name)
     if name == EMBEDDED:
-        raise ValueError("fashion_mnist is embedded and has no files: leave out --split-files")
+        raise ValueError("fashion_mnist is embedded and has no files: leave out `split_files`")
     for part in PARTS:
         if not (Path(folder) / part).is_file():
             raise FileNotFoundError(

@@ -105,7 +105,7 @@ def load(data_dir: Optional[Union[str, Path]], train: bool = True, name: str = "
     variant = _VARIANTS[name]
     if not data_dir:
         raise ValueError(
-            f"{variant.title} needs --data-dir, the folder that holds it; {variant.get}"
+            f"{variant.title} needs `data_dir`, the folder that holds it; {variant.get}"
         )
     folder, layout = _find(Path(data_dir), variant)
     _check_sizes(folder, layout, variant)

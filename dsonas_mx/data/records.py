@@ -75,7 +75,7 @@ class Records:
             key, label = self.keys[wrong.argmax()], labels[wrong.argmax()]
             raise ValueError(
                 f"{self.path}: record {key} has label {label:g}, not 0 to {num_classes - 1}: "
-                "give another --num-classes"
+                "give another `num_classes`"
             )
         self.labels = labels.astype(np.int32)
 

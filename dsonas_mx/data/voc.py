@@ -97,7 +97,7 @@ def find(data_dir: Optional[str], name: str) -> Path:
             return candidate
     raise FileNotFoundError(
         f"{candidates[0]}: not a folder in VOC layout (ImageSets/Segmentation, JPEGImages, "
-        "SegmentationClass); give --data-dir, and see docs/segmentation.md for how to get the data"
+        "SegmentationClass); give `data_dir`, and see docs/segmentation.md for how to get the data"
     )
 
 

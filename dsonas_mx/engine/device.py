@@ -8,7 +8,7 @@ import mxnet as mx
 
 
 def gpu_numbers(gpus: str) -> List[int]:
-    """The numbers of the option `--gpus 0,1`, whether or not there are such GPUs; none for the CPU.
+    """The numbers of a text as 0,1, whether or not there are such GPUs; none for the CPU.
 
     Raises
     ------
@@ -18,14 +18,14 @@ def gpu_numbers(gpus: str) -> List[int]:
     try:
         numbers = [int(part) for part in gpus.split(",")] if gpus.strip() else []
     except ValueError:
-        raise ValueError(f"--gpus must be numbers such as 0,1, got {gpus!r}") from None
+        raise ValueError(f"`gpus` must be numbers such as 0,1, got {gpus!r}") from None
     if len(set(numbers)) < len(numbers) or min(numbers, default=0) < 0:
-        raise ValueError(f"--gpus must name each GPU once, got {gpus!r}")
+        raise ValueError(f"`gpus` must name each GPU once, got {gpus!r}")
     return numbers
 
 
 def contexts(gpus: str = "", cpus: int = 1) -> List[mx.Context]:
-    """The devices of the options `--gpus 0,1` and `--cpus 2`.
+    """The devices of `gpus` 0,1, or of `cpus` 2.
 
     Parameters
     ----------
@@ -41,13 +41,13 @@ def contexts(gpus: str = "", cpus: int = 1) -> List[mx.Context]:
     """
     if not gpus.strip():
         if cpus < 1:
-            raise ValueError(f"--cpus must be at least 1, got {cpus}")
+            raise ValueError(f"`cpus` must be at least 1, got {cpus}")
         return [mx.cpu(number) for number in range(cpus)]
     numbers = gpu_numbers(gpus)
     if not mx.runtime.Features().is_enabled("CUDA"):
         raise ValueError(
-            f"--gpus {gpus}: this MXNet was built without CUDA; install requirements-gpu.txt "
-            "(make setup GPU=1), or leave --gpus out to use the CPU (--cpus 2: as two devices)"
+            f"`gpus` {gpus}: this MXNet was built without CUDA; install requirements-gpu.txt "
+            "(make setup GPU=1), or leave `gpus` out to use the CPU (`cpus` 2: as two devices)"
         )
     try:
         present = mx.context.num_gpus()
@@ -55,5 +55,5 @@ def contexts(gpus: str = "", cpus: int = 1) -> List[mx.Context]:
         present = 0
     for number in numbers:
         if number >= present:
-            raise ValueError(f"--gpus {gpus}: there is no GPU {number}, this machine has {present}")
+            raise ValueError(f"`gpus` {gpus}: there is no GPU {number}, this machine has {present}")
     return [mx.gpu(number) for number in numbers]

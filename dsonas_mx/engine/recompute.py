@@ -86,7 +86,7 @@ NOTHING = Plan(frozenset(), 0)
 
 
 def parse_mirror(text: str) -> Mirror:
-    """The value of an option `--mirror`: auto, deep, off, or a number of MB."""
+    """What to recompute, from text: auto, deep, off, or a number of MB."""
     if text in ("auto", "deep", "off"):
         return text
     try:
@@ -94,7 +94,7 @@ def parse_mirror(text: str) -> Mirror:
     except ValueError:
         megabytes = math.nan
     if not 0 < megabytes < math.inf:
-        raise ValueError(f"--mirror must be auto, deep, off, or a number of MB, got {text!r}")
+        raise ValueError(f"`recompute` must be auto, deep, off, or a number of MB, got {text!r}")
     return megabytes
 
 
@@ -189,7 +189,7 @@ def find_plan(
     limit = limit_of(least)
     if least > limit:
         raise ValueError(
-            f"--mirror {limit:g}: the smallest plan takes {least:.0f} MB on each device; "
+            f"`recompute` {limit:g}: the smallest plan takes {least:.0f} MB on each device; "
             "use a smaller batch, a smaller network, or more devices"
         )
     if plain.megabytes <= limit:

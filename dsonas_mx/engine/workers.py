@@ -85,7 +85,7 @@ class Workers:
             digest.update(array.tobytes())
         rows = self.gather(np.frombuffer(digest.digest(), np.uint8).astype(np.float32))
         if (rows != rows[0]).any():
-            raise ArithmeticError("the workers have not the same parameters: restart with --resume")
+            raise ArithmeticError("the workers have not the same parameters: restart with `resume`")
 
     def agree(self, *wishes: bool) -> List[bool]:
         """Which of the wishes any worker has, or had a few calls ago: the same in all of them."""
@@ -174,7 +174,7 @@ def _as_bytes(numbers: np.ndarray) -> bytes:
 
 
 def connect(kind: str) -> Workers:
-    """The workers of `--kv-store`: alone with device, with dist_sync all that were launched.
+    """The workers of `kv_store`: alone with device, with dist_sync all that were launched.
 
     Raises
     ------
@@ -184,12 +184,12 @@ def connect(kind: str) -> Workers:
     launched = os.environ.get("DMLC_ROLE") == "worker"
     if kind == "device":
         if launched:
-            raise ValueError("started by tools/launch.py: add --kv-store dist_sync")
+            raise ValueError("started by tools/launch.py: add `kv_store` dist_sync")
         return Workers()
     if not launched or RANK not in os.environ:
-        raise ValueError("--kv-store dist_sync: start it by tools/launch.py -n 2 python train/…")
+        raise ValueError("`kv_store` dist_sync: start it by tools/launch.py -n 2 python train/…")
     if not mx.runtime.Features().is_enabled("DIST_KVSTORE"):
-        raise ValueError("--kv-store dist_sync: this MXNet was built without it")
+        raise ValueError("`kv_store` dist_sync: this MXNet was built without it")
     note_connection()
     sys.excepthook = _end_with_traceback
     return Connected(mx.kv.create("dist_sync"), rank())

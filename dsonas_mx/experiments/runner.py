@@ -119,7 +119,7 @@ def check_options(tasks: Sequence[Task]) -> None:
         names = [n for n in {**before, **task.options} if before.get(n) != task.options.get(n)]
         raise ValueError(
             f"{task.folder} was run with another {', '.join(names)}: remove it, or give another "
-            "--out"
+            "`out`"
         )
 
 

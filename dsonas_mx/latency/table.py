@@ -104,7 +104,7 @@ class Table:
         ValueError
             Says what differs.
         """
-        advice = "measure one with tools/measure_latency.py --table"
+        advice = "measure one with tools/measure_latency.py"
         for name in ("stem", "width", "image_size"):
             measured, wanted = getattr(self.space, name), getattr(space, name)
             if measured != wanted:

@@ -65,7 +65,7 @@ def check() -> None:
     try:
         import tensorboardX  # noqa: F401
     except ImportError:
-        raise ValueError(f"--tensorboard needs tensorboardX: {INSTALL}") from None
+        raise ValueError(f"`tensorboard` needs tensorboardX: {INSTALL}") from None
 
 
 def _picture(architecture: Architecture) -> np.ndarray:

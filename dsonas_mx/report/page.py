@@ -128,7 +128,8 @@ def what_was_found(
 
 def cost_rows(architecture: AnyArchitecture, segments: bool = False) -> List[List[str]]:
     """What was found beside the complete network of the same width."""
-    complete = type(architecture).complete(architecture.space)
+    kind: Any = type(architecture)
+    complete = kind.complete(architecture.space)
     here, whole = (asdict(count_network(one, segments)) for one in (architecture, complete))
     rows = [["", "found", "complete", "share"]]
     for name in here:

@@ -100,7 +100,7 @@ class Checkpoints:
                 note(f"cannot use a checkpoint: {_line(error)}; trying the one before")
         if paths:
             raise ValueError(
-                f"no checkpoint in {self.folder} can be used: start again with another --save-dir"
+                f"no checkpoint in {self.folder} can be used: start again with another `save_dir`"
             )
         return None
 

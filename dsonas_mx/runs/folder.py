@@ -85,13 +85,13 @@ def check_folder(folder: Path, resume: bool, but: Sequence[str] = ()) -> None:
     if names and not resume:
         raise ValueError(
             f"{folder} holds a run or something else already: remove it, or give another "
-            "--save-dir; --resume goes on with a run"
+            "`save_dir`; `resume` goes on with a run"
         )
     if resume and "args.json" not in names:
         other = sorted(name for name in names if name != CHECKPOINTS and name[0] != ".")
         if other:
             raise ValueError(
-                f"{folder} holds {other[0]}, but no run to go on with: give another --save-dir"
+                f"{folder} holds {other[0]}, but no run to go on with: give another `save_dir`"
             )
 
 

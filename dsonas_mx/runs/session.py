@@ -108,8 +108,8 @@ class Session:
                 source = found.resolve().parent.parent
                 if self._checkpoints.paths():
                     raise ValueError(
-                        f"{self._run.folder} has checkpoints of its own: give --resume, or another "
-                        "--save-dir"
+                        f"{self._run.folder} has checkpoints of its own: give `resume`, or another "
+                        "`save_dir`"
                     )
         else:
             newest = self._checkpoints.newest(self._run.log)
@@ -126,14 +126,14 @@ class Session:
         """Refuse other options; say what else is different."""
         about = state.values["about"]
         other = [
-            f"--{name.replace('_', '-')} {_brief(value, about['identity'][name])}"
+            f"`{name}` {_brief(value, about['identity'][name])}"
             for name, value in self._about["identity"].items()
             if name in about["identity"] and about["identity"][name] != value
         ]
         if other:
             raise ValueError(
                 f"the checkpoint is of a run with other options: {', '.join(other)}; give the "
-                "same, or start another run with another --save-dir"
+                "same, or start another run with another `save_dir`"
             )
         for name, value in self._about["environment"].items():
             before = about["environment"].get(name)
@@ -257,7 +257,7 @@ class Session:
             if error.errno not in _FULL:
                 raise
             raise OSError(
-                f"{self._run.folder}: {error.strerror}: make room, and go on with --resume"
+                f"{self._run.folder}: {error.strerror}: make room, and go on with `resume`"
             ) from None
 
     @contextmanager

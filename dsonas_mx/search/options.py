@@ -70,10 +70,12 @@ class SearchOptions(Options):
     shrink_every: int = option(5, "epochs between removals", check=at_least(1))
     patience: int = option(10, "epochs without change to stop", check=at_least(1))
     learning_rate: float = option(0.1, "of weights and λ", "--lr", check=positive)
-    momentum: float = option(0.9, check=fraction)
+    momentum: float = option(0.9, "of weights and λ", check=fraction)
     weight_decay: float = option(3e-4, "weight decay, not of λ", "--wd", check=not_negative)
     gamma: float = option(0.001, "weight of L1 on λ", check=not_negative)
-    momentum_schedule: str = option("constant", choices=("constant", "apg"))
+    momentum_schedule: str = option(
+        "constant", "of λ: as given, or growing as in APG", choices=("constant", "apg")
+    )
     clip_gradient: float = 2.0
 
     def __post_init__(self) -> None:

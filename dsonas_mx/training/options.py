@@ -28,12 +28,12 @@ class FitOptions(Options):
         Count in tests how often the class is among the five most likely.
     """
 
-    num_epochs: int = option(630, check=at_least(1))
+    num_epochs: int = option(630, "of training", check=at_least(1))
     learning_rate: float = option(0.05, "at the start of each period", "--lr", check=not_negative)
     final_learning_rate: float = option(0.001, "at the end of each period", "--final-lr")
     period: int = option(10, "epochs of the first cosine")
     factor: int = option(2, "growth of the period")
-    momentum: float = option(0.9, check=fraction)
+    momentum: float = option(0.9, "of the weights", check=fraction)
     weight_decay: float = option(3e-4, "weight decay", "--wd", check=not_negative)
     schedule: str = "cosine"
     top5: bool = False
@@ -69,6 +69,6 @@ class SegmentationOptions(Options):
         Epochs between tests; there always is one after the last.
     """
 
-    momentum: float = option(0.9, check=fraction)
+    momentum: float = option(0.9, "of the weights", check=fraction)
     weight_decay: float = option(4e-5, "weight decay", "--wd", check=not_negative)
     test_every: int = option(10, "epochs between tests", check=at_least(1))

@@ -252,7 +252,7 @@ def test_half_of_the_binary_training_file_is_noticed_beside_the_test_file(tmp_pa
 
 
 def test_no_folder_and_no_data(tmp_path):
-    with pytest.raises(ValueError, match="needs --data-dir"):
+    with pytest.raises(ValueError, match="needs `data_dir`"):
         cifar.load(None)
     with pytest.raises(FileNotFoundError, match="away: no such folder; get cifar-10"):
         cifar.load(tmp_path / "away")

@@ -52,5 +52,5 @@ def test_load_by_name():
     assert load("fashion_mnist", train=False).images.shape == (2000, 28, 28, 1)
     with pytest.raises(ValueError, match="cifar10, cifar100, fashion_mnist, got mnist"):
         load("mnist")
-    with pytest.raises(ValueError, match="--data-dir"):
+    with pytest.raises(ValueError, match="`data_dir`"):
         load("cifar10")

@@ -315,6 +315,6 @@ def test_a_chain_is_for_what_one_executor_cannot_do():
     assert plan.megabytes == 6.0 and plan.cuts and plan.recomputed
     assert find_plan(symbol, SHAPES, measure, "deep", measure_chain) == plan
     assert find_plan(symbol, SHAPES, measure, "deep").cuts == ()
-    with pytest.raises(ValueError, match="--mirror 5: the smallest plan takes 6 MB"):
+    with pytest.raises(ValueError, match="`recompute` 5: the smallest plan takes 6 MB"):
         find_plan(symbol, SHAPES, measure, 5.0, measure_chain)
     assert mirror.NOTHING.cuts == ()

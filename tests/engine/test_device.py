@@ -59,7 +59,7 @@ def test_refuses_lists(gpus, words, message):
 
 def test_refuses_an_mxnet_without_cuda(gpus):
     gpus(2, cuda=False)
-    with pytest.raises(ValueError, match="^--gpus 0: this MXNet was built without CUDA; install"):
+    with pytest.raises(ValueError, match="^`gpus` 0: this MXNet was built without CUDA; install"):
         device.contexts("0")
 
 
@@ -71,11 +71,11 @@ def test_a_machine_without_a_driver(gpus, monkeypatch):
         raise mx.MXNetError("CUDA driver version is insufficient for CUDA runtime version")
 
     monkeypatch.setattr(mx.context, "num_gpus", fail)
-    with pytest.raises(ValueError, match="^--gpus 0: there is no GPU 0, this machine has 0$"):
+    with pytest.raises(ValueError, match="^`gpus` 0: there is no GPU 0, this machine has 0$"):
         device.contexts("0")
 
 
 @pytest.mark.parametrize("cpus", [0, -2])
 def test_refuses_numbers_of_cpus(cpus):
-    with pytest.raises(ValueError, match=f"--cpus must be at least 1, got {cpus}"):
+    with pytest.raises(ValueError, match=f"`cpus` must be at least 1, got {cpus}"):
         device.contexts("", cpus)

@@ -300,7 +300,7 @@ def test_megabytes_take_the_fewest_segments_that_fit():
         "inner1",
         "inner2",
     }
-    with pytest.raises(ValueError, match="--mirror 39: the smallest plan takes 40 MB"):
+    with pytest.raises(ValueError, match="`recompute` 39: the smallest plan takes 40 MB"):
         plan_for(39.0, sizes)
 
 
@@ -370,7 +370,7 @@ def test_what_takes_too_much_is_not_bound_twice(tiny_space, monkeypatch):
 
 @pytest.mark.parametrize("text", ["", "yes", "0", "-5", "nan", "inf", "1e999"])
 def test_refuses_a_mirror(text):
-    with pytest.raises(ValueError, match="--mirror must be auto, deep, off, or a number of MB"):
+    with pytest.raises(ValueError, match="`recompute` must be auto, deep, off, or a number of MB"):
         parse_mirror(text)
 
 

@@ -110,5 +110,5 @@ def test_refuses_what_it_was_not_started_for(monkeypatch):
     with pytest.raises(ValueError, match="start it by tools/launch.py"):
         connect("dist_sync")
     monkeypatch.setenv("DMLC_ROLE", "worker")
-    with pytest.raises(ValueError, match="add --kv-store dist_sync"):
+    with pytest.raises(ValueError, match="add `kv_store` dist_sync"):
         connect("device")

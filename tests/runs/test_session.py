@@ -265,7 +265,7 @@ def test_from_a_checkpoint_of_another_run(whole, fits, tmp_path):
     before = (first / "metrics.csv").read_bytes()
     assert_same(second, go(second, fits(), path=path), *whole)
     assert (first / "metrics.csv").read_bytes() == before
-    with pytest.raises(ValueError, match="second has checkpoints of its own: give --resume, or"):
+    with pytest.raises(ValueError, match="second has checkpoints of its own: give `resume`, or"):
         go(second, fits(), path=path)
     with pytest.raises(OSError):
         go(tmp_path / "third", fits(), path=tmp_path / "nowhere")
@@ -298,7 +298,7 @@ def test_other_options_are_named_and_refused(fits, tmp_path):
     for path in (None, sorted((folder / "checkpoint").glob("0*"))[-1]):
         with pytest.raises(ValueError, match=message):
             go(folder, fits(), path=path, identity=changed)
-    with pytest.raises(ValueError, match="--seed is 1, was 0; give the same, or start another"):
+    with pytest.raises(ValueError, match="`seed` is 1, was 0; give the same, or start another"):
         go(folder, fits(), identity={"seed": 1})
 
 
