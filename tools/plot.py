@@ -2,8 +2,9 @@
 """Draw a run folder: the block's graph, λ over the epochs, learning curves.
 
 With --follow it does so after each epoch, until the run has ended; one that was cut off may go on.
-`plot.py pareto RUN...` draws the error of trained networks against what they cost, and
-`plot.py agreement RUN...` how far searches with several seeds agree.
+`plot.py pareto RUN...` draws the error of trained networks against what they cost, `plot.py
+agreement RUN...` how far searches with several seeds agree, and `plot.py seeds FILE` every seed of
+an experiment's results.json.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+from typing import Any, Dict, Sequence
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -24,29 +26,41 @@ def arguments() -> Parser:
         nargs="+",
         metavar="RUN",
         help="a folder with architecture.json, lambdas.csv or metrics.csv; or pareto, and folders "
-        "of trained networks; or agreement, and folders of searches",
+        "of trained networks; or agreement, and folders of searches; or seeds, and a "
+        "results.json",
     )
     parser.add_argument("--out", metavar="DIR", help="where pictures go: RUN; of many, here")
     parser.add_argument("--follow", action="store_true", help="draw anew until the run has ended")
     return parser
 
 
+def of_file(paths: Sequence[str]) -> Dict[str, Any]:
+    """The results in the one file that is given."""
+    from dsonas_mx.io.files import read_json
+
+    if len(paths) > 1:
+        raise ValueError("seeds takes one file, results.json or of docs/results")
+    return read_json(paths[0], dict)
+
+
 def main(options: argparse.Namespace) -> None:
-    from dsonas_mx.experiments import agreement
-    from dsonas_mx.plots import draw_run, draw_runs, save
+    from dsonas_mx.experiments.agreement import draw, read_searches
+    from dsonas_mx.plots import draw_run, draw_runs, draw_seeds, save
     from dsonas_mx.plots.follow import follow
 
     if options.follow and len(options.run) > 1:
         raise ValueError("--follow is for one run")
-    if options.run[0] == "pareto" and len(options.run) > 1:
-        print(draw_runs(options.run[1:], options.out or "."))
-        return
-    if options.run[0] == "agreement" and len(options.run) > 1:
-        out = Path(options.out or ".")
+    what, runs, out = options.run[0], options.run[1:], Path(options.out or ".")
+    if runs and what in ("agreement", "seeds"):
+        searches = what == "agreement"
+        figure = draw(read_searches(runs)) if searches else draw_seeds(of_file(runs))
         out.mkdir(parents=True, exist_ok=True)
-        print(save(agreement.draw(options.run[1:]), out / "agreement.png"))
+        print(save(figure, out / f"{what}.png"))
         return
-    if len(options.run) > 1:
+    if runs and what == "pareto":
+        print(draw_runs(runs, out))
+        return
+    if runs:
         raise ValueError("one run at a time, or pareto or agreement and the runs to compare")
     if options.follow:
         if not Path(options.run[0]).is_dir():

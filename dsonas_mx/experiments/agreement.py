@@ -75,6 +75,12 @@ def read_search(folder: PathLike) -> Optional[Found]:
     return Found(architecture, lambdas.reshape(len(lambdas), space.num_structures, -1))
 
 
+def read_searches(folders: Sequence[PathLike]) -> List[Found]:
+    """Of these run folders, the searches of the normal setting that have done an epoch."""
+    found = map(read_search, folders)
+    return [search for search in found if search is not None and len(search.lambdas)]
+
+
 def agreement(searches: Sequence[Found]) -> Optional[Dict[str, Any]]:
     """How alike searches of one space are; None of fewer than two.
 
@@ -237,22 +243,18 @@ def _shown(value: float, chance: Summary) -> str:
     return f"{value:.2f} ({chance['low']:.2f} to {chance['high']:.2f})"
 
 
-def draw(folders: Sequence[PathLike]) -> Figure:
+def draw(searches: Sequence[Found]) -> Figure:
     """λ of each connection over searches that differ in their seeds alone, sorted.
 
     Raises
     ------
     ValueError
-        Fewer than two, several spaces, or a search of the mobile setting.
-    OSError
-        A file cannot be read.
+        Fewer than two, or of several spaces.
     """
-    searches = [read_search(folder) for folder in folders]
-    known = [search for search in searches if search is not None]
-    alike = agreement(known)
-    if alike is None or len(known) < len(searches):
+    alike = agreement(searches)
+    if alike is None:
         raise ValueError("agreement is of two searches or more, of the normal setting")
     (row,) = rows_of({"": alike})[1:]
-    notes = [f"{title} {value}" for title, value in zip(_NOTED, row[2:6:2])]
-    lambdas = np.stack([search.lambdas[-1] for search in known])
-    return draw_agreement(known[0].architecture.space, lambdas, notes)
+    notes = [f"{title} {value[:-1]} by chance)" for title, value in zip(_NOTED, row[2:5:2])]
+    lambdas = np.stack([search.lambdas[-1] for search in searches])
+    return draw_agreement(searches[0].architecture.space, lambdas, notes)

@@ -8,7 +8,7 @@ import statistics
 from typing import Any, Dict, List, Mapping, Optional, Sequence
 
 from ..space.mobile_architecture import load_architecture
-from .agreement import agreement, read_search
+from .agreement import agreement, read_searches
 from .agreement import rows_of as agreement_rows
 from .comparison import compare
 from .experiment import MEASURES, Experiment, Task
@@ -110,7 +110,7 @@ def _hours(tasks: Sequence[Task], name: str) -> Dict[str, Optional[Dict[str, Any
 def _agreement(tasks: Sequence[Task]) -> Optional[Dict[str, Any]]:
     """Of the searches among these that are done."""
     folders = [task.folder for task in tasks if task.stage == "search" and is_done(task)]
-    return agreement([found for found in map(read_search, folders) if found is not None])
+    return agreement(read_searches(folders))
 
 
 def summary(values: Sequence[float]) -> Optional[Dict[str, Any]]:

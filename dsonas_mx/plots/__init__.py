@@ -27,6 +27,7 @@ from .curves import draw_curves
 from .lambdas import draw_lambdas
 from .mobile import draw_mobile
 from .pareto import BUDGETS, Point, draw_pareto
+from .seeds import draw_seeds
 from .table import read_table
 
 __all__ = [
@@ -40,6 +41,7 @@ __all__ = [
     "draw_pareto",
     "draw_run",
     "draw_runs",
+    "draw_seeds",
     "read_table",
     "save",
 ]

@@ -15,6 +15,9 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 
 from ..cost.network import count_network, parts_of
+from ..experiments.agreement import agreement, read_searches
+from ..experiments.agreement import draw as draw_lambdas_of
+from ..experiments.agreement import rows_of as agreement_rows
 from ..io.files import PathLike, atomic
 from ..plots import draw_architecture, draw_curves, read_table
 from ..space.mobile import OPERATIONS as MOBILE_OPERATIONS
@@ -52,6 +55,7 @@ def write_report(folders: Sequence[PathLike], path: PathLike, comparison: str = 
     parts = ["<h1>DSO-NAS report</h1>", navigation(names), *sections]
     if len(folders) > 1:
         parts.append(all_runs([Path(folder) for folder in folders], names))
+        parts += alike([Path(folder) for folder in folders], names)
     if comparison:
         parts.append(f'<section id="paper"><h2>The paper beside this project</h2>{comparison}')
         parts.append("</section>")
@@ -229,6 +233,27 @@ def all_runs(folders: Sequence[Path], names: Sequence[str]) -> str:
     for name, values in zip(names, known):
         rows.append([name, *(shown(key, values.get(key)) for key in there)])
     return f'<section id="runs"><h2>All runs</h2>{rows_of(rows)}</section>'
+
+
+def alike(folders: Sequence[Path], names: Sequence[str]) -> List[str]:
+    """How far searches agree that differ in their seeds alone."""
+    groups: Dict[str, List[int]] = {}
+    for number, folder in enumerate(folders):
+        if all((folder / file).is_file() for file in ("architecture.json", "lambdas.csv")):
+            options = dict(load_architecture(folder / "architecture.json").origin)
+            options.pop("seed", None)
+            groups.setdefault(json.dumps(options, sort_keys=True), []).append(number)
+    parts = []
+    for members in groups.values():
+        searches = read_searches([folders[number] for number in members])
+        found = agreement(searches)
+        if found is not None:
+            table = agreement_rows({", ".join(names[number] for number in members): found})
+            parts.append(
+                f'<section class="agreement"><h2>Agreement over seeds</h2>{rows_of(table)}'
+                f"{picture(draw_lambdas_of(searches), 'λ of each connection')}</section>"
+            )
+    return parts
 
 
 # HTML

@@ -64,6 +64,26 @@ def test_the_page_has_everything_and_needs_nothing(run, tmp_path, script):
     assert first.read_bytes() == second.read_bytes()
 
 
+def test_searches_that_differ_in_their_seeds(run, tmp_path, tiny_space):
+    first, found = run
+    others = {"seed": first.with_name("seed"), "gamma": first.with_name("gamma")}
+    Architecture(found.space, found.kept, found.reductions, {"seed": 0, "gamma": 1}).save(
+        first / "architecture.json"
+    )
+    for name, folder in others.items():
+        shutil.copytree(first, folder)
+        origin = {"seed": 0, "gamma": 1, name: 5}
+        Architecture(found.space, found.kept, found.reductions, origin).save(
+            folder / "architecture.json"
+        )
+    text = page.alike([first, *others.values()], ["a", "b", "c"])
+    assert len(text) == 1 and "<td>a, b</td><td>2</td><td>1.00 (" in text[0]
+    assert text[0].count("data:image/svg") == 1
+    write_report([first, *others.values()], tmp_path / "report.html")
+    assert "Agreement over seeds" in (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert page.alike([first, others["gamma"]], ["a", "c"]) == []
+
+
 def test_blocks_add_up(tiny_space, some_architecture):
     for scope in ("share", "full"):
         found = some_architecture(tiny_space(scope=scope))
