@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
+import numbers
 import operator
 import reprlib
+import unicodedata
 from typing import Any, Dict, List, Mapping, Optional, Sequence
 
 _short = reprlib.Repr()
 _short.maxstring = _short.maxother = 60
 
+_TURNING = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"  # the direction of writing
 _DEEPEST = 8  # nesting of free content of a file
 
 
@@ -31,6 +34,31 @@ def check_int(field: str, value: Any, least: int, most: int = 2**31 - 1) -> int:
     if number > most:
         raise ValueError(f"{field} must be at most {most}, got {shown(number)}")
     return number
+
+
+def check_number(field: str, value: Any, least: float, most: float) -> float:
+    """`value` as a float within bounds, which NaN is not; bool does not pass."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise ValueError(f"{field} must be a number, got {shown(value)}")
+    if not least <= value <= most:
+        raise ValueError(f"{field} must be from {least:g} to {most:g}, got {shown(value)}")
+    return float(value)
+
+
+def check_printable(field: str, value: Any) -> str:
+    """Refuse what is no text, or would do more on a terminal than show."""
+    if printable(check_text(field, value)) != value:
+        raise ValueError(f"{field} must be text without control characters, got {shown(value)}")
+    return str(value)
+
+
+def printable(text: str) -> str:
+    """`text` with escapes in place of what a terminal would obey, or could not show."""
+    return "".join(ascii(char)[1:-1] if _is_control(char) else char for char in text)
+
+
+def _is_control(char: str) -> bool:
+    return unicodedata.category(char) in ("Cc", "Cs", "Zl", "Zp") or char in _TURNING
 
 
 def check_text(field: str, value: Any) -> str:
