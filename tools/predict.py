@@ -21,6 +21,7 @@ from dsonas_mx.cli.parser import Parser, run
 from dsonas_mx.data.picture import SUFFIXES, read_picture
 from dsonas_mx.data.voc import palette
 from dsonas_mx.deploy.card import FORMS
+from dsonas_mx.io.checks import printable
 from dsonas_mx.io.files import atomic
 
 import numpy as np
@@ -55,7 +56,7 @@ def main(options: argparse.Namespace) -> int:
         answers = predictor.classify([pixels for _, pixels in part], options.top)
         for (path, _), guesses in zip(part, answers):
             shown = ", ".join(f"{guess.name} {guess.probability:.1%}" for guess in guesses)
-            print(f"{path}: {shown}")
+            print(f"{printable(path)}: {shown}")
 
 
 def readable(
@@ -68,14 +69,14 @@ def readable(
         except (ValueError, OSError) as error:
             broken.append(path)
             reason = f"{path}: {error.strerror}" if isinstance(error, OSError) else error
-            print(f"{Path(sys.argv[0]).name}: {reason}", file=sys.stderr)
+            print(f"{Path(sys.argv[0]).name}: {printable(str(reason))}", file=sys.stderr)
 
 
 def files_of(path: str) -> List[str]:
     """The images in a folder; or what is given."""
     if not Path(path).is_dir():
         return [path]
-    from dsonas_mx.deploy.samples import image_files
+    from dsonas_mx.deploy.preprocess import image_files
 
     files = [str(file) for file in image_files(path)]
     if not files:
@@ -101,7 +102,7 @@ def segment(predictor: dso.Predictor, options: argparse.Namespace, broken: List[
         counts = np.bincount(labels.ravel(), minlength=len(classes))
         order = [index for index in np.argsort(-counts, kind="stable") if counts[index]]
         shares = (f"{classes[i]} {counts[i] / labels.size:.1%}" for i in order[: options.top])
-        print(f"{name}: {', '.join(shares)}")
+        print(f"{printable(name)}: {', '.join(shares)}")
         if options.out is not None:
             save_map(Path(options.out) / f"{Path(name).stem}.png", labels)
 

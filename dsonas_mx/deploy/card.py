@@ -3,19 +3,34 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import asdict, dataclass, field, fields
+import re
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Dict, Mapping, Optional, Tuple
 
 import numpy as np
 
-from ..io.checks import check_choice, check_int, check_list, check_object, check_text, shown
+from ..io.checks import (
+    check_choice,
+    check_fields,
+    check_int,
+    check_json,
+    check_list,
+    check_number,
+    check_object,
+    check_printable,
+    check_text,
+    shown,
+)
 from ..io.files import PathLike, open_regular, read_json, write_json
 
 FORMAT, VERSION = "dsonas-deployed", 1
 TASKS = ("classification", "segmentation")
 FORMS = ("mxnet", "fused", "int8", "onnx")
 RESIZES = ("stretch", "centre", "none")
+
+_MOST_CLASSES, _MOST_SIDE, _MOST_BATCH = 1_000_000, 2**14, 2**12
+_LARGE = 1e6  # far beyond any mean of pixels from 0 to 1
 
 
 @dataclass(frozen=True)
@@ -67,16 +82,42 @@ class Card:
     forms: Dict[str, Dict[str, str]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if self.task not in TASKS:
-            raise ValueError(f"task must be {' or '.join(TASKS)}, got {shown(self.task)}")
-        if self.resize not in RESIZES:
-            raise ValueError(f"resize must be {', '.join(RESIZES)}, got {shown(self.resize)}")
-        for name in ("classes", "shape", "mean", "std"):
-            object.__setattr__(self, name, tuple(getattr(self, name)))
-        if len(self.shape) != 3:
-            raise ValueError(f"shape must be C, H, W, got {shown(self.shape)}")
-        if not len(self.mean) == len(self.std) == self.shape[0]:
-            raise ValueError(f"mean and std must have {self.shape[0]} values, one a channel")
+        check_text("name", self.name)
+        check_choice("task", self.task, TASKS)
+        check_choice("resize", self.resize, RESIZES)
+        classes = check_list("classes", self.classes)
+        if not 1 <= len(classes) <= _MOST_CLASSES:
+            raise ValueError(f"classes must be 1 to {_MOST_CLASSES:,}, got {len(classes)}")
+        for name in classes:
+            check_printable("classes", name)
+        shape = [
+            check_int("shape", size, 1, _MOST_SIDE) for size in check_list("shape", self.shape, 3)
+        ]
+        if shape[0] not in (1, 3):
+            raise ValueError(f"shape must have 1 or 3 channels, got {shape[0]}")
+        if self.resize == "centre" and shape[1] != shape[2]:
+            raise ValueError(f"shape must be square where resize is centre, got {shown(shape)}")
+        for name, least in (("mean", -_LARGE), ("std", 1 / _LARGE)):
+            values = check_list(name, getattr(self, name), shape[0])
+            numbers = [check_number(name, value, least, _LARGE) for value in values]
+            object.__setattr__(self, name, tuple(numbers))
+        object.__setattr__(self, "classes", tuple(classes))
+        object.__setattr__(self, "shape", tuple(shape))
+        if not isinstance(self.uint8_input, bool):
+            raise ValueError(f"uint8_input must be true or false, got {shown(self.uint8_input)}")
+        if self.batch is not None:
+            check_int("batch", self.batch, 1, _MOST_BATCH)
+        for name in ("parameters", "multiply_adds"):
+            if getattr(self, name) is not None:
+                check_int(name, getattr(self, name), 0, 2**63 - 1)
+        for name in ("test_error", "mean_iou"):
+            if getattr(self, name) is not None:
+                check_number(name, getattr(self, name), 0, 1)
+        if self.architecture is not None:
+            check_json("architecture", check_object("architecture", self.architecture))
+        for form, files in check_object("forms", self.forms).items():
+            check_choice("forms", form, FORMS)
+            _check_files(form, check_object(form, files))
 
     @property
     def dtype(self) -> str:
@@ -111,30 +152,11 @@ class Card:
     def _from_json(cls, data: Any) -> Card:
         if not isinstance(data, Mapping) or data.get("format") != FORMAT:
             raise ValueError("not the card of a deployed network; tools/export.py writes one")
-        if data.get("version") != VERSION:
+        if type(data.get("version")) is not int or data["version"] != VERSION:
             raise ValueError(f"version must be {VERSION}, got {shown(data.get('version'))}")
         values = {name: value for name, value in data.items() if name not in ("format", "version")}
-        known = [entry.name for entry in fields(cls)]
-        for name in values:
-            if name not in known:
-                raise ValueError(f"unknown field {shown(name)}")
-        check_text("name", data.get("name"))
-        for name in check_list("classes", data.get("classes")):
-            check_text("classes", name)
-        for size in check_list("shape", data.get("shape"), 3):
-            check_int("shape", size, 1)
-        for name in ("mean", "std"):
-            for value in check_list(name, data.get(name)):
-                if not isinstance(value, (int, float)) or isinstance(value, bool):
-                    raise ValueError(f"{name} must have numbers, got {shown(value)}")
-        if min(data["std"], default=1) <= 0:
-            raise ValueError("std must be above 0")
-        for form, files in check_object("forms", data.get("forms", {})).items():
-            check_choice("forms", form, FORMS)
-            for name, digest in check_object(form, files).items():
-                _check_name(form, name)
-                check_text(name, digest)
-        return cls(**values)
+        needed = [entry.name for entry in fields(cls) if _is_needed(entry)]
+        return cls(**check_fields("", values, needed, [entry.name for entry in fields(cls)]))
 
     def files(self, folder: PathLike, form: str) -> Tuple[Path, ...]:
         """The files of a form, found to be those that were written.
@@ -155,11 +177,21 @@ class Card:
         return tuple(paths)
 
 
-def _check_name(field_name: str, value: Any) -> None:
-    """Refuse what is not the name of a file in a folder."""
-    check_text(field_name, value)
-    if not value.strip(".") or Path(value).name != value or "\0" in value:
-        raise ValueError(f"{field_name} must be the name of a file, got {shown(value)}")
+def _is_needed(entry: Any) -> bool:
+    return entry.default is MISSING and entry.default_factory is MISSING
+
+
+def _check_files(form: str, files: Mapping[str, Any]) -> None:
+    """Refuse what is not the files of a form, in a folder, each with a digest."""
+    for name, digest in files.items():
+        check_printable(form, name)
+        if not name.strip(".") or Path(name).name != name:
+            raise ValueError(f"{form} must be the name of a file, got {shown(name)}")
+        if not isinstance(digest, str) or not re.fullmatch("[0-9a-f]{64}", digest):
+            raise ValueError(f"{name} must have a SHA-256, got {shown(digest)}")
+    endings = (".onnx",) if form == "onnx" else ("-symbol.json", ".params")
+    if len(files) != len(endings) or not all(map(str.endswith, files, endings)):
+        raise ValueError(f"{form} must have files named {' and '.join(f'*{e}' for e in endings)}")
 
 
 def sha256(path: PathLike) -> str:

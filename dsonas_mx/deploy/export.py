@@ -93,16 +93,8 @@ def import_symbol(symbol: PathLike, parameters: PathLike) -> SymbolBlock:
     ValueError, OSError
         A file cannot be read, or is damaged; the message names it.
     """
-    read_symbol(symbol)
+    network = read_symbol(symbol)
     read_params(parameters)
-    return load_symbol(symbol, parameters)
-
-
-def load_symbol(symbol: PathLike, parameters: PathLike, dtype: str = "float32") -> SymbolBlock:
-    """A deployed network of any form, as any MXNet program loads it.
-
-    `dtype` is that of its input. `SymbolBlock.imports` does not know it, and warns.
-    """
-    net = SymbolBlock(mx.sym.load(str(symbol)), mx.sym.var("data", dtype=dtype))
+    net = SymbolBlock(network, mx.sym.var("data", dtype="float32"))
     net.load_parameters(str(parameters), ctx=mx.cpu(), cast_dtype=True, dtype_source="saved")
     return net

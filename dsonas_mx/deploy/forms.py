@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import os
-import subprocess
-import sys
+import statistics
 import tempfile
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Dict, List, Sequence
@@ -15,6 +14,7 @@ import mxnet as mx
 import numpy as np
 from mxnet.gluon import HybridBlock
 
+from ..io.checks import check_choice
 from ..io.files import PathLike
 from ..io.params_file import write_params
 from .card import FORMS, Card, sha256
@@ -22,8 +22,7 @@ from .fold import Arrays, Folded, fold
 from .onnx import require_onnx, write_onnx
 from .pad_channels import pad_channels
 from .quantize import quantize
-
-_CHECK = Path(__file__).with_name("check_deployed.py")
+from .serving import NotInstalled, Serving, in_batches
 
 
 def traced(net: HybridBlock, card: Card) -> Folded:
@@ -37,8 +36,8 @@ def traced(net: HybridBlock, card: Card) -> Folded:
         mean, std = (np.array(v, np.float32).reshape(1, -1, 1, 1) for v in (card.mean, card.std))
         constants = {"pixel_mean": 255 * mean, "pixel_scale": 1 / (255 * std)}
         data = mx.sym.cast(data, dtype="float32")
-        data = mx.sym.broadcast_sub(data, mx.sym.Variable("pixel_mean"))
-        data = mx.sym.broadcast_mul(data, mx.sym.Variable("pixel_scale"))
+        shifted = mx.sym.broadcast_sub(data, mx.sym.Variable("pixel_mean", shape=mean.shape))
+        data = mx.sym.broadcast_mul(shifted, mx.sym.Variable("pixel_scale", shape=std.shape))
     outputs = net(data)
     symbol = outputs[0] if isinstance(outputs, (list, tuple)) else outputs
     arrays = {name: p.data().asnumpy() for name, p in net.collect_params().items()}
@@ -66,7 +65,8 @@ def deploy(
     card : Card
         What is known of the network; its name and forms are filled in.
     forms : sequence of {'mxnet', 'fused', 'int8', 'onnx'}
-        ``'fused'`` and ``'int8'`` have MKLDNN's operators and run on a CPU.
+        As Gluon computes it; with MKLDNN's fused operators, in float or in bytes, for a CPU; for
+        ONNX Runtime and others.
     calibration : sequence of numpy.ndarray
         Pixels for int8: uint8, B×C×H×W, all of one shape.
 
@@ -80,54 +80,57 @@ def deploy(
         A form is unknown, or cannot be made of this network.
     """
     for form in forms:
-        if form not in FORMS:
-            raise ValueError(f"form must be {', '.join(FORMS)}, got {form!r}")
+        check_choice("form", form, FORMS)
     if "onnx" in forms:
         require_onnx()  # before anything is written
     prefix = Path(prefix)
+    card = replace(card, name=prefix.name, forms={})  # checked before anything is written
     prefix.parent.mkdir(parents=True, exist_ok=True)
     plain = traced(net, card)
     folded = fold(*plain) if set(forms) - {"mxnet"} else plain
+    # Into a folder of its own first, so that a full disk leaves no half of a pair.
     with tempfile.TemporaryDirectory(prefix=f".{os.getpid()}.", dir=prefix.parent) as folder:
-        written: Dict[str, List[str]] = {}
+        place = Path(folder) / prefix.name
+        written: Dict[str, List[Path]] = {}
         for form in forms:
-            where = Path(folder) / prefix.name
             if form == "mxnet":
-                written[form] = write_pair(plain, where)
+                written[form] = write_pair(plain, place)
             elif form == "onnx":
-                name = f"{prefix.name}.onnx"
-                path, any_size = Path(folder) / name, card.resize == "none"
-                write_onnx(folded, path, card.shape, card.dtype, card.batch, any_size)
-                written[form] = [name]
+                written[form] = [place.with_name(f"{prefix.name}.onnx")]
+                any_size = card.resize == "none"
+                write_onnx(folded, *written[form], card.shape, card.dtype, card.batch, any_size)
             else:
                 if form == "int8":
                     network = quantize(folded, [card.prepare(pixels) for pixels in calibration])
                 else:
-                    network = pad_channels(folded)
-                    symbol = network.symbol.get_backend_symbol("MKLDNN")
-                    network = network._replace(symbol=symbol)
-                written[form] = write_pair(network, where.with_name(f"{prefix.name}-{form}"))
+                    network = fuse(folded)
+                written[form] = write_pair(network, place.with_name(f"{prefix.name}-{form}"))
         digests = {
-            form: {name: sha256(Path(folder) / name) for name in names}
-            for form, names in written.items()
+            form: {path.name: sha256(path) for path in paths} for form, paths in written.items()
         }
-        card = replace(card, name=prefix.name, forms=digests)
-        for name in (name for names in written.values() for name in names):
-            os.replace(Path(folder) / name, prefix.parent / name)
+        card = replace(card, forms=digests)
+        for path in (path for paths in written.values() for path in paths):
+            os.replace(path, prefix.parent / path.name)
     card.save(prefix.with_name(f"{prefix.name}.json"))
     return card
 
 
-def write_pair(network: Folded, prefix: Path) -> List[str]:
-    """PREFIX-symbol.json and PREFIX-0000.params, as MXNet reads them; returns their names."""
-    names = [f"{prefix.name}-symbol.json", f"{prefix.name}-0000.params"]
-    network.symbol.save(str(prefix.with_name(names[0])))
+def fuse(network: Folded) -> Folded:
+    """A folded network with MKLDNN's operators, on whole blocks of channels."""
+    padded = pad_channels(network)
+    return padded._replace(symbol=padded.symbol.get_backend_symbol("MKLDNN"))
+
+
+def write_pair(network: Folded, prefix: Path) -> List[Path]:
+    """Write PREFIX-symbol.json and PREFIX-0000.params, as MXNet reads them."""
+    paths = [prefix.with_name(f"{prefix.name}{end}") for end in ("-symbol.json", "-0000.params")]
+    network.symbol.save(str(paths[0]))
     arrays = {
         **{f"arg:{name}": array for name, array in network.arguments.items()},
         **{f"aux:{name}": array for name, array in network.auxiliary.items()},
     }
-    write_params(prefix.with_name(names[1]), arrays)
-    return names
+    write_params(paths[1], arrays)
+    return paths
 
 
 def check(
@@ -149,27 +152,39 @@ def check(
         `agreement`, the share of equal labels; `ms_1`, `ms_8`, median milliseconds of a batch of 1
         and 8; None where the form does not run here, with the reason in `error`.
     """
-    folder = Path(prefix).parent
-    with tempfile.TemporaryDirectory() as scratch:
-        arrays = os.path.join(scratch, "arrays.npz")
-        np.savez(arrays, data=card.prepare(pixels), expected=expected)
-        forms = {
-            form: [str(path.resolve()) for path in card.files(folder, form)] for form in card.forms
-        }
-        words = [sys.executable, str(_CHECK), arrays, json.dumps(forms), str(rounds)]
-        words.append(str(card.batch or 0))
-        done = subprocess.run(
-            words,
-            cwd=scratch,
-            env={k: v for k, v in os.environ.items() if k != "PYTHONPATH"},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-    if done.returncode:
-        reason = (done.stderr.strip() or "no message").splitlines()[-1]
-        raise ValueError(f"the files could not be checked in a fresh process: {reason}")
-    return json.loads(done.stdout.splitlines()[-1])
+    rows: List[Dict[str, Any]] = []
+    served: Dict[str, Serving] = {}
+    data = card.prepare(pixels)
+    with ExitStack() as stack:
+        for form in card.forms:
+            rows.append({"form": form, "error": None})
+            try:
+                serving = Serving(form, card.files(Path(prefix).parent, form), card.dtype)
+            except NotInstalled as error:
+                rows[-1]["error"] = str(error)
+                continue
+            served[form] = stack.enter_context(serving)
+            outputs = in_batches(serving, data, card.batch if form == "onnx" else None)
+            difference = float(np.abs(outputs - expected).max())
+            rows[-1]["difference"] = difference
+            rows[-1]["relative"] = difference / float(np.abs(expected).max())
+            rows[-1]["agreement"] = float((outputs.argmax(1) == expected.argmax(1)).mean())
+        for size in (1, 8):
+            batch = np.resize(data, (size, *data.shape[1:]))
+            fits = {
+                form: serving
+                for form, serving in served.items()
+                if form != "onnx" or card.batch in (None, size)
+            }
+            milliseconds: Dict[str, List[float]] = {form: [] for form in fits}
+            for _ in range(rounds + 2):
+                for form, serving in fits.items():
+                    serving(batch)
+                    milliseconds[form].append(1e3 * serving.seconds)
+            for row in rows:
+                times = milliseconds.get(row["form"])
+                row[f"ms_{size}"] = statistics.median(times[2:]) if times else None
+    return rows
 
 
 def table(rows: Sequence[Dict[str, Any]]) -> str:

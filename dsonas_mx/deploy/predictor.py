@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, List, NamedTuple, Optional, Sequence
+from typing import Any, List, NamedTuple, Optional, Sequence, Tuple
 
-import mxnet as mx
 import numpy as np
 
 from ..io.checks import check_int
 from ..io.files import PathLike
 from .card import Card
-from .export import load_symbol
-from .onnx import ADVICE
 from .preprocess import Image, read_pixels, sized
+from .serving import NotInstalled, Serving, in_batches
 
 MOST = 32  # images at a time
 
@@ -28,6 +26,9 @@ class Guess(NamedTuple):
 class Predictor:
     """A deployed network, on the CPU, as its card describes it.
 
+    It runs in a process of its own, which ends with this object: faster than here, where MXNet runs
+    as it does in training, and a damaged network cannot end the program.
+
     Parameters
     ----------
     card : path
@@ -36,10 +37,18 @@ class Predictor:
         Which of its files; ``'onnx'`` runs in ONNX Runtime. The first that the card has by
         default.
 
+    Attributes
+    ----------
+    card : Card
+    form : str
+    serving : Serving
+        Takes what `card.prepare` gives.
+
     Raises
     ------
     ValueError
-        The card is none, or has no such form, or a file is damaged.
+        The card is none, or has no such form, or a file is damaged; or what runs it is not
+        installed.
 
     Examples
     --------
@@ -53,11 +62,22 @@ class Predictor:
         if not self.card.forms:
             raise ValueError(f"{card} names no files: export the network again")
         self.form = form or next(iter(self.card.forms))
-        files = [str(path) for path in self.card.files(Path(card).parent, self.form)]
-        if self.form == "onnx":
-            self._run = _onnxruntime(*files)
-        else:
-            self._run = _mxnet(files[0], files[1], self.card.dtype)
+        files = self.card.files(Path(card).parent, self.form)
+        try:
+            self.serving = Serving(self.form, files, self.card.dtype)
+        except NotInstalled as error:
+            advice = "; pip install 'dsonas-mx[deploy]'" if self.form == "onnx" else ""
+            raise ValueError(f"form {self.form} cannot run here: {error}{advice}") from None
+
+    def close(self) -> None:
+        """End the process that runs the network; another call starts it again."""
+        self.serving.close()
+
+    def __enter__(self) -> Predictor:
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self.close()
 
     def classify(self, images: Sequence[Image], top: int = 5) -> List[List[Guess]]:
         """The `top` most likely classes of each image, the likeliest first."""
@@ -103,29 +123,26 @@ class Predictor:
         size = fixed or min(len(images), MOST)
         parts = []
         for start in range(0, len(images), size):
-            part = images[start : start + size]
-            pixels = [read_pixels(image, self.card.shape[0]) for image in part]
+            pixels = (
+                read_pixels(image, self.card.shape[0]) for image in images[start : start + size]
+            )
             data = self.card.prepare(np.stack([sized(image, self.card) for image in pixels]))
-            if fixed:
-                data = np.concatenate([data, np.repeat(data[-1:], size - len(part), axis=0)])
-            parts.append(self._run(data)[: len(part)])
+            parts.append(self._checked(in_batches(self.serving, data, size), data.shape))
         return np.concatenate(parts)
+
+    def _checked(self, outputs: np.ndarray, shape: Tuple[int, ...]) -> np.ndarray:
+        """What the network gave for data of a shape, if it is what its card says."""
+        maps = 4 if self.card.task == "segmentation" else 2
+        count = len(self.card.classes)
+        if outputs.ndim != maps or outputs.shape[:2] != (shape[0], count):
+            raise ValueError(
+                f"the network is not that of its card: {self.card.task} of {shape[0]} images into "
+                f"{count} classes gave {outputs.shape}"
+            )
+        if not np.isfinite(outputs).all():
+            raise ValueError("the network gives values that are not finite")
+        return outputs
 
     def _check_task(self, task: str) -> None:
         if self.card.task != task:
             raise ValueError(f"this network is for {self.card.task}, not for {task}")
-
-
-def _mxnet(symbol: str, parameters: str, dtype: str) -> Any:
-    net = load_symbol(symbol, parameters, dtype)
-    net.hybridize(static_alloc=True, static_shape=True)
-    return lambda data: net(mx.nd.array(data, dtype=data.dtype)).asnumpy()
-
-
-def _onnxruntime(path: str) -> Any:
-    try:
-        import onnxruntime
-    except ImportError:
-        raise ValueError(f"form onnx {ADVICE}") from None
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    return lambda data: session.run(None, {"data": data})[0]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Union
+from pathlib import Path
+from typing import Sequence, Union
 
 import numpy as np
 
 from ..data import imagenet
-from ..data.picture import read_picture, stretched, with_channels
+from ..data.picture import SUFFIXES, read_picture, stretched, with_channels
 from ..io.files import PathLike
 from .card import Card
 
@@ -38,6 +39,14 @@ def read_pixels(image: Image, channels: int) -> np.ndarray:
     if 0 in pixels.shape:
         raise ValueError(f"an image must have pixels, got {image.shape}")
     return with_channels(pixels, channels)
+
+
+def image_files(folder: PathLike) -> Sequence[Path]:
+    """The images that lie in a folder, by name."""
+    path = Path(folder)
+    if not path.is_dir():
+        raise FileNotFoundError(f"{folder}: no such folder")
+    return sorted(file for file in path.iterdir() if file.suffix.lower() in SUFFIXES)
 
 
 def sized(pixels: np.ndarray, card: Card, force: bool = False) -> np.ndarray:

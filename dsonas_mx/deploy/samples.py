@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from itertools import islice
 from pathlib import Path
-from typing import Iterable, Iterator, Optional, Sequence, Tuple
+from typing import Iterable, Iterator, Optional, Tuple
 
 import numpy as np
 
 from ..data import DATA_SETS, load, voc
-from ..data.picture import SUFFIXES
 from ..data.records import Records
 from ..io.files import PathLike
 from .card import Card
-from .preprocess import read_pixels, sized
+from .preprocess import image_files, read_pixels, sized
 from .trained import Trained
 
 Halves = Tuple[Iterable[np.ndarray], Iterable[np.ndarray]]
@@ -82,14 +81,6 @@ def _halves(trained: Trained, card: Card, data_dir: Optional[str], to_compare: i
         )
     train, test = (load(name, folder, train=half) for half in (True, False))
     return train.images, test.images
-
-
-def image_files(folder: PathLike) -> Sequence[Path]:
-    """The images that lie in a folder, by name."""
-    path = Path(folder)
-    if not path.is_dir():
-        raise FileNotFoundError(f"{folder}: no such folder")
-    return sorted(file for file in path.iterdir() if file.suffix.lower() in SUFFIXES)
 
 
 def _is_voc(folder: PathLike) -> bool:

@@ -23,7 +23,7 @@ def net(tiny_space, some_architecture, randomised):
 
 @pytest.fixture
 def card():
-    return Card("", "classification", "abc", (3, 8, 8), (0.4, 0.5, 0.6), (0.2, 0.3, 0.25))
+    return Card("", "classification", tuple("abc"), (3, 8, 8), (0.4, 0.5, 0.6), (0.2, 0.3, 0.25))
 
 
 @pytest.fixture

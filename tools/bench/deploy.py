@@ -54,7 +54,7 @@ def measure(options: argparse.Namespace) -> Dict[str, Any]:
             "plain": lambda data: net(mx.nd.array(data)).asnumpy()
         }
         for form in forms:
-            runs[form] = Predictor(f"{prefix}.json", form)._run
+            runs[form] = Predictor(f"{prefix}.json", form).serving
         for size in (1, 16):
             data = card.prepare(pixels[:size])
             pieces = {form: partial(run, data) for form, run in runs.items()}
