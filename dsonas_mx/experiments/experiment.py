@@ -8,7 +8,8 @@ and ``scales`` by name. A row has options ``search`` and ``train`` of its own; o
 the experiment's), or nothing. With ``candidates``, a ``number`` and options ``train``, so many
 trainings with other seeds come first, and the one with the least error on its ``validation`` images
 gives its seed. A scale overrides ``seeds``, ``search``, ``train``, and in ``rows`` the options of
-single rows; its ``transfer`` is the data set that what was found is trained on, if that is another.
+single rows; its ``transfer`` is the data set that what was found is trained on, if that is another,
+and its ``note`` says what the table shows, and what it cannot.
 Options are those of the scripts, without the dashes; true is a flag that is set, false one that is
 not.
 """
@@ -137,6 +138,7 @@ class Experiment:
     seeds: Tuple[int, ...]
     rows: Tuple[Row, ...]
     measure: str = "test_error"
+    note: str = ""
 
     def data_option(self, stage: str) -> str:
         """The option of `tools/run_experiment.py` that has the data folder of a stage."""
@@ -236,7 +238,7 @@ def from_json(data: Any, scale: str, folder: PathLike = ".") -> Experiment:
     if scale not in scales:
         raise ValueError(f"there is no scale {shown(scale)}, only {', '.join(scales)}")
     here = scales[scale]
-    check_fields(f"scale {scale!r}", here, (), ("seeds", "transfer", *STAGES, "rows"))
+    check_fields(f"scale {scale!r}", here, (), ("seeds", "note", "transfer", *STAGES, "rows"))
     transfer = here.get("transfer", data["data_set"])
     _check_name("transfer", transfer)
     check_object("rows", rows)
@@ -266,6 +268,7 @@ def from_json(data: Any, scale: str, folder: PathLike = ".") -> Experiment:
         _seeds(here["seeds"]) if "seeds" in here else seeds,
         tuple(parsed),
         measure,
+        here.get("note", ""),
     )
 
 

@@ -31,6 +31,7 @@ def collect(experiment: Experiment, tasks: Sequence[Task]) -> Dict[str, Any]:
         "name": experiment.name,
         "scale": experiment.scale,
         "description": experiment.description,
+        "note": experiment.note,
         "measure": experiment.measure,
         "rows": {
             name: _row(name, found, tasks, experiment.measure) for name, found in runs.items()
@@ -160,8 +161,9 @@ def table(results: Mapping[str, Any]) -> str:
     lines = [
         f"**{results['name']}**, scale {results['scale']}: {results['description']}",
         "",
+        *([results["note"], ""] if results.get("note") else []),
         f"| | {shown} % | n | parameters | width | connections | search min | training min | "
-        "of processors |",
+        "processor min |",
         "|-|-|-|-|-|-|-|-|-|",
     ]
     for name, row in results["rows"].items():

@@ -230,6 +230,12 @@ def test_results(run):
     assert versus["n"] == 3 and versus["reference"] == "found"
     assert versus["error_difference"]["mean"] == pytest.approx(0.1)
     assert versus["parameters_difference"]["values"] == [pytest.approx(0.01)] * 3
+    assert found["note"] == "" and results.table({**found, "note": "It shows."}).split("\n")[
+        2:4
+    ] == [
+        "It shows.",
+        "",
+    ]
     text = results.table(found)
     assert "| random | 26.67 ± 20.82 | 3 | 1,010 ± 0 | 4.0 ± 0.0 | 2.0 ± 0.0 | – |" in text
     assert "| random | found | +10.00 ± 0.00 | – | – | – | +1.0 ± 0.0 | 3 |" in text
