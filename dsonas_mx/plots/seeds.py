@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Dict, List, Mapping
 
+import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
@@ -50,7 +51,7 @@ def draw_seeds(results: Mapping[str, Any]) -> Figure:
         axes.scatter(across, list(values[name].values()), s=30, color=_MARK, zorder=3, gid=name)
         mean = rows[name][measure]["mean"]
         axes.hlines(mean, place - 0.18, place + 0.18, color=TEXT, linewidth=2, zorder=4)
-    style_axes(axes, list(places.values()))
+    style_axes(axes, np.arange(len(rows)))
     labels = [f"{name}\n{_difference(comparisons.get(name), measure)}" for name in rows]
     axes.set_xticks(range(len(rows)), labels, color=TEXT)
     axes.set_xlim(-0.5, len(rows) - 0.5)
