@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Callable, Dict, Mapping, Optional
 
 from ..engine.process import rank
 from ..engine.workers import Workers
+from ..io.files import read_json
 from ..plots import tensorboard
 from ..runs.checkpoint import is_checkpoint
 from ..runs.folder import Run, check_folder
@@ -38,8 +38,7 @@ def recorded(options: RunOptions) -> Optional[Mapping[str, Any]]:
     else:
         return None
     try:
-        content = json.loads((folder / "args.json").read_text(encoding="utf-8"))
-        return dict(content["options"])
+        return dict(read_json(folder / "args.json")["options"])
     except (OSError, ValueError, KeyError, TypeError):  # not there, or damaged
         return None
 

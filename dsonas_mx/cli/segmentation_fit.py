@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any, Callable, Dict, Optional
 
@@ -15,7 +14,7 @@ from ..data.scenes import normalised
 from ..data.voc import Scenes
 from ..deploy.export import export, load_parameters
 from ..engine.setup import Setup
-from ..io.files import write_json
+from ..io.files import read_json, write_json
 from ..io.params_file import read_params
 from ..runs.folder import save_parameters
 from ..space.architecture import Architecture
@@ -53,7 +52,7 @@ def take_from_run(options: Any, save_dir: str) -> Any:
     if options.devices.kv_store != "device":
         raise ValueError("--eval tests in one process: leave out --kv-store")
     try:
-        recorded = json.loads((run / "args.json").read_text(encoding="utf-8"))["options"]
+        recorded = read_json(run / "args.json")["options"]
         model = recorded["model"]
         options = options.but(
             "data",

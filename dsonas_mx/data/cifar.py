@@ -8,9 +8,12 @@ from typing import Callable, List, NamedTuple, Optional, Tuple, Union
 import numpy as np
 from tqdm import tqdm
 
+from ..io.files import read_regular
 from . import recordio, restricted_pickle
 from .images import Images
 from .picture import decode
+
+_MOST_BYTES = 2**32
 
 CLASSES = (
     "airplane",
@@ -178,7 +181,7 @@ def _read(layout: _Layout, path: Path, variant: _Variant) -> Arrays:
 
 def _read_python(path: Path, variant: _Variant) -> Arrays:
     try:
-        batch = restricted_pickle.load(path.read_bytes())
+        batch = restricted_pickle.load(read_regular(path, _MOST_BYTES))
     except ValueError as error:
         raise ValueError(f"{path}: {error}; {_AGAIN}") from None
     pixels, labels = batch.get("data"), batch.get(variant.labels)
@@ -196,7 +199,7 @@ def _read_python(path: Path, variant: _Variant) -> Arrays:
 
 
 def _read_binary(path: Path, variant: _Variant) -> Arrays:
-    data = np.fromfile(path, np.uint8)
+    data = np.frombuffer(read_regular(path, _MOST_BYTES), np.uint8)
     if len(data) % variant.row:
         raise ValueError(
             f"{path}: has {len(data):,} bytes, not a multiple of {variant.row}; "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterable, List, Mapping
@@ -10,7 +9,7 @@ from typing import Any, Callable, Dict, Iterable, List, Mapping
 import numpy as np
 
 from ..io.checks import shown
-from ..io.files import PathLike, atomic
+from ..io.files import PathLike, atomic, parse_json, read_regular
 from ..io.text import read_text
 from .voc import CLASSES, VOID, palette
 
@@ -24,6 +23,8 @@ NAMES = {
     "tvmonitor": "tv",
 }
 LEAST_PIXELS = 1000  # of VOC's classes, or an image is left out (as GluonCV and torchvision do)
+
+_MOST_BYTES = 2**31  # of the annotations
 
 
 def classes_by_category(categories: Iterable[Mapping[str, Any]]) -> Dict[int, int]:
@@ -101,7 +102,7 @@ def convert(
         raise ValueError("coco-voc needs pycocotools: pip install pycocotools") from None
     path = Path(annotations)
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = parse_json(read_regular(path, _MOST_BYTES))
         classes = classes_by_category(data["categories"])
         by_image: Dict[int, List[Mapping[str, Any]]] = {i["id"]: [] for i in data["images"]}
         for annotation in data["annotations"]:

@@ -11,7 +11,7 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 
-from ..io.files import PathLike
+from ..io.files import PathLike, open_regular
 from . import recordio
 from .picture import decode
 
@@ -135,7 +135,7 @@ class Records:
     def _file(self) -> Any:
         """The file as this thread has it open."""
         if not hasattr(self._local, "file"):
-            self._local.file = open(self.path, "rb")
+            self._local.file = open_regular(self.path)
         return self._local.file
 
 

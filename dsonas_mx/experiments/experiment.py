@@ -43,7 +43,12 @@ _FIELDS = (
 )
 _REQUIRED = ("name", "data_set", "seeds", "rows", "scales")
 _CANDIDATES = 1000  # the most of a row; none has a seed of another row's
-_OWN = ("seed", "data-dir", "save-dir", "architecture", "like", "gpus", "dry-run")
+# What a file may not set: what is set for every run, and which devices and files are used.
+_OWN = frozenset(
+    "seed data-dir save-dir architecture like gpus dry-run cpus kv-store data-train data-val "
+    "split-files test-data pretrained backbone latency-table resume resume-from eval workers "
+    "help".split()
+)
 
 Options = Dict[str, Any]
 
@@ -353,6 +358,8 @@ def _options(stage: str, data: Mapping[str, Any], where: str) -> Options:
     for name, value in options.items():
         if name in _OWN:
             raise ValueError(f"{stage} of {where} sets {name}, which is set for every run")
+        if not re.fullmatch("[a-z][a-z0-9-]*", name):  # "gpus=7" would be --gpus
+            raise ValueError(f"{stage} of {where}: {shown(name)} is no name of an option")
         if not isinstance(value, (bool, int, float, str)):
             raise ValueError(
                 f"{stage} of {where}: {name} must be a number, text, true or false, "

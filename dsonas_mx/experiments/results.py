@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import math
 import statistics
 from typing import Any, Dict, List, Mapping, Optional, Sequence
 
+from ..io.files import read_json
 from ..space.mobile_architecture import load_architecture
 from .agreement import agreement, read_searches
 from .agreement import rows_of as agreement_rows
@@ -58,7 +58,7 @@ def _runs(row: str, tasks: Sequence[Task]) -> Dict[int, Dict[str, float]]:
     runs = {}
     for task in tasks:
         if task.row == row and task.stage == "train" and not task.chooses and is_done(task):
-            result = json.loads((task.folder / "result.json").read_text(encoding="utf-8"))
+            result = read_json(task.folder / "result.json")
             runs[task.seed] = result
             path = task.folder / "architecture.json"
             if path.is_file():  # a baseline has none
@@ -146,7 +146,7 @@ def difference_of(measure: str) -> str:
 
 
 def _environment(task: Task) -> Dict[str, Any]:
-    args = json.loads((task.folder / "args.json").read_text(encoding="utf-8"))
+    args = read_json(task.folder / "args.json")
     return args["environment"]
 
 

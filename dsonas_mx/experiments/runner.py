@@ -8,7 +8,6 @@ newest checkpoint.
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import resource
 import shlex
@@ -23,7 +22,7 @@ from typing import IO, Any, Callable, Dict, Iterator, List, Mapping, Sequence
 
 from .._compat import usable_cpus
 from ..engine.device import gpu_numbers
-from ..io.files import PathLike, write_json
+from ..io.files import PathLike, read_json, write_json
 from .experiment import RESULT, Task, words
 
 PATIENCE = 20  # seconds that a terminated process has to end by itself
@@ -95,7 +94,7 @@ class Machine:
 def record_of(task: Task) -> Dict[str, Any]:
     """How a run ended: options, status, hours of clock and processors; empty if it never did."""
     try:
-        record = json.loads(_beside(task, "json").read_text(encoding="utf-8"))
+        record = read_json(_beside(task, "json"))
     except (OSError, ValueError):
         return {}
     return record if isinstance(record, dict) else {}

@@ -125,7 +125,7 @@ def write_json(path: PathLike, content: Any) -> None:
         temporary.write_text(text + "\n", encoding="utf-8")
 
 
-def read_json(path: PathLike, parse: Callable[[Any], T]) -> T:
+def read_json(path: PathLike, parse: Callable[[Any], T] = lambda data: data) -> T:
     """`parse` of what a JSON file has.
 
     Raises

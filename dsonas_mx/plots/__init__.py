@@ -7,7 +7,6 @@ The drawing functions take data and return a matplotlib Figure; `draw_run` reads
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import asdict
 from functools import singledispatch
@@ -18,7 +17,7 @@ from matplotlib.figure import Figure
 
 from ..cost.count import count
 from ..io.checks import shown
-from ..io.files import PathLike, atomic
+from ..io.files import PathLike, atomic, read_json
 from ..space.architecture import Architecture
 from ..space.mobile_architecture import MobileArchitecture, load_architecture
 from .agreement import draw_agreement
@@ -148,7 +147,7 @@ def _point(folder: Path) -> Point:
     architecture = Architecture.load(folder / "architecture.json")
     path = folder / "result.json"
     try:
-        error = json.loads(path.read_text(encoding="utf-8"))["test_error"]
+        error = read_json(path)["test_error"]
         if isinstance(error, bool) or not math.isfinite(error):
             raise TypeError
     except (ValueError, KeyError, TypeError):

@@ -6,13 +6,12 @@ import csv
 import io
 import math
 import os
-from pathlib import Path
 from typing import Any, Dict, List, Mapping, Union
 
 import numpy as np
 
 from ..io.checks import shown
-from ..io.files import PathLike
+from ..io.files import PathLike, read_regular
 
 Table = Mapping[str, Any]  # name of a column to its values
 
@@ -21,6 +20,8 @@ _MAY_BE_EMPTY = (
     *("test_accuracy", "test_miou"),
 )
 PHASES = ("pretrain", "search")
+
+_MOST_BYTES = 2**28
 
 
 def column_of(table: Table, name: str) -> np.ndarray:
@@ -47,7 +48,7 @@ def read_table(path: PathLike) -> Dict[str, np.ndarray]:
     """
     name = os.fspath(path)
     try:
-        text = Path(path).read_bytes().decode("utf-8")
+        text = read_regular(path, _MOST_BYTES).decode("utf-8")
         rows = list(csv.reader(io.StringIO(text, newline=""), strict=True))
     except UnicodeDecodeError:
         raise ValueError(f"{name}: not a CSV file: not UTF-8 text") from None

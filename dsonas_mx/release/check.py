@@ -11,8 +11,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import zipfile
-import zlib
 from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 import mxnet as mx
@@ -20,6 +18,7 @@ import numpy as np
 from mxnet.gluon import HybridBlock
 
 from ..engine.graph import TrainGraph
+from ..io.arrays_file import read_arrays
 from ..io.checks import shown
 from ..io.files import PathLike
 from ..space.architecture import Architecture
@@ -29,6 +28,7 @@ from .space import read_space
 
 Build = Callable[[Architecture, str], HybridBlock]
 
+_MOST_BYTES = 2**32
 KINDS = ("arg", "aux", "out", "aux_after", "grad")  # of arrays, before the colon of their names
 GROUPS = ("outputs", "statistics", "gradients", "λ gradients")
 
@@ -99,16 +99,11 @@ def load(path: PathLike) -> Reference:
     OSError
         It cannot be read.
     """
+    arrays = read_arrays(path, _MOST_BYTES)
     try:
-        file = np.load(path, allow_pickle=False)
-        if not isinstance(file, np.lib.npyio.NpzFile):
-            raise ValueError("not an .npz file")
-        with file:
-            arrays = {name: file[name] for name in file.files}
         return _sort(arrays)
-    except (ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        reason = str(error) if "pickle" not in str(error) else "not an .npz file of plain arrays"
-        raise ValueError(f"{os.fspath(path)}: {reason}") from None
+    except ValueError as error:
+        raise ValueError(f"{os.fspath(path)}: {error}") from None
 
 
 def _sort(arrays: Mapping[str, np.ndarray]) -> Reference:
@@ -117,7 +112,7 @@ def _sort(arrays: Mapping[str, np.ndarray]) -> Reference:
             raise ValueError(f"no array {name!r}: not a file of reference arrays")
     try:
         meta = json.loads(str(arrays["meta"]))
-    except json.JSONDecodeError as error:
+    except (json.JSONDecodeError, RecursionError) as error:
         raise ValueError(f"meta is not JSON: {error}") from None
     if not isinstance(meta, dict):
         raise ValueError(f"meta must be a JSON object, got {shown(meta)}")

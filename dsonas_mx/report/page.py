@@ -18,6 +18,7 @@ from ..cost.network import count_network, parts_of
 from ..experiments.agreement import agreement, read_searches
 from ..experiments.agreement import draw as draw_lambdas_of
 from ..experiments.agreement import rows_of as agreement_rows
+from ..io import files
 from ..io.files import PathLike, atomic
 from ..plots import draw_architecture, draw_curves, read_table
 from ..space.mobile import OPERATIONS as MOBILE_OPERATIONS
@@ -300,9 +301,4 @@ def bars(values: Dict[str, int]) -> str:
 
 
 def read_json(path: Path) -> Dict[str, Any]:
-    if not path.is_file():
-        return {}
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from None
+    return files.read_json(path) if path.is_file() else {}

@@ -11,7 +11,7 @@ import numpy as np
 from mxnet.gluon import HybridBlock
 
 from ..engine.graph import is_lambda
-from ..io.files import PathLike
+from ..io.files import PathLike, read_regular
 from ..io.params_file import read_params
 
 PRETRAINED = "pretrained.params"  # in the folder of a search: its supernet before the search
@@ -82,7 +82,7 @@ def read_parameters(file: PathLike) -> Dict[str, np.ndarray]:
 
 def digest(file: PathLike) -> str:
     """What tells one file of parameters from another."""
-    return hashlib.sha256(Path(file).read_bytes()).hexdigest()[:16]
+    return hashlib.sha256(read_regular(file, 2**32)).hexdigest()[:16]
 
 
 def take_over(net: HybridBlock, arrays: Mapping[str, np.ndarray], backbone: HybridBlock) -> Taken:

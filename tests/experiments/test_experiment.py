@@ -135,6 +135,10 @@ def test_tasks_of_some_rows():
         ("rows/full/candidates", {"number": 0}, "number must be"),
         ("rows/full/candidates", {"number": 2}, "must not see test images"),
         ("search/seed", 1, "sets seed"),
+        ("search/gpus=7", True, "'gpus=7' is no name of an option"),
+        ("search/gpus 7", True, "'gpus 7' is no name of an option"),
+        ("search/cpus", 64, "sets cpus"),
+        ("train/pretrained", "/etc/x", "sets pretrained"),
         ("search/gamma", [1], "gamma must be a number"),
     ],
 )

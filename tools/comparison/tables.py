@@ -6,7 +6,6 @@ import argparse
 import csv
 import html
 import io
-import json
 import re
 from dataclasses import replace
 from functools import lru_cache
@@ -19,6 +18,7 @@ from dsonas_mx.cost.traced import count_symbol
 from dsonas_mx.cost.width import Target, fit_width, parameters
 from dsonas_mx.experiments.experiment import MEASURES
 from dsonas_mx.experiments.paper import EXPERIMENTS, SUPERNETS, TABLES, experiment_of, read_paper
+from dsonas_mx.io.files import read_json
 from dsonas_mx.space.architecture import Architecture
 from dsonas_mx.space.mobile import MobileSpace
 from dsonas_mx.space.mobile_architecture import MobileArchitecture
@@ -200,7 +200,7 @@ def space_of(number: str, name: str) -> Optional[SearchSpace]:
 
 def load_results(folder: Path, number: str, scale: str) -> Dict[str, Any]:
     path = folder / f"{experiment_of(number)}_{scale}.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {"rows": {}}
+    return read_json(path) if path.is_file() else {"rows": {}}
 
 
 def found(results: Dict[str, Any], name: Optional[str]) -> Optional[str]:
