@@ -10,7 +10,7 @@ import mxnet as mx
 
 
 def alternate(
-    pieces: Mapping[str, Callable[[], object]], rounds: int, warm_up: int = 1
+    pieces: Mapping[str, Callable[[], object]], rounds: int, warm_up: int = 1, pause: float = 0.0
 ) -> Dict[str, List[float]]:
     """Seconds of each piece in each round; the pieces take turns, so all see the same machine.
 
@@ -20,11 +20,14 @@ def alternate(
         What they start on the device is waited for.
     rounds, warm_up : int
         Counted, and not counted before them.
+    pause : float
+        Seconds before each, in which threads of the last that still look for work give up.
     """
     seconds: Dict[str, List[float]] = {name: [] for name in pieces}
     mx.nd.waitall()
     for turn in range(warm_up + rounds):
         for name, piece in pieces.items():
+            time.sleep(pause)
             start = time.perf_counter()
             piece()
             mx.nd.waitall()
