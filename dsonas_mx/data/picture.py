@@ -16,7 +16,9 @@ from __future__ import annotations
 import io
 import struct
 import threading
+import warnings
 from typing import Any, Optional
+from zlib import crc32
 
 import cv2
 import numpy as np
@@ -39,6 +41,7 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_PNG = b"\x89PNG\r\n\x1a\n"
 _NO_IMAGE = "not an image that can be read"
 
 
@@ -120,13 +123,28 @@ def stretched(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
 def _is_plain(content: bytes) -> bool:
     if content[:2] == b"\xff\xd8":
         return _is_plain_jpeg(content)
-    if content[:8] != b"\x89PNG\r\n\x1a\n" or content[12:16] != b"IHDR" or len(content) < 33:
+    if content[:8] != _PNG or content[12:16] != b"IHDR" or len(content) < 33:
         return False
     width, height, depth, colour = struct.unpack_from(">IIBB", content, 16)
     if depth != 8 or colour not in (0, 2) or width * height > MOST_PIXELS:
         return False
-    chunks = (b"tRNS", b"eXIf", b"acTL")
-    return content[-8:-4] == b"IEND" and not any(chunk in content for chunk in chunks)
+    return _is_whole(memoryview(content))
+
+
+def _is_whole(content: memoryview) -> bool:
+    """Whether a PNG has all its chunks, undamaged, and none that changes what is seen.
+
+    Of a damaged one OpenCV gives the part that it could read.
+    """
+    at, kind = len(_PNG), b""
+    while at + 12 <= len(content) and kind != b"IEND":
+        kind = bytes(content[at + 4 : at + 8])
+        end = at + 12 + int.from_bytes(content[at : at + 4], "big")
+        checksum = int.from_bytes(content[end - 4 : end], "big")
+        if kind in (b"tRNS", b"eXIf", b"acTL") or checksum != crc32(content[at + 4 : end - 4]):
+            return False
+        at = end
+    return kind == b"IEND" and at <= len(content)
 
 
 def _is_plain_jpeg(content: bytes) -> bool:
@@ -150,19 +168,23 @@ def _is_plain_jpeg(content: bytes) -> bool:
 
 class _Whole:
     """While it is entered, by any thread, Pillow refuses truncated files, whatever was asked of it
-    elsewhere in the process.
+    elsewhere in the process, and prints no warnings about others: they are read, or refused.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._entered = 0
         self._before = False
+        self._silence: Any = None
 
     def __enter__(self) -> None:
         with self._lock:
             if not self._entered:
                 self._before = ImageFile.LOAD_TRUNCATED_IMAGES
                 ImageFile.LOAD_TRUNCATED_IMAGES = False
+                self._silence = warnings.catch_warnings()
+                self._silence.__enter__()
+                warnings.filterwarnings("ignore", module=r"PIL\b")
             self._entered += 1
 
     def __exit__(self, *error: Any) -> None:
@@ -170,6 +192,7 @@ class _Whole:
             self._entered -= 1
             if not self._entered:
                 ImageFile.LOAD_TRUNCATED_IMAGES = self._before
+                self._silence.__exit__(None, None, None)
 
 
 _whole = _Whole()

@@ -3,6 +3,7 @@
 import io
 import os
 import struct
+import warnings
 import zlib
 
 from dsonas_mx.data.picture import decode, read_mask, read_picture, stretched, with_channels
@@ -169,6 +170,30 @@ def test_truncated_files_are_refused(kind, accepts, monkeypatch):
     with pytest.raises(ValueError, match="truncated or corrupt|not an image"):
         decode(data[: len(data) * 2 // 3])
     assert accepts == ImageFile.LOAD_TRUNCATED_IMAGES
+
+
+def test_a_damaged_png_is_refused_and_not_read_in_part(capfd):
+    """Wherever a byte is another one: OpenCV gives the rows above it, and prints."""
+    noise = np.random.RandomState(0).randint(0, 256, (80, 80, 3)).astype(np.uint8)
+    data = content(Image.fromarray(noise))
+    for at in range(40, len(data) - 12, len(data) // 9):
+        damaged = data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]
+        with pytest.raises(ValueError, match="truncated or corrupt|not an image"):
+            decode(damaged)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_no_warnings_of_pillow(recwarn):
+    """Those of damaged files: they are read, or refused in one line."""
+    data = content(scene(), "TIFF")
+    for at in range(8, len(data)):
+        try:
+            decode(data[:at] + b"\xff" + data[at + 1 :])
+        except ValueError:
+            pass
+    assert not recwarn.list
+    warnings.warn("of another", UserWarning, stacklevel=1)
+    assert len(recwarn.list) == 1
 
 
 @pytest.mark.parametrize(
