@@ -17,7 +17,7 @@ from typing import Any, Callable, Collection, Dict, List, NamedTuple, Optional, 
 
 import numpy as np
 
-from ..io.files import PathLike, atomic_folder, remove_temporary, write_json
+from ..io.files import PathLike, atomic_folder, read_regular, remove_temporary, write_json
 from ..io.params_file import read_params, write_params
 
 FORMAT = 1
@@ -122,7 +122,7 @@ def load(path: PathLike) -> State:
     if folder.joinpath(_STATE).stat().st_size > _MOST_BYTES:
         raise ValueError(f"{folder / _STATE} is too large")
     try:
-        content = json.loads(folder.joinpath(_STATE).read_bytes(), parse_constant=_refuse)
+        content = json.loads(read_regular(folder / _STATE, _MOST_BYTES), parse_constant=_refuse)
         version, digests, values = content["format"], content["sha256"], content["state"]
         expected = digests["state"], digests["arrays"]
     except (ValueError, KeyError, TypeError, RecursionError) as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import signal
 import threading
 import time
@@ -15,6 +16,7 @@ from typing import Any, Callable, Dict, Iterator, List, Mapping, NoReturn, Optio
 import numpy as np
 
 from ..engine.workers import Workers
+from ..io.checks import check_int, check_object, shown
 from ..io.files import PathLike
 from ..training.loop import Diverged, Loop
 from .checkpoint import Checkpoints, State, load
@@ -142,6 +144,7 @@ class Session:
 
     def _restore(self, state: State, source: Optional[Path] = None) -> None:
         values = state.values
+        check_tables(values["tables"])
         self._loop.restore(State(values["loop"], state.arrays))
         if self._workers.rank == 0:
             self._run.cut(values["tables"], source)
@@ -313,3 +316,11 @@ def _brief(now: Any, before: Any) -> str:
     if isinstance(now, dict) or isinstance(before, dict):
         return "is another"
     return f"is {now}, was {before}"
+
+
+def check_tables(tables: Any) -> None:
+    """Refuse a checkpoint that names other files than tables, which are cut and replaced."""
+    for name, length in check_object("tables of a checkpoint", tables).items():
+        if not re.fullmatch(r"[A-Za-z0-9_]+\.csv", name):
+            raise ValueError(f"tables of a checkpoint: {shown(name)} is not the name of a table")
+        check_int(f"tables of a checkpoint: the bytes of {name}", length, 0, 2**40)
