@@ -16,7 +16,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from launching.follow import BEAT
+from launching.follow import BEAT, PASSED_ON
 from launching.job import Job, say
 
 
@@ -35,8 +35,9 @@ def main() -> int:
         if min(options.workers, options.servers) < 1 or not options.command:
             raise ValueError("-n and -s must be at least 1, and a command must follow")
         job = Job(options)
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, job.ask)
+        for number in PASSED_ON:
+            if signal.getsignal(number) != signal.SIG_IGN:  # by nohup, or in a script's background
+                signal.signal(number, job.ask)
         return job.run()
     except (ValueError, OSError) as error:
         say(str(error))

@@ -1,7 +1,10 @@
 """Trainings of several processes that tools/launch.py starts: as good as one of several devices."""
 
+import io
 import os
+import resource
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -11,6 +14,10 @@ import numpy as np
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "tools"))
+
+from launching import follow, job  # noqa: E402
+
 LAUNCH = [sys.executable, "tools/launch.py", "-n", "2", "-s", "1"]
 SEARCH = ["train/search_cifar.py", "--demo", "--levels", "2", "--operations", "max,sep3"]
 SEARCH += ["--width", "4", "--batch-size", "241", "--pretrain-epochs", "1", "--num-epochs", "4"]
@@ -18,6 +25,7 @@ SEARCH += ["--gamma", "0.12", "--shrink-every", "1", "--patience", "9"]  # it sh
 TRAIN = ["train/train_cifar.py", "--demo", "--random", "share", "--width", "4", "--blocks", "1,1,1"]
 TRAIN += ["--batch-size", "241", "--validation", "1000", "--num-epochs", "2", "--dropout", "0.4"]
 TRAIN += ["--drop-path", "0.5", "--auxiliary", "0"]
+AGAIN = "nothing: the steps since the last checkpoint are done again"
 FOUND = ("architecture.json", "metrics.csv", "lambdas.csv", "model.params")
 
 
@@ -54,7 +62,7 @@ def whole(start, tmp_path_factory):
 
 
 def end(process, status=0):
-    out, err = process.communicate(timeout=120)
+    out, err = process.communicate(timeout=300)
     lines = [line for line in err.splitlines() if "Subgraph backend" not in line]
     assert process.returncode == status, err
     return out, lines
@@ -92,7 +100,8 @@ def test_two_workers_train_as_two_devices(start, tmp_path):
     np.testing.assert_allclose(one, two, rtol=1e-6)  # inference may differ in the last bit
 
 
-def test_a_worker_that_dies_ends_the_job(start, whole, tmp_path, pid_of_worker):
+@pytest.mark.fault("One of several workers dies", lost=AGAIN)
+def test_a_worker_that_dies_ends_the_job(start, whole, tmp_path, pid_of_worker, record_property):
     folder = tmp_path / "run"
     process = start(folder, SEARCH)
     until((folder / "checkpoint" / "000003").exists)
@@ -100,7 +109,9 @@ def test_a_worker_that_dies_ends_the_job(start, whole, tmp_path, pid_of_worker):
     os.kill(pid_of_worker(1, folder), signal.SIGKILL)
     _, err = end(process, 128 + signal.SIGKILL)
     assert time.monotonic() - began < 30
-    assert "launch.py: worker 1 was ended by SIGKILL: go on with --resume" in err
+    said = "launch.py: worker 1 was ended by SIGKILL: go on with --resume"
+    assert said in err
+    record_property("happens", f"exit 137, within 30 seconds: {said}")
     with pytest.raises(AssertionError, match="no such worker"):
         pid_of_worker(0, folder)
     out, _ = end(start(folder, SEARCH, "--resume"))
@@ -111,17 +122,38 @@ def test_a_worker_that_dies_ends_the_job(start, whole, tmp_path, pid_of_worker):
 
 
 @pytest.mark.slow
-def test_sigterm_stops_all_after_the_same_step(start, whole, tmp_path):
+@pytest.mark.fault("SIGTERM to `tools/launch.py`", lost="nothing")
+def test_sigterm_stops_all_after_the_same_step(start, whole, tmp_path, record_property):
+    """Within seconds; then the run goes on at once, with one process of two devices."""
     folder = tmp_path / "run"
     process = start(folder, SEARCH)
     until((folder / "checkpoint" / "000002").exists)
+    began = time.monotonic()
     process.terminate()
     _, err = end(process, 128 + signal.SIGTERM)
+    assert time.monotonic() - began < 25
     ended = "search_cifar.py: ended by SIGTERM, with a checkpoint: --resume goes on from here"
     assert ended in err
     assert f"worker 1: {ended}" in err
-    # With one process of two devices: the number of workers may change.
+    record_property("happens", "exit 143, within seconds: each worker says that it has ended so")
     end(start(folder, SEARCH, "--resume", "--cpus", "2", launch=[]))
+    same(whole, folder, FOUND)
+
+
+@pytest.mark.slow
+@pytest.mark.fault("One of several workers hangs", lost=AGAIN)
+def test_a_worker_that_hangs_ends_the_job(start, whole, tmp_path, pid_of_worker, record_property):
+    folder = tmp_path / "run"
+    process = start(folder, SEARCH)
+    until((folder / "checkpoint" / "000003").exists)
+    began = time.monotonic()
+    os.kill(pid_of_worker(1, folder), signal.SIGSTOP)
+    _, err = end(process, 1)
+    assert time.monotonic() - began < 35
+    said = "launch.py: worker 1 is stopped: go on with --resume"
+    assert said in err
+    record_property("happens", f"exit 1, within 35 seconds: {said}")
+    end(start(folder, SEARCH, "--resume"))
     same(whole, folder, FOUND)
 
 
@@ -141,6 +173,182 @@ def test_a_launcher_that_dies_leaves_nobody(start, tmp_path, pid_of_worker):
     process.kill()
     process.communicate(timeout=60)  # its pipes are closed when all have ended
     assert not Path(f"/proc/{pid}").exists()
+
+
+# The launcher alone: a job whose processes wait, and are gone with it
+
+
+WAITS = """
+import os, signal, sys, time
+signal.signal(signal.SIGUSR1, lambda number, frame: sys.exit(3))
+os.write(1, f"{os.environ['DMLC_ROLE']}\\n".encode())
+time.sleep(SECONDS)
+"""
+
+
+@pytest.fixture
+def waiting(tmp_path):
+    """`waiting(seconds)`: a launcher whose processes wait so long, once all have begun.
+
+    Its temporary files are in `tmp_path/tmp`.
+    """
+    (tmp_path / "tmp").mkdir()
+    started = []
+
+    def run(seconds, **how):
+        command = [*LAUNCH, sys.executable, "-c", WAITS.replace("SECONDS", str(seconds))]
+        process = subprocess.Popen(
+            command, cwd=ROOT, env={**os.environ, "TMPDIR": str(tmp_path / "tmp")}, text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, **how,
+        )  # fmt: skip
+        started.append(process)
+        roles = sorted(process.stdout.readline().strip() for _ in range(4))
+        assert roles == ["scheduler", "server", "worker", "worker"]
+        return process
+
+    yield run
+    for process in started:
+        if process.poll() is None:
+            process.kill()
+            process.communicate(timeout=60)
+
+
+def followers(process):
+    """The numbers and command lines of what a launcher has started."""
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    lines = {int(n): Path(f"/proc/{n}/cmdline").read_text().split("\0") for n in children}
+    assert len(lines) == 4
+    return lines
+
+
+def in_group_of(numbers):
+    """All living processes below these."""
+    found, new = set(), set(numbers)
+    while new:
+        found |= new
+        new = set()
+        for number in found:
+            path = Path(f"/proc/{number}/task/{number}/children")
+            new |= {int(n) for n in path.read_text().split()} if path.exists() else set()
+        new -= found
+    return found
+
+
+def alive(numbers):
+    """Which of them live: not those that are dead and not waited for."""
+    states = {n: Path(f"/proc/{n}/stat") for n in numbers if Path(f"/proc/{n}").exists()}
+    return {
+        n for n, path in states.items() if path.read_text().rpartition(")")[2].split()[0] != "Z"
+    }
+
+
+@pytest.mark.parametrize("number, status", [("SIGTERM", 143), ("SIGUSR1", 3), ("SIGINT", 130)])
+def test_a_signal_ends_all_at_once(waiting, tmp_path, number, status):
+    """Whoever waits still, as servers do for workers that have gone, is ended."""
+    process = waiting(600)
+    below = in_group_of(followers(process))
+    assert len(below) == 8
+    began = time.monotonic()
+    process.send_signal(getattr(signal, number))
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == status, err
+    assert time.monotonic() - began < 10
+    assert not alive(below)
+    assert os.listdir(tmp_path / "tmp") == []
+
+
+def test_a_second_interrupt_does_not_wait(waiting):
+    process = waiting(600)
+    for number in [n for n in in_group_of(followers(process)) if n not in followers(process)]:
+        os.kill(number, signal.SIGSTOP)
+    process.send_signal(signal.SIGINT)
+    time.sleep(1)
+    began = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=60)
+    assert time.monotonic() - began < 5
+
+
+@pytest.mark.slow
+def test_a_follower_that_is_stopped_is_no_orphan(waiting, tmp_path):
+    """Its process dies with it, and its temporary files go."""
+    process = waiting(600)
+    lines = followers(process)
+    below = in_group_of(lines)
+    (number,) = [n for n, words in lines.items() if "worker1" in words]
+    os.kill(number, signal.SIGSTOP)
+    began = time.monotonic()
+    _, err = process.communicate(timeout=60)
+    assert time.monotonic() - began < 30
+    assert process.returncode == 1
+    assert "launch.py: worker 1 is not heard of any more: go on with --resume" in err
+    assert not alive(below)
+    assert os.listdir(tmp_path / "tmp") == []
+
+
+def test_the_token_is_in_no_command_line(waiting):
+    process = waiting(600)
+    for words in followers(process).values():
+        follow, address, port, name, *command = words[1:]
+        assert (Path(follow).name, address, port.isdigit()) == ("follow.py", "127.0.0.1", True)
+        assert name in ("scheduler0", "server0", "worker0", "worker1")
+        assert command[0] == sys.executable
+    process.terminate()
+    process.communicate(timeout=60)
+
+
+def test_strangers_end_no_job(waiting):
+    """More idle ones, and noisier ones, than the launcher may have open files."""
+    few = lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (100, 100))  # noqa: E731
+    process = waiting(4, preexec_fn=few)
+    words = next(iter(followers(process).values()))
+    lines = []
+    for number in range(250):
+        line = socket.create_connection((words[2], int(words[3])), 5)
+        if number % 5 == 0:
+            line.sendall(b"hello 0123456789abcdef0123456789abcdef worker0\nexit 1\n")
+        lines.append(line)
+    _, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (0, "")
+    for line in lines:
+        line.close()
+
+
+def test_the_port_of_a_job_is_taken_by_nobody_else():
+    """But by ps-lite's scheduler, which shares addresses as ZeroMQ does."""
+    root = job._reserved("127.0.0.1")
+    address = root.getsockname()
+    with socket.socket() as other, pytest.raises(OSError, match="Address already in use"):
+        other.bind(address)
+    with socket.socket() as scheduler:
+        scheduler.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        scheduler.bind(address)
+        scheduler.listen()
+        socket.create_connection(address, 5).close()
+    root.close()
+
+
+def test_what_keeps_a_process(monkeypatch):
+    """Stopped for a while; not what sleeps, nor what is gone."""
+    monkeypatch.setattr(follow, "STUCK", {"T": 0.2, "D": 0.2})
+    with subprocess.Popen(["sleep", "600"]) as process:
+        watch = follow.Watch(process.pid)
+        for _ in range(3):
+            assert watch.look() is None
+            time.sleep(0.2)
+        process.send_signal(signal.SIGSTOP)
+        until(lambda: watch.look() == "is stopped")
+        process.send_signal(signal.SIGCONT)
+        until(lambda: watch.look() is None)
+        process.kill()
+    assert watch.look() is None
+    stat = "1 (a) b) D 1 1 1 0 -1 0 0 0 0 0 7 9 0 0"  # a name with a bracket
+    monkeypatch.setattr(follow, "open", lambda path: io.StringIO(stat), raising=False)
+    assert watch.look() is None
+    time.sleep(0.3)
+    assert watch.look() == "waits for a disk that does not answer"
+    stat = stat.replace(" 7 ", " 8 ")  # it works
+    assert watch.look() is None
 
 
 def namespaces():

@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import argparse
+import ctypes
 import os
 import secrets
 import selectors
 import shlex
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Dict, List, Optional
 
 from .follow import BEAT, GRACE, SILENCE
 
 ARRIVAL = 60.0  # seconds in which every process has to come up
-LEAVE = 60.0  # seconds for the last checkpoint, once a worker has ended as it was asked to
+LEAVE = 18.0  # seconds for the last step and checkpoint: clusters give 30 in all
+WARNED = 120.0  # seconds for them after a warning, SIGUSR1 or SIGHUP
+GREETING = 5.0  # seconds in which who connects has to say who it is
+STRANGERS = 64  # so many may be about to
 
 
 class Process:
@@ -33,14 +39,20 @@ class Process:
         self.line: Optional[socket.socket] = None
         self.heard = time.monotonic() + ARRIVAL
         self.rest = b""
-        self.status: Optional[int] = None
-        self.silent = False
+        self.folder: Optional[str] = None  # of its temporary files
+        self.status: Optional[int] = None  # once it has ended
+        self.lost: Optional[str] = None  # why it is given up, if it is
         self.shell: Optional[subprocess.Popen] = None
 
     def start(
-        self, options: argparse.Namespace, environment: Dict[str, str], line: List[str]
+        self,
+        options: argparse.Namespace,
+        environment: Dict[str, str],
+        where: List[str],
+        token: str,
     ) -> None:
-        command = [sys.executable, str(Path(__file__).with_name("follow.py")), *line]
+        """Start it, by ssh if it has a host; only it gets to know the token."""
+        command = [sys.executable, str(Path(__file__).with_name("follow.py")), *where]
         command += [self.name, *options.command]
         environment = {
             **environment,
@@ -55,16 +67,17 @@ class Process:
         self.shell = subprocess.Popen(
             command,
             env={**os.environ, **environment},
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE,
             start_new_session=True,  # Ctrl-C is for the launcher alone
         )
+        assert self.shell.stdin is not None
+        with suppress(BrokenPipeError), self.shell.stdin as stdin:
+            stdin.write(f"{token}\n".encode())
 
     def send(self, text: str) -> None:
-        try:
+        with suppress(OSError):  # its silence will tell
             if self.line is not None:
                 self.line.sendall(f"{text}\n".encode())
-        except OSError:
-            pass  # its silence will tell
 
     def look(self) -> None:
         """Note what became of it."""
@@ -72,13 +85,17 @@ class Process:
             if self.shell.poll() is not None:
                 self.status = self.shell.returncode or 0
             elif time.monotonic() - self.heard > SILENCE:
-                self.status = 1
-                self.silent = True
+                self.lost = "is not heard of any more"
+
+    @property
+    def failed(self) -> int:
+        """Its status, 1 if it was given up, 0 while all is well."""
+        return self.status or int(self.lost is not None)
 
     def ending(self) -> str:
         """What became of it, for people."""
-        if self.silent:
-            return "is not heard of any more"
+        if self.lost is not None:
+            return self.lost
         if self.status is not None and self.status < 0:
             return f"was ended by {signal.Signals(-self.status).name}"
         return f"ended with status {self.status}"
@@ -89,12 +106,21 @@ class Process:
             content = self.line.recv(4096) if self.line is not None else b""
         except OSError:
             content = b""
+        self.take(content)
+        return bool(content)
+
+    def take(self, content: bytes) -> None:
+        """Note what it says."""
         self.heard = time.monotonic()
         *words, self.rest = (self.rest + content).split(b"\n")
         for word in words:
-            if word.startswith(b"exit "):
-                self.status = int(word.split()[1])
-        return bool(content)
+            what, _, text = os.fsdecode(word).partition(" ")
+            if what == "exit":
+                self.status = int(text)
+            elif what == "stuck":
+                self.lost = text
+            elif what == "folder":
+                self.folder = text
 
 
 class Job:
@@ -103,11 +129,14 @@ class Job:
     def __init__(self, options: argparse.Namespace) -> None:
         hosts: List[Optional[str]] = [*_hosts(options.hostfile)] if options.hostfile else [None]
         address = _own_address(hosts[0])
-        self.socket = socket.create_server((address, 0), backlog=64)
+        self.socket = socket.create_server((address, 0), backlog=256)
+        self.root = _reserved(address)
         self.token = secrets.token_hex(16)
         self.selector = selectors.DefaultSelector()
         self.selector.register(self.socket, selectors.EVENT_READ)
+        self.strangers: Dict[socket.socket, float] = {}  # since when, the first one first
         self.asked: Optional[int] = None  # the signal that the user sent
+        self.deadline = float("inf")  # when those that are left are killed
         counts = {"scheduler": 1, "server": options.servers, "worker": options.workers}
         self.processes = [
             Process(role, number, None if role == "scheduler" else hosts[number % len(hosts)])
@@ -117,58 +146,84 @@ class Job:
         self.workers = [process for process in self.processes if process.role == "worker"]
         environment = {
             "DMLC_PS_ROOT_URI": address,
-            "DMLC_PS_ROOT_PORT": str(_free_port(address)),
+            "DMLC_PS_ROOT_PORT": str(self.root.getsockname()[1]),
             "DMLC_NUM_WORKER": str(options.workers),
             "DMLC_NUM_SERVER": str(options.servers),
         }
         if not options.hostfile and "OMP_NUM_THREADS" not in os.environ:
             cores = len(os.sched_getaffinity(0))
             environment["OMP_NUM_THREADS"] = str(max(1, cores // options.workers))
-        line = [address, str(self.socket.getsockname()[1]), self.token]
+        if sys.platform == "linux":  # what a killed follower leaves becomes the launcher's
+            ctypes.CDLL(None).prctl(36, 1)  # PR_SET_CHILD_SUBREAPER
+        line = [address, str(self.socket.getsockname()[1])]
         for process in self.processes:
-            process.start(options, environment, line)
+            process.start(options, environment, line, self.token)
 
     def run(self) -> int:
         """Until all have ended; returns the status of the first worker that failed."""
-        said = 0.0
+        said = before = time.monotonic()
         failed: Optional[Process] = None
-        ending: Optional[float] = None  # when those that are left are killed
         while any(process.status is None for process in self.processes):
             for key, _ in self.selector.select(0.2):
                 self._hear(key)
             now = time.monotonic()
+            for process in self.processes:
+                process.heard += max(0.0, now - before - BEAT)  # all of us were suspended
+                process.look()
+            before = now
             if now - said > BEAT:
                 self.tell("alive")
                 said = now
-            for process in self.processes:
-                process.look()
-            broken = [p for p in self.processes if p.status]
+            self._forget(now - GREETING)
+            broken = [process for process in self.processes if process.failed]
             broken.sort(key=lambda process: process.role != "worker")
             if broken and failed is None:
                 failed = broken[0]
-                ending = now + (GRACE if self.asked is None else LEAVE)
                 if self.asked is None:
                     wrong = "the job ends" if failed.status == 2 else "go on with --resume"
                     say(f"{failed.text} {failed.ending()}: {wrong}")
                     self.tell(f"signal {signal.SIGTERM:d}")
-            if ending is None and all(worker.status is not None for worker in self.workers):
-                ending = now + GRACE
-            if ending is not None and now > ending:
+                    self._end_by(now + GRACE)
+            if all(worker.status is not None for worker in self.workers):
+                self._end_by(now + (GRACE if failed is None else 0))
+            if now > self.deadline:
                 self.tell(f"signal {signal.SIGKILL:d}")
-                if now > ending + SILENCE / 2:
+                if now > self.deadline + SILENCE / 2:
                     break
-        for process in self.processes:
-            if process.shell is not None and process.shell.poll() is None:
-                process.shell.terminate()
-        status = (failed.status if failed is not None else 0) or 0
+        self._clear()
+        status = 0 if failed is None else failed.failed
         return status if status >= 0 else 128 - status
 
     def ask(self, number: int, frame: object) -> None:
-        """Pass on a signal to the workers, which finish a step; a second one ends them at once."""
-        again = self.asked is not None
+        """Pass on a signal to the workers, which finish a step; a second Ctrl-C ends them."""
+        again = self.asked == number == signal.SIGINT
+        urgent = number in (signal.SIGTERM, signal.SIGINT)  # the others are warnings
+        self._end_by(time.monotonic() + (0 if again else LEAVE if urgent else WARNED))
+        if self.asked is None:
+            for worker in self.workers:
+                worker.send(f"signal {number:d}")
         self.asked = number
-        for worker in self.workers:
-            worker.send(f"signal {signal.SIGKILL if again else number:d}")
+
+    def _end_by(self, moment: float) -> None:
+        self.deadline = min(self.deadline, moment)
+
+    def _clear(self) -> None:
+        """Leave nobody here, and nothing of theirs, so that the run can go on at once."""
+        left = [p for p in self.processes if p.shell is not None and p.shell.poll() is None]
+        for process in left:
+            assert process.shell is not None
+            process.shell.kill()  # a follower may be stopped; its process dies with it
+        end = time.monotonic() + SILENCE / 2
+        children = Path(f"/proc/self/task/{os.getpid()}/children")  # and of dead followers
+        with suppress(OSError):
+            while any(p.host is None for p in left) and time.monotonic() < end:
+                for number in children.read_text().split() if children.exists() else ():
+                    os.kill(int(number), signal.SIGKILL)
+                if os.waitpid(-1, os.WNOHANG)[0] == 0:
+                    time.sleep(0.05)
+        for process in self.processes:
+            if process.folder is not None and process.host is None:
+                shutil.rmtree(process.folder, ignore_errors=True)
 
     def tell(self, text: str) -> None:
         for process in self.processes:
@@ -178,25 +233,40 @@ class Job:
     def _hear(self, key: selectors.SelectorKey) -> None:
         assert isinstance(key.fileobj, socket.socket)
         if key.fileobj is self.socket:
-            line, _ = self.socket.accept()
-            line.settimeout(SILENCE)
-            self.selector.register(line, selectors.EVENT_READ)
+            with suppress(OSError):  # it is gone already, or there are too many
+                line, _ = self.socket.accept()
+                line.settimeout(SILENCE)
+                self.selector.register(line, selectors.EVENT_READ)
+                self.strangers[line] = time.monotonic()
         elif key.data is not None:
             if not key.data.read():
                 self.selector.unregister(key.fileobj)
-        else:
+        elif key.fileobj in self.strangers:
             self._greet(key.fileobj)
+
+    def _forget(self, before: float) -> None:
+        """Close the lines of those that connected before that, or too many, and said nothing."""
+        for line, since in list(self.strangers.items()):
+            if since < before or len(self.strangers) > STRANGERS:
+                self._part(line)
+                line.close()
+
+    def _part(self, line: socket.socket) -> None:
+        self.selector.unregister(line)
+        del self.strangers[line]
 
     def _greet(self, line: socket.socket) -> None:
         """Find out whose line a new one is; what strangers say is not heard."""
-        self.selector.unregister(line)
+        self._part(line)
         try:
-            words = line.recv(256).decode("ascii", "replace").split()
+            first, _, rest = line.recv(4096).partition(b"\n")
         except OSError:
-            words = []
+            first = rest = b""
+        words = first.decode("ascii", "replace").split()
         for process in self.processes:
-            if words[:3] == ["hello", self.token, process.name]:
-                process.line, process.heard = line, time.monotonic()
+            if words == ["hello", self.token, process.name]:
+                process.line = line
+                process.take(rest)
                 if self.asked is not None:
                     process.send(f"signal {self.asked:d}")
                 self.selector.register(line, selectors.EVENT_READ, process)
@@ -225,11 +295,17 @@ def _own_address(host: Optional[str]) -> str:
         return probe.getsockname()[0]
 
 
-def _free_port(address: str) -> int:
-    with socket.socket() as probe:
-        probe.bind((address, 0))
-        return probe.getsockname()[1]
+def _reserved(address: str) -> socket.socket:
+    """A socket on a free port, which as long as it is open only ps-lite's scheduler can take.
+
+    That shares it, and begins to listen; others are given other ports.
+    """
+    root = socket.socket()
+    root.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    root.bind((address, 0))
+    return root
 
 
 def say(text: str) -> None:
-    print(f"launch.py: {text}", file=sys.stderr, flush=True)
+    with suppress(OSError):  # nobody listens
+        print(f"launch.py: {text}", file=sys.stderr, flush=True)
