@@ -16,6 +16,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from functools import lru_cache
 from pathlib import Path
 from typing import List, Optional
 
@@ -54,6 +55,7 @@ def build(verbose: bool = False) -> Optional[Path]:
     os.close(handle)
     try:
         _compile(compiler, Path(temporary), verbose)
+        os.chmod(temporary, 0o755)  # for all who have this folder, who else compute other bits
         target = folder / _file_name()
         os.replace(temporary, target)
     finally:
@@ -74,6 +76,8 @@ def load() -> bool:
     global _loaded
     if _loaded is None and available():
         _loaded = _load()
+    elif _loaded is None and _is_wanted():
+        _say_what_cannot_be_read()
     return bool(_loaded)
 
 
@@ -104,27 +108,40 @@ def _load() -> bool:
     return True
 
 
+@lru_cache(maxsize=None)
+def _say_what_cannot_be_read() -> None:
+    """The library of another user: without it bits are others."""
+    for folder in _folders():
+        if (folder / _file_name()).exists():
+            print(
+                f"{folder / _file_name()} cannot be read: using the plain MXNet graph, which has "
+                "other bits; python -m dsonas_mx.engine.native builds a library of your own",
+                file=sys.stderr,
+            )
+
+
 def _is_wanted() -> bool:
     return os.environ.get(SWITCH, "1") != "0"
 
 
 def _folders() -> List[Path]:
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return [SOURCE.parent, cache / "dsonas_mx"]
+    cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    known = os.path.isabs(cache)  # not of a user whom the machine does not know, without HOME
+    return [SOURCE.parent, *([Path(cache) / "dsonas_mx"] if known else [])]
 
 
 def _writable_folder() -> Path:
-    package, cache = _folders()
-    if os.access(package, os.W_OK):
-        return package
-    cache.mkdir(parents=True, exist_ok=True)
-    return cache
+    folders = _folders()
+    if not os.access(folders[0], os.W_OK):
+        folders[-1].mkdir(parents=True, exist_ok=True)
+        return folders[-1]
+    return folders[0]
 
 
 def _find() -> Optional[Path]:
     try:
         name = _file_name()
-        return next((f / name for f in _folders() if (f / name).is_file()), None)
+        return next((f / name for f in _folders() if os.access(f / name, os.R_OK)), None)
     except OSError:
         return None
 
@@ -179,7 +196,7 @@ def main() -> int:
     existed = _find() is not None
     try:
         path = build()
-    except RuntimeError as error:
+    except (RuntimeError, OSError) as error:
         print(f"{error}: the plain MXNet graph will be used")
         return 1
     if path is None:

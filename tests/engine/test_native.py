@@ -3,6 +3,7 @@
 import hashlib
 import os
 import shutil
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -506,3 +507,44 @@ def test_building_without_a_compiler(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(native.shutil, "which", lambda name: None)
     assert native.main() == 0
     assert capsys.readouterr().out == "no g++: the plain MXNet graph will be used\n"
+
+
+def test_all_users_of_a_folder_can_read_what_one_has_built(monkeypatch, tmp_path):
+    """Whatever umask and compiler made of it: who cannot computes other bits."""
+    monkeypatch.setattr(native, "_folders", lambda: [tmp_path, tmp_path])
+    monkeypatch.setattr(native.shutil, "which", lambda name: "/usr/bin/g++")
+    monkeypatch.setattr(native, "_compile", lambda compiler, target, verbose: target.chmod(0o711))
+    before = os.umask(0o077)
+    try:
+        path = native.build()
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o755
+
+
+def test_a_library_that_cannot_be_read_is_said_and_built_again(monkeypatch, tmp_path, capsys):
+    theirs, own = tmp_path / "theirs", tmp_path / "own"
+    for folder in (theirs, own):
+        folder.mkdir()
+    monkeypatch.setattr(native, "_folders", lambda: [theirs, own])
+    path = theirs / native._file_name()
+    path.touch()
+    readable = lambda p, mode: p.exists() and theirs != p.parent and p != theirs  # noqa: E731
+    monkeypatch.setattr(native.os, "access", readable)
+    monkeypatch.setattr(native, "_loaded", None)
+    native._say_what_cannot_be_read.cache_clear()
+    assert native.load() is native.load() is False
+    said = f"{path} cannot be read: using the plain MXNet graph, which has other bits; python -m "
+    assert capsys.readouterr().err.count(said) == 1
+    monkeypatch.setattr(native.shutil, "which", lambda name: "/usr/bin/g++")
+    monkeypatch.setattr(native, "_compile", lambda compiler, target, verbose: None)
+    assert native.build() == own / path.name
+
+
+def test_without_a_home(monkeypatch, tmp_path):
+    """As an unknown user of a container: there is the package's own folder, and no other."""
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(native.os.path, "expanduser", lambda path: path)
+    assert native._folders() == [native.SOURCE.parent]
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert native._folders() == [native.SOURCE.parent, tmp_path / "dsonas_mx"]
