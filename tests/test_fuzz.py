@@ -13,10 +13,11 @@ from dsonas_mx.io.params_file import read_params, write_params
 from dsonas_mx.io.symbol_file import read_symbol
 from dsonas_mx.latency.deductions import Saving
 from dsonas_mx.latency.table import Table, parts
-from dsonas_mx.runs.checkpoint import Checkpoints, State, load
+from dsonas_mx.runs.checkpoint import Checkpoints, load
 from dsonas_mx.runs.folder import Run
 from dsonas_mx.space.mobile import STRIDES, MobileSpace
 from dsonas_mx.space.mobile_architecture import MobileArchitecture, load_architecture
+from dsonas_mx.training.state import State
 
 import cv2
 import mxnet as mx
@@ -276,7 +277,7 @@ def test_a_checkpoint_names_no_table_outside_of_its_folder(tmp_path_factory, nam
     (folder / "up.csv").write_text("kept\n")
     with Run(folder / "run", {}, quiet=True) as run:
         try:
-            run.cut({name: 0})
+            run.tables.cut({name: 0})
         except (ValueError, OSError):
             pass
     assert (folder / "up.csv").read_text() == "kept\n"

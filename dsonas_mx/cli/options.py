@@ -17,7 +17,7 @@ from ..io.options import Options, at_least, names, not_negative, number, option
 from ..search.options import SearchOptions
 from ..space.normal import SCOPES, parse_blocks
 
-_SEED = "same seed, same result, on the CPU"
+_SEED = "same seed, same result, on the CPU with as many threads (OMP_NUM_THREADS)"
 _BATCH = "in all, over all devices"
 
 

@@ -14,6 +14,7 @@ from ..engine import process
 from ..io.lines import json_line
 from ..io.options import Groups, Option, Options, members, options_of, titles
 from ..runs.interrupted import Interrupted
+from . import streams
 
 _UNSET = object()
 
@@ -137,11 +138,18 @@ def run(
     """Parse the command line, call `main`, and exit; what it raises becomes one line.
 
     Bad input exits with status 2, a run that failed with 1, an interrupt with 130, SIGTERM with
-    143. With `--demo`, the options of `demo` that are not given have its values.
+    143. With `--demo`, the options of `demo` that are not given have its values. Output that is
+    lost is an error, but of a run, which has all of it in its folder.
     """
+    streams.protect()
     os.environ.setdefault("MXNET_SUBGRAPH_VERBOSE", "0")  # its notes about MKLDNN are no errors
     try:
-        sys.exit(main(parser.read(small=demo)) or 0)
+        options = parser.read(small=demo)
+        status = main(options) or 0
+        lost = streams.lost()
+        if lost and not hasattr(options, "run"):
+            raise OSError(lost.errno, lost.strerror, "standard output")
+        sys.exit(status)
     except (ValueError, OSError) as error:
         parser.error(" ".join(line.strip() for line in _message(error).splitlines()))
     except ArithmeticError as error:

@@ -78,14 +78,16 @@ def train(
     run: Run,
     loop: Loop,
     record: Callable[[Any], None],
+    tell: Callable[[Any], None],
     identity: Mapping[str, Any],
 ) -> bool:
     """Take a loop to its end, from a checkpoint if that was asked for.
 
     Parameters
     ----------
-    record : callable
-        Gets what each epoch did, to append it to tables and log it.
+    record, tell : callable
+        Get what each epoch did: the one appends it to tables before the checkpoint, the other
+        logs it after that.
     identity : mapping
         What must not change when the run goes on.
 
@@ -108,16 +110,16 @@ def train(
         return False
     board = None
     if options.tensorboard and not loop.workers.rank:
-        board = tensorboard.Board(run.folder, loop.epoch + 1)
+        board = tensorboard.Board(run.folder, loop.epoch + 1, run.log)
 
-    def record_all(epoch: Any) -> None:
-        record(epoch)
+    def tell_all(epoch: Any) -> None:
+        tell(epoch)
         if board is not None:
             found = getattr(loop, "architecture", None)  # of a search
             board.add(epoch.row(), getattr(epoch, "scales", None), found)
 
     try:
-        session.train(record_all)
+        session.train(record, tell_all)
     finally:
         if board is not None:
             board.close()

@@ -66,13 +66,15 @@ def search_to_end(
     has_latency = options.record().get("budget") == "latency"
 
     def record(epoch: SearchEpoch) -> None:
-        run.append("metrics.csv", epoch.row())
-        run.append("lambdas.csv", {"epoch": epoch.epoch, **epoch.scales})
+        run.tables.append("metrics.csv", epoch.row())
+        run.tables.append("lambdas.csv", {"epoch": epoch.epoch, **epoch.scales})
         if has_latency:  # others: by λ
-            run.append("gammas.csv", {"epoch": epoch.epoch, **search.gammas()})
-        run.log(f"{epoch} of {connections}", **epoch.row())
+            run.tables.append("gammas.csv", {"epoch": epoch.epoch, **search.gammas()})
         if epoch.epoch == search.options.pretrain_epochs:  # a search on other data may use it
             save_parameters(run.folder / PRETRAINED, search.net)
+
+    def tell(epoch: SearchEpoch) -> None:
+        run.log(f"{epoch} of {connections}", **epoch.row())
         skipped.log(run)
 
     megabytes = search.plan.megabytes  # refuses what does not fit before there is a run folder
@@ -80,7 +82,8 @@ def search_to_end(
         run.log(f"the supernet takes {megabytes:,.0f} MB on each device")
         write_parts(run, loaders)
         before(run, search)
-        if not train(options.run, run, search, record, {**origin(options, data), **identity}):
+        about = {**origin(options, data), **identity}
+        if not train(options.run, run, search, record, tell, about):
             return
         path = run.folder / "architecture.json"
         search.architecture.save(path)

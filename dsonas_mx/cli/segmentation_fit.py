@@ -102,7 +102,9 @@ def train_scenes_to_end(
     )
 
     def record(epoch: SegmentationEpoch) -> None:
-        run.append("metrics.csv", epoch.row())
+        run.tables.append("metrics.csv", epoch.row())
+
+    def tell(epoch: SegmentationEpoch) -> None:
         run.log(str(epoch), **epoch.row())
 
     megabytes = fit.plan.megabytes  # refuses what does not fit before there is a run folder
@@ -121,7 +123,7 @@ def train_scenes_to_end(
             f"{megabytes:,.0f} MB on each device"
         )
         take_backbone(run, fit.net, source)
-        if not train(options.run, run, fit, record, identity) or setup.workers.rank:
+        if not train(options.run, run, fit, record, tell, identity) or setup.workers.rank:
             return
         save_parameters(run.folder / "model.params", fit.net)
         arrays = read_params(run.folder / "model.params")

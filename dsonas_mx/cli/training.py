@@ -60,7 +60,9 @@ def train_to_end(
     )
 
     def record(epoch: FitEpoch) -> None:
-        run.append("metrics.csv", epoch.row())
+        run.tables.append("metrics.csv", epoch.row())
+
+    def tell(epoch: FitEpoch) -> None:
         run.log(str(epoch), **epoch.row())
         skipped.log(run)
 
@@ -75,7 +77,7 @@ def train_to_end(
             f"{cost.parameters:,} parameters, {cost.multiply_adds:,} multiply-adds; training takes "
             f"{megabytes:,.0f} MB on each device"
         )
-        if not train(options.run, run, fit, record, identity):
+        if not train(options.run, run, fit, record, tell, identity):
             return
         test = fit.test()
         save_parameters(run.folder / "model.params", fit.net)

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import os
 import tempfile
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Mapping, NamedTuple
+from typing import Any, Iterator, List, Mapping, NamedTuple, Set
 
 import mxnet as mx
 import numpy as np
 from mxnet.gluon import HybridBlock, SymbolBlock
 
-from ..io.files import PathLike
-from ..io.params_file import read_params
+from ..io.files import PathLike, move, naming
+from ..io.params_file import read_params, write_params
 from ..io.symbol_file import read_symbol
 
 
@@ -72,17 +73,42 @@ def export(net: HybridBlock, prefix: PathLike, batch: np.ndarray) -> Exported:
     prefix.parent.mkdir(parents=True, exist_ok=True)
     data = mx.nd.array(batch)
     net.hybridize()
-    expected = net(data).asnumpy()
-    names = f"{prefix.name}-symbol.json", f"{prefix.name}-0000.params"
+    with mx.name.NameManager():  # the same names of nodes, whatever this process built before
+        expected = net(data).asnumpy()
+    _, symbol = net._cached_graph
+    known = net.collect_params()
+    inputs = [name for name in symbol.list_inputs() if name in known]
+    arrays = {name: known[name].list_data()[0].asnumpy() for name in inputs}
+    statistics = set(symbol.list_auxiliary_states())
     # Into a folder of its own first, so that a full disk leaves no half of a pair.
+    with naming(prefix), temporary_folder(prefix) as folder:
+        made = write_pair(symbol, arrays, statistics, folder / prefix.name)
+        actual = import_symbol(*made)(data).asnumpy()
+        first, second = (prefix.parent / path.name for path in made)
+        move(made[0], first)
+        move(made[1], second)
+    return Exported(first, second, float(np.abs(actual - expected).max()))
+
+
+@contextmanager
+def temporary_folder(prefix: Path) -> Iterator[Path]:
+    """Beside the files of that prefix; a run that goes on removes what a killed process left."""
     with tempfile.TemporaryDirectory(prefix=f".{os.getpid()}.", dir=prefix.parent) as folder:
-        net.export(os.path.join(folder, prefix.name), epoch=0)
-        paths = os.path.join(folder, names[0]), os.path.join(folder, names[1])
-        actual = import_symbol(*paths)(data).asnumpy()
-        for name in names:
-            os.replace(os.path.join(folder, name), prefix.parent / name)
-    difference = float(np.abs(actual - expected).max())
-    return Exported(prefix.parent / names[0], prefix.parent / names[1], difference)
+        yield Path(folder)
+
+
+def write_pair(
+    symbol: mx.sym.Symbol, arrays: Mapping[str, np.ndarray], statistics: Set[str], prefix: Path
+) -> List[Path]:
+    """Write PREFIX-symbol.json and PREFIX-0000.params, as MXNet reads them.
+
+    With the bytes of `HybridBlock.export`, whose writers say nothing, or much, on a full disk.
+    """
+    paths = [prefix.with_name(f"{prefix.name}{end}") for end in ("-symbol.json", "-0000.params")]
+    paths[0].write_text(symbol.tojson(), encoding="utf-8")
+    kinds = {name: "aux" if name in statistics else "arg" for name in arrays}
+    write_params(paths[1], {f"{kinds[name]}:{name}": array for name, array in arrays.items()})
+    return paths
 
 
 def import_symbol(symbol: PathLike, parameters: PathLike) -> SymbolBlock:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import statistics
-import tempfile
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -15,9 +13,9 @@ import numpy as np
 from mxnet.gluon import HybridBlock
 
 from ..io.checks import check_choice
-from ..io.files import PathLike
-from ..io.params_file import write_params
+from ..io.files import PathLike, move, naming
 from .card import FORMS, Card, sha256
+from .export import temporary_folder, write_pair
 from .fold import Arrays, Folded, fold
 from .onnx import require_onnx, write_onnx
 from .pad_channels import pad_channels
@@ -31,14 +29,16 @@ def traced(net: HybridBlock, card: Card) -> Folded:
     Of several outputs (an auxiliary tower's, a second head's) the first is deployed.
     """
     constants: Arrays = {}
-    data = mx.sym.Variable("data")
     if card.uint8_input:
         mean, std = (np.array(v, np.float32).reshape(1, -1, 1, 1) for v in (card.mean, card.std))
         constants = {"pixel_mean": 255 * mean, "pixel_scale": 1 / (255 * std)}
-        data = mx.sym.cast(data, dtype="float32")
-        shifted = mx.sym.broadcast_sub(data, mx.sym.Variable("pixel_mean", shape=mean.shape))
-        data = mx.sym.broadcast_mul(shifted, mx.sym.Variable("pixel_scale", shape=std.shape))
-    outputs = net(data)
+    with mx.name.NameManager():  # the same names of nodes, whatever this process built before
+        data = mx.sym.Variable("data")
+        if constants:
+            mean, scale = (mx.sym.Variable(name, shape=v.shape) for name, v in constants.items())
+            data = mx.sym.broadcast_sub(mx.sym.cast(data, dtype="float32"), mean)
+            data = mx.sym.broadcast_mul(data, scale)
+        outputs = net(data)
     symbol = outputs[0] if isinstance(outputs, (list, tuple)) else outputs
     arrays = {name: p.data().asnumpy() for name, p in net.collect_params().items()}
     arrays.update(constants)
@@ -89,28 +89,28 @@ def deploy(
     plain = traced(net, card)
     folded = fold(*plain) if set(forms) - {"mxnet"} else plain
     # Into a folder of its own first, so that a full disk leaves no half of a pair.
-    with tempfile.TemporaryDirectory(prefix=f".{os.getpid()}.", dir=prefix.parent) as folder:
-        place = Path(folder) / prefix.name
+    with naming(prefix), temporary_folder(prefix) as folder:
+        place = folder / prefix.name
         written: Dict[str, List[Path]] = {}
         for form in forms:
             if form == "mxnet":
-                written[form] = write_pair(plain, place)
+                written[form] = _write(plain, place)
             elif form == "onnx":
-                written[form] = [place.with_name(f"{prefix.name}.onnx")]
-                any_size = card.resize == "none"
-                write_onnx(folded, *written[form], card.shape, card.dtype, card.batch, any_size)
+                path, any_size = place.with_name(f"{prefix.name}.onnx"), card.resize == "none"
+                write_onnx(folded, path, card.shape, card.dtype, card.batch, any_size)
+                written[form] = [path]
             else:
                 if form == "int8":
                     network = quantize(folded, [card.prepare(pixels) for pixels in calibration])
                 else:
                     network = fuse(folded)
-                written[form] = write_pair(network, place.with_name(f"{prefix.name}-{form}"))
+                written[form] = _write(network, place.with_name(f"{prefix.name}-{form}"))
         digests = {
             form: {path.name: sha256(path) for path in paths} for form, paths in written.items()
         }
         card = replace(card, forms=digests)
         for path in (path for paths in written.values() for path in paths):
-            os.replace(path, prefix.parent / path.name)
+            move(path, prefix.parent / path.name)
     card.save(prefix.with_name(f"{prefix.name}.json"))
     return card
 
@@ -121,16 +121,9 @@ def fuse(network: Folded) -> Folded:
     return padded._replace(symbol=padded.symbol.get_backend_symbol("MKLDNN"))
 
 
-def write_pair(network: Folded, prefix: Path) -> List[Path]:
-    """Write PREFIX-symbol.json and PREFIX-0000.params, as MXNet reads them."""
-    paths = [prefix.with_name(f"{prefix.name}{end}") for end in ("-symbol.json", "-0000.params")]
-    network.symbol.save(str(paths[0]))
-    arrays = {
-        **{f"arg:{name}": array for name, array in network.arguments.items()},
-        **{f"aux:{name}": array for name, array in network.auxiliary.items()},
-    }
-    write_params(paths[1], arrays)
-    return paths
+def _write(network: Folded, prefix: Path) -> List[Path]:
+    arrays = {**network.arguments, **network.auxiliary}
+    return write_pair(network.symbol, arrays, set(network.auxiliary), prefix)
 
 
 def check(

@@ -57,3 +57,8 @@ def contexts(gpus: str = "", cpus: int = 1) -> List[mx.Context]:
         if number >= present:
             raise ValueError(f"`gpus` {gpus}: there is no GPU {number}, this machine has {present}")
     return [mx.gpu(number) for number in numbers]
+
+
+def threads() -> int:
+    """The threads that compute an operator on the CPU: sums depend on their number."""
+    return int(mx.base._LIB.omp_get_max_threads())

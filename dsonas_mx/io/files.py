@@ -10,6 +10,7 @@ import shutil
 import stat
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, BinaryIO, Callable, Dict, Iterator, List, Optional, Tuple, TypeVar, Union
 
 from .checks import shown
@@ -21,22 +22,61 @@ PathLike = Union[str, "os.PathLike[str]"]
 
 
 @contextmanager
-def atomic(path: PathLike) -> Iterator[Path]:
-    """A temporary path beside `path`, which takes its place when the block ends well."""
-    target = Path(path)
-    temporary = _beside(target)
+def naming(path: PathLike) -> Iterator[None]:
+    """Give an error of the system that names no file, as that of a full disk, this name."""
     try:
-        yield temporary
-        _to_disk(temporary)
-        os.replace(temporary, target)
-        _to_disk(target.parent)
-    except OSError as error:  # of a full disk no file is named
+        yield
+    except OSError as error:
         if error.errno and not error.filename:
-            error.filename = os.fspath(target)
+            error.filename = os.fspath(path)
         raise
+
+
+@contextmanager
+def atomic(path: PathLike) -> Iterator[Path]:
+    """A temporary path beside `path`, which takes its place when the block ends well.
+
+    It takes that of a link's target, not the link's; devices and pipes are written to.
+    """
+    target = Path(os.path.realpath(path))
+    aside = TemporaryDirectory() if _is_stream(path) else None
+    temporary = _beside(target) if aside is None else Path(aside.name) / target.name
+    try:
+        with naming(path):
+            yield temporary
+            if aside is None:
+                _to_disk(temporary)
+                os.replace(temporary, target)
+                _to_disk(target.parent)
+            else:
+                with open(path, "ab") as stream:
+                    stream.write(temporary.read_bytes())
     finally:
-        if temporary.exists():
+        if aside is not None:
+            aside.cleanup()
+        elif temporary.exists():
             temporary.unlink()
+
+
+def move(source: PathLike, target: PathLike) -> None:
+    """Put a file that is finished in its place, as `atomic` does."""
+    with atomic(target) as temporary:
+        shutil.move(os.fspath(source), os.fspath(temporary))
+
+
+def _is_stream(path: PathLike) -> bool:
+    """Whether it is a device, a pipe, or another thing that takes what is written, in order.
+
+    /dev/stdout is, also where it is a file: that is open, and more may be written to it.
+    """
+    folder = os.path.realpath(Path(path).parent)
+    if folder == "/dev" or folder.startswith("/proc/"):
+        return True
+    try:
+        mode = os.stat(path).st_mode
+    except OSError:  # not there yet
+        return False
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
 
 
 @contextmanager

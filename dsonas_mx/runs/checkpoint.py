@@ -13,23 +13,16 @@ import os
 import re
 import shutil
 from pathlib import Path
-from typing import Any, Callable, Collection, Dict, List, NamedTuple, Optional, Tuple
-
-import numpy as np
+from typing import Any, Callable, Collection, Dict, List, Optional, Tuple
 
 from ..io.files import PathLike, atomic_folder, read_regular, remove_temporary, write_json
 from ..io.params_file import read_params, write_params
+from ..training.state import State, not_finite
 
 FORMAT = 1
 _STATE, _ARRAYS, _BEST = "state.json", "arrays.params", "best"
+_NUMBER = re.compile("[0-9]{6,9}")
 _MOST_BYTES = 2**28  # of state.json
-
-
-class State(NamedTuple):
-    """What a loop is made of: numbers and names, ready for JSON, and arrays by name."""
-
-    values: Dict[str, Any]
-    arrays: Dict[str, np.ndarray]
 
 
 class Checkpoints:
@@ -51,7 +44,7 @@ class Checkpoints:
     def paths(self) -> List[Path]:
         """All that are there, the newest first."""
         names = os.listdir(self.folder) if self.folder.exists() else []
-        numbers = [name for name in names if re.fullmatch(r"[0-9]{6,9}", name)]
+        numbers = [name for name in names if _NUMBER.fullmatch(name)]
         return [self.folder / name for name in sorted(numbers, key=int, reverse=True)]
 
     @property
@@ -70,19 +63,26 @@ class Checkpoints:
             write_params(temporary / _ARRAYS, state.arrays)
             digests = {
                 "state": _digest(_canonical(state.values)),
-                "arrays": _digest((temporary / _ARRAYS).read_bytes()),
+                "arrays": _digest_of(temporary / _ARRAYS),
             }
             content = {"format": FORMAT, "sha256": digests, "state": state.values}
             write_json(temporary / _STATE, content)
         self._next += 1
         if best is not None:
-            link = self.folder / f".{os.getpid()}.{_BEST}"
-            link.symlink_to(best)
-            os.replace(link, self.folder / _BEST)
+            self._point_to(best)
         for path in self.paths():
             if path.name not in keep and path != target:
                 shutil.rmtree(path, ignore_errors=True)
         return target
+
+    def _point_to(self, name: str) -> None:
+        """Let `best` lead to a checkpoint: a link, or where there are none a file with its name."""
+        link = self.folder / f".{os.getpid()}.{_BEST}"
+        try:
+            os.symlink(name, link)
+        except OSError:
+            link.write_text(f"{name}\n")
+        os.replace(link, self.folder / _BEST)
 
     def newest(self, note: Callable[[str], None]) -> Optional[Tuple[Path, State]]:
         """The newest that can be read; None if there is none. `note` is told of damaged ones.
@@ -107,7 +107,16 @@ class Checkpoints:
 
 def is_checkpoint(path: PathLike) -> bool:
     """Whether it looks like one."""
-    return Path(path).joinpath(_STATE).is_file()
+    return _folder(path).joinpath(_STATE).is_file()
+
+
+def _folder(path: PathLike) -> Path:
+    """That of a checkpoint, also where `best` is a file with its name."""
+    path = Path(path)
+    if path.name == _BEST and path.is_file():
+        name = path.read_bytes()[:20].decode("ascii", "replace").strip()
+        return path.with_name(name) if _NUMBER.fullmatch(name) else path
+    return path
 
 
 def load(path: PathLike) -> State:
@@ -118,7 +127,7 @@ def load(path: PathLike) -> State:
     ValueError, OSError
         It is not one, is damaged, or holds a number that is not finite; the message names it.
     """
-    folder = Path(path)
+    folder = _folder(path)
     if folder.joinpath(_STATE).stat().st_size > _MOST_BYTES:
         raise ValueError(f"{folder / _STATE} is too large")
     try:
@@ -132,27 +141,12 @@ def load(path: PathLike) -> State:
     arrays = read_params(folder / _ARRAYS)
     if _digest(_canonical(values)) != expected[0]:
         raise ValueError(f"{folder / _STATE} is damaged: its checksum is wrong")
-    if _digest(folder.joinpath(_ARRAYS).read_bytes()) != expected[1]:
+    if _digest_of(folder / _ARRAYS) != expected[1]:
         raise ValueError(f"{folder / _ARRAYS} is damaged: its checksum is wrong")
     bad = not_finite(arrays)
     if bad:
         raise ValueError(f"{folder / _ARRAYS}: {bad[0]} is not finite")
     return State(values, arrays)
-
-
-def not_finite(arrays: Dict[str, np.ndarray]) -> List[str]:
-    """The names of arrays that hold anything but numbers."""
-    return [name for name, array in arrays.items() if not np.isfinite(array).all()]
-
-
-def take(arrays: Dict[str, np.ndarray], name: str, shape: Tuple[int, ...]) -> np.ndarray:
-    """Remove an array of a checkpoint from `arrays`, and check its shape."""
-    if name not in arrays:
-        raise ValueError(f"{name} is missing")
-    array = arrays.pop(name)
-    if array.shape != tuple(shape):
-        raise ValueError(f"{name} has the shape {array.shape}, not {tuple(shape)}")
-    return array
 
 
 def _canonical(values: Dict[str, Any]) -> bytes:
@@ -161,6 +155,14 @@ def _canonical(values: Dict[str, Any]) -> bytes:
 
 def _digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
+
+
+def _digest_of(path: Path) -> str:
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        for part in iter(lambda: file.read(2**20), b""):
+            digest.update(part)
+    return digest.hexdigest()
 
 
 def _refuse(constant: str) -> None:

@@ -1,11 +1,11 @@
-"""The run folder: options, log, tables, checkpoints; one process at a time writes to it."""
+"""The run folder: options, log, tables, checkpoints; one process at a time writes to it.
+
+What is said of a run, printed or logged, never decides over it: where it cannot be said, it is not.
+"""
 
 from __future__ import annotations
 
-import csv
 import errno
-import fcntl
-import io
 import json
 import os
 import platform
@@ -14,7 +14,7 @@ import sys
 import time
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, ClassVar, Dict, Mapping, Optional, Sequence, Set
+from typing import Any, Dict, Mapping, Optional, Sequence, TextIO
 
 import mxnet as mx
 import numpy as np
@@ -23,9 +23,12 @@ from mxnet.gluon import HybridBlock
 from ..io.files import PathLike, atomic, remove_temporary, write_json
 from ..io.lines import json_line
 from ..io.params_file import write_params
+from .lock import Lock
+from .tables import Tables
 
 CHECKPOINTS = "checkpoint"
 FINISHED = "finished"
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def save_parameters(path: PathLike, net: HybridBlock) -> None:
@@ -33,50 +36,6 @@ def save_parameters(path: PathLike, net: HybridBlock) -> None:
     arrays = {name: p.list_data()[0].asnumpy() for name, p in net.collect_params().items()}
     with atomic(path) as temporary:
         write_params(temporary, arrays)
-
-
-class Lock:
-    """A file that one process holds; with its end, however it comes, the lock is gone.
-
-    The lock is the kernel's and belongs to the process: neither forked nor spawned children have
-    it. Where a file system knows no locks, there is none.
-
-    Raises
-    ------
-    ValueError
-        Another process, or another part of this one, has it.
-    """
-
-    _held: ClassVar[Set[str]] = set()
-
-    def __init__(self, path: Path) -> None:
-        self._path = os.path.realpath(path)
-        # Of two of one process the kernel sees one; and to close the second would free the first.
-        if self._path in Lock._held:
-            raise ValueError(f"{path.parent.parent} is in use by this process")
-        self._file = open(path, "a+b")  # as long as it is locked
-        try:
-            fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            self._file.seek(0)
-            holder = self._file.read(20).decode("ascii", "replace").strip()
-            self._file.close()
-            if error.errno in (errno.EACCES, errno.EAGAIN):
-                raise ValueError(
-                    f"{path.parent.parent} is in use by process {holder}: wait for it, or end it"
-                ) from None
-            return
-        Lock._held.add(self._path)
-        with suppress(OSError):  # a full disk: the lock is there, its holder unnamed
-            self._file.truncate(0)
-            self._file.write(f"{os.getpid()}\n".encode())
-            self._file.flush()
-
-    def release(self) -> None:
-        """Let others have it."""
-        Lock._held.discard(self._path)
-        with suppress(OSError):
-            self._file.close()
 
 
 def check_folder(folder: Path, resume: bool, but: Sequence[str] = ()) -> None:
@@ -132,8 +91,7 @@ class Run:
         self.folder = Path(folder)
         self.folder.mkdir(parents=True, exist_ok=True)
         self._quiet = quiet
-        self._columns: Dict[str, Any] = {}
-        self._lengths: Dict[str, int] = {}
+        self.tables = Tables(self.folder, self.warn)
         check_folder(self.folder, resume)
         self.checkpoints = self.folder / CHECKPOINTS
         self.checkpoints.mkdir(exist_ok=True)
@@ -172,22 +130,23 @@ class Run:
     def log(self, line: str, **fields: Any) -> None:
         """Print a line, as JSON with the fields that it tells of; add it to ``log.txt``."""
         if not self._quiet:
-            print(self.printed(line, **fields), flush=True)
+            _say(self.printed(line, **fields), sys.stdout)
         self._note(line)
 
     def warn(self, line: str) -> None:
         """Log a line that others do not know; a worker that does not log prints it on stderr."""
         self.log(line)
         if self._quiet:
-            print(line, file=sys.stderr, flush=True)
+            _say(line, sys.stderr)
 
     def printed(self, line: str, **fields: Any) -> str:
         """A line in the format of those that are printed."""
         return json_line(line, **fields) if self._as_json else line
 
     def _note(self, line: str) -> None:
-        with open(self.folder / "log.txt", "a", encoding="utf-8") as file:
-            file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {line}\n")
+        stamped = f"{time.strftime('%Y-%m-%d %H:%M:%S')} {line}\n"
+        with suppress(OSError), open(self.folder / "log.txt", "ab") as file:
+            file.write(stamped.encode(errors="backslashreplace"))  # of names that are not UTF-8
 
     def __enter__(self) -> Run:
         return self
@@ -197,70 +156,18 @@ class Run:
             if error is None:
                 (self.checkpoints / FINISHED).touch()
             else:
-                with suppress(OSError):  # a full disk is not to hide what ended the run
-                    self._note(f"ended early: {str(error) or type(error).__name__}")
+                self._note(f"ended early: {str(error) or type(error).__name__}")
         finally:
             self._lock.release()
-
-    # Tables
-
-    def append(self, name: str, row: Mapping[str, Any]) -> None:
-        """Add a row to a CSV file of the folder; the first one writes the header.
-
-        Floats are written with all their digits, None as nothing. What follows in the file behind
-        the rows that count, those of a run that was cut short, is removed first.
-        """
-        path = self.folder / name
-        columns = self._columns.setdefault(name, list(row))
-        if columns != list(row):
-            raise ValueError(f"{path} has the columns {columns}, not {list(row)}")
-        length = self._lengths.get(name, 0)
-        text = io.StringIO(newline="")
-        writer = csv.writer(text, lineterminator="\n")
-        if not length:
-            writer.writerow(columns)
-        writer.writerow(_digits(value) for value in row.values())
-        with open(path, "r+b" if path.exists() else "wb") as file:
-            file.truncate(length)
-            file.seek(length)
-            file.write(text.getvalue().encode())
-            file.flush()
-            os.fsync(file.fileno())
-            self._lengths[name] = file.tell()
-
-    def lengths(self) -> Dict[str, int]:
-        """The bytes of each table."""
-        return dict(self._lengths)
-
-    def cut(self, lengths: Mapping[str, int], source: Optional[Path] = None) -> None:
-        """Cut the tables back to what they were, or take as much of them from another folder.
-
-        Raises
-        ------
-        ValueError
-            One is shorter than that.
-        """
-        contents = {}
-        for name, length in lengths.items():
-            if Path(name).name != name:
-                raise ValueError(f"{name} is not the name of a table")
-            with suppress(FileNotFoundError):
-                contents[name] = (source or self.folder).joinpath(name).read_bytes()[:length]
-            if len(contents.get(name, b"")) < length:
-                raise ValueError(f"{name} has fewer than the {length} bytes that it had")
-        self._lengths, self._columns = {}, {}
-        for name, content in contents.items():
-            with atomic(self.folder / name) as temporary:
-                temporary.write_bytes(content)
-            self._lengths[name] = len(content)
-            header = content.decode(errors="replace").splitlines()[:1]
-            self._columns[name] = next(csv.reader(header), [])
+        if isinstance(error, OSError) and error.errno in _FULL:
+            raise OSError(
+                f"{self.folder}: {error.strerror}: make room, and go on with `resume`"
+            ) from None
 
 
-def _digits(value: Any) -> Any:
-    if value is None:
-        return ""
-    return repr(float(value)) if isinstance(value, float) else value  # NumPy's have a repr too
+def _say(line: str, stream: Optional[TextIO]) -> None:
+    with suppress(OSError, ValueError):  # nobody listens, it is closed, or cannot show the line
+        print(line, file=stream, flush=True)
 
 
 def environment() -> Dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import re
@@ -19,12 +18,13 @@ from ..engine.workers import Workers
 from ..io.checks import check_int, check_object, shown
 from ..io.files import PathLike
 from ..training.loop import Diverged, Loop
-from .checkpoint import Checkpoints, State, load
+from ..training.state import State
+from .checkpoint import Checkpoints, load
 from .folder import Run, environment
 from .interrupted import Interrupted
 
 LEAST_RATE = 2.0**-5  # of the learning rate: so often is it halved
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)  # ask for the end
 _KEPT = 2  # checkpoints, besides the best and the last one at the end of an epoch
 
 
@@ -138,7 +138,7 @@ class Session:
                 "same, or start another run with another `save_dir`"
             )
         for name, value in self._about["environment"].items():
-            before = about["environment"].get(name)
+            before = about["environment"].get(name, value)  # older checkpoints have fewer names
             if before != value:
                 self._run.log(f"{name} was {before}, is {value}: it may not go on bit for bit")
 
@@ -147,32 +147,40 @@ class Session:
         check_tables(values["tables"])
         self._loop.restore(State(values["loop"], state.arrays))
         if self._workers.rank == 0:
-            self._run.cut(values["tables"], source)
+            self._run.tables.cut(values["tables"], source)
         self._boundary, self._best = values["boundary"], values["best"]
         error = values["least_error"]
         self._least_error = float("inf") if error is None else float(error)
 
     # Going on to the end
 
-    def train(self, record: Callable[[Any], None]) -> None:
-        """Run the loop to its end; `record` gets what `step_epoch` returns, to append and log it.
+    def train(
+        self, record: Callable[[Any], None], tell: Callable[[Any], None] = lambda epoch: None
+    ) -> None:
+        """Run the loop to its end.
+
+        Parameters
+        ----------
+        record, tell : callable
+            Get what `step_epoch` returns: `record` before the checkpoint, to append it to tables,
+            `tell` after it, to say it; then nothing is lost with the words.
 
         Raises
         ------
         Interrupted
-            After SIGTERM or SIGINT, when the step is done and a checkpoint written.
+            After a signal that asks for the end, when the step is done and a checkpoint written.
         ArithmeticError, OSError
             As the loop; the disk is full. The checkpoints are there.
         """
         loop = self._loop
         loop.after_step, loop.data_failed = self._after_step, self._data_failed
         self._postpone()
-        with self._catching_signals(), self._naming_the_full_disk():
+        with self._catching_signals():
             if not self._good:
                 self._save(loop.state())
             while not loop.finished:
                 try:
-                    self._epoch(record)
+                    tell(self._epoch(record))
                 except Diverged as error:
                     if not self._roll_back:
                         raise
@@ -180,7 +188,7 @@ class Session:
                 if self._workers.agree(self._signal is not None, False)[0]:
                     self._stop()
 
-    def _epoch(self, record: Callable[[Any], None]) -> None:
+    def _epoch(self, record: Callable[[Any], None]) -> Any:
         epoch = self._loop.step_epoch()
         state = self._loop.state()  # or it is not finite, and nothing to be recorded
         record(epoch)
@@ -188,6 +196,7 @@ class Session:
         if error is not None and error < self._least_error:
             self._least_error, self._best = error, self._checkpoints.next.name
         self._save(state)
+        return epoch
 
     def _after_step(self) -> None:
         due = time.monotonic() >= self._due
@@ -219,7 +228,7 @@ class Session:
         values: Dict[str, Any] = {
             "about": self._about,
             "loop": loop.values,
-            "tables": self._run.lengths(),
+            "tables": self._run.tables.lengths(),
             "boundary": self._boundary,
             "best": self._best,
             "least_error": None if self._best is None else self._least_error,
@@ -253,32 +262,29 @@ class Session:
         return path, load(path)
 
     @contextmanager
-    def _naming_the_full_disk(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            if error.errno not in _FULL:
-                raise
-            raise OSError(
-                f"{self._run.folder}: {error.strerror}: make room, and go on with `resume`"
-            ) from None
-
-    @contextmanager
     def _catching_signals(self) -> Iterator[None]:
-        """Note SIGTERM and SIGINT; a second SIGINT ends the process at once."""
+        """Note what asks for the end; SIGINT after that ends the process at once.
+
+        SIGHUP and SIGUSR1 are a terminal's and a scheduler's warning. What is ignored from the
+        start, in the background of a script or by nohup, stays so.
+        """
         if threading.current_thread() is not threading.main_thread():
             yield
             return
 
         def note(number: int, frame: Any) -> None:
             self._signal = number
-            signal.signal(signal.SIGINT, signal.SIG_DFL)
+            if signal.SIGINT in before:
+                signal.signal(signal.SIGINT, signal.SIG_DFL)
             text = "ending after this step, with a checkpoint; Ctrl-C ends at once"
             with suppress(OSError):  # not print, which may be what was interrupted
                 os.write(2, f"{self._run.printed(text)}\n".encode())
 
-        numbers = (signal.SIGTERM, signal.SIGINT)
-        before = {number: signal.signal(number, note) for number in numbers}
+        before = {
+            number: signal.signal(number, note)
+            for number in SIGNALS
+            if signal.getsignal(number) != signal.SIG_IGN
+        }
         try:
             yield
         finally:

@@ -15,12 +15,12 @@ from mxnet.gluon import HybridBlock
 
 from ..data.loader import Loader
 from ..engine.setup import Setup
-from ..runs.checkpoint import State
 from ..space.mobile_architecture import AnyArchitecture
 from ..space.scales import Scales
 from ..training.loop import Diverged, Loop
 from ..training.loss import cross_entropy
 from ..training.metric import Score
+from ..training.state import State
 from .apg_nag import APGNAG, gamma_from_state, gamma_state
 from .budget import Constant
 from .options import SearchOptions

@@ -10,12 +10,13 @@ import numpy as np
 from mxnet.gluon import HybridBlock, Parameter
 
 from ..data.loader import Batch, Loader
+from ..engine.device import threads
 from ..engine.flat import FlatTrainer
 from ..engine.graph import TrainGraph, is_lambda, shares
 from ..engine.recompute import Plan
 from ..engine.setup import Setup
-from ..runs.checkpoint import State, not_finite, take
 from .metric import Score, Tally
+from .state import State, not_finite, take
 
 GLANCE_EVERY = 50  # steps
 
@@ -100,7 +101,11 @@ class Loop:
 
     def surroundings(self) -> Dict[str, Any]:
         """What may be another when it goes on from a state, but not without changing bits."""
-        return {"number of devices": self._devices, "C++ operators": self._graph.is_native}
+        return {
+            "number of devices": self._devices,
+            "number of threads": threads(),
+            "C++ operators": self._graph.is_native,
+        }
 
     @property
     def _devices(self) -> int:

@@ -10,6 +10,8 @@ from pathlib import Path
 from dsonas_mx.plots.follow import follow
 from dsonas_mx.plots.tensorboard import Board
 from dsonas_mx.runs.folder import Run
+from dsonas_mx.space.mobile import MobileSpace
+from dsonas_mx.space.mobile_architecture import MobileArchitecture
 
 import numpy as np
 import pytest
@@ -57,6 +59,41 @@ def test_board_has_scalars_scales_and_the_block(tmp_path, tiny_space, some_archi
     assert step == 0
     assert picture.image.encoded_image_string[:4] == b"\x89PNG"
     assert picture.image.height > 100
+
+
+@pytest.mark.parametrize("what", ["share", "full", "mobile"])
+def test_board_has_every_kind_of_architecture(tmp_path, tiny_space, some_architecture, what):
+    if what == "mobile":
+        architecture = MobileArchitecture.complete(MobileSpace(8, 8, (8,) * 6, 8, (1,) * 6, 3))
+    else:
+        architecture = some_architecture(tiny_space(scope=what))
+    board = Board(tmp_path, note=pytest.fail)
+    board.add({"epoch": 1}, None, architecture)
+    board.close()
+    assert len(values(events(tmp_path / "tensorboard"), "block")) == 1
+
+
+def test_board_gives_up_and_says_so_once(tmp_path, monkeypatch):
+    """On a full disk, from any moment on; without a thread that others wait for."""
+    notes = []
+    (tmp_path / "file").write_text("")
+    board = Board(tmp_path / "file", note=notes.append)
+    board.add(ROW)
+    board.close()
+    assert notes == [
+        f"{tmp_path}/file/tensorboard: [Errno 20] Not a directory: "
+        f"'{tmp_path}/file/tensorboard': TensorBoard gets no more of this run"
+    ]
+    threads = threading.active_count()
+    board = Board(tmp_path, note=notes.append)
+    assert threading.active_count() == threads
+    board._writer._py_recordio_writer._writer.close()
+    board._writer._py_recordio_writer._writer = open("/dev/full", "wb")
+    for _ in range(20):
+        board.add(ROW)
+    board.close()
+    (note,) = notes[1:]
+    assert "No space left on device" in note
 
 
 def test_search_writes_events_and_json(script, tmp_path):
@@ -124,7 +161,7 @@ def test_pictures_follow_a_run_to_its_end(tmp_path):
         with Run(folder, {}, quiet=True) as run:
             ready.set()
             for epoch in range(2):
-                run.append("metrics.csv", {**ROW, "epoch": epoch})
+                run.tables.append("metrics.csv", {**ROW, "epoch": epoch})
                 assert goes_on.wait(20)
                 goes_on.clear()
 
@@ -151,8 +188,8 @@ def test_follow_waits_for_the_folder_the_first_epoch_and_who_goes_on(tmp_path):
         time.sleep(0.2)
         with pytest.raises(KeyboardInterrupt), Run(folder, {}, quiet=True, resume=epoch > 1) as run:
             time.sleep(0.2)
-            run.cut(run.lengths() if epoch == 1 else {"metrics.csv": length})
-            run.append("metrics.csv", {**ROW, "epoch": epoch})
+            run.tables.cut(run.tables.lengths() if epoch == 1 else {"metrics.csv": length})
+            run.tables.append("metrics.csv", {**ROW, "epoch": epoch})
             raise KeyboardInterrupt  # it never ends well
 
     pictures = follow(folder, seconds=0.02)

@@ -7,7 +7,8 @@ import sys
 from pathlib import Path
 
 from dsonas_mx.runs import checkpoint
-from dsonas_mx.runs.checkpoint import Checkpoints, State, load, take
+from dsonas_mx.runs.checkpoint import Checkpoints, is_checkpoint, load
+from dsonas_mx.training.state import State, take
 
 import numpy as np
 import pytest
@@ -59,6 +60,24 @@ def test_those_that_are_kept(tmp_path):
     assert [path.name for path in again.paths()] == ["000004", "000003"]
     assert again.next.name == "000005"
     assert Checkpoints(tmp_path / "none").newest(print) is None
+
+
+def test_best_where_there_are_no_links(tmp_path, monkeypatch):
+    """As on exFAT: a file with its name."""
+
+    def refuse(*paths, **how):
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "symlink", refuse)
+    checkpoints = Checkpoints(tmp_path)
+    for name in ("000001", "000002"):
+        checkpoints.save(numbered(int(name)), best=name)
+        assert (tmp_path / "best").read_text() == f"{name}\n"
+        assert is_checkpoint(tmp_path / "best")
+        assert load(tmp_path / "best").values == {"number": int(name)}
+    assert names(tmp_path) == ["000002", "best"]
+    (tmp_path / "best").write_text("../000002")
+    assert not is_checkpoint(tmp_path / "best")
 
 
 # Damage
@@ -192,7 +211,8 @@ def test_a_disk_that_is_full(tmp_path, monkeypatch):
 
 KILLED = """
 import os, signal, sys
-from dsonas_mx.runs.checkpoint import Checkpoints, State
+from dsonas_mx.runs.checkpoint import Checkpoints
+from dsonas_mx.training.state import State
 import numpy as np
 
 left = int(sys.argv[2])

@@ -4,6 +4,7 @@ Each test is a row of docs/reliability.md. Whatever happens, the run is resumed 
 files compared with those of a run to which nothing happened.
 """
 
+import importlib.util
 import os
 import re
 import resource
@@ -15,6 +16,7 @@ from concurrent.futures import BrokenExecutor
 from pathlib import Path
 
 from dsonas_mx.data.loader import Loader
+from dsonas_mx.deploy import export
 from dsonas_mx.runs.folder import Run
 from dsonas_mx.training.loop import Loop
 
@@ -96,6 +98,29 @@ def test_sigterm(small_cifar, tmp_path, lost_nothing, says):
     lost_nothing()
 
 
+@pytest.mark.parametrize(
+    "number, status",
+    [
+        pytest.param(number, status, marks=pytest.mark.fault(fault, lost="nothing"))
+        for number, status, fault in (
+            (signal.SIGUSR1, 138, "SIGUSR1: a scheduler says that the time is nearly over"),
+            (signal.SIGHUP, 129, "SIGHUP: the terminal is closed (under nohup nothing happens)"),
+        )
+    ],
+)
+def test_a_warning(search, monkeypatch, lost_nothing, says, number, status):
+    before = signal.signal(number, signal.SIG_DFL)
+    try:
+        with monkeypatch.context() as patch:
+            at_step(patch, 9, lambda: os.kill(os.getpid(), number))
+            ended, _, err = search()
+    finally:
+        signal.signal(number, before)
+    assert ended == status
+    says(status, err.splitlines()[-1], f"ended by {number.name}, with a checkpoint")
+    lost_nothing()
+
+
 @pytest.mark.fault("Ctrl-C", lost="nothing")
 def test_interrupt(small_cifar, tmp_path, lost_nothing, says):
     says(130, kill(small_cifar, tmp_path, signal.SIGINT, 130), "ended by SIGINT, with a checkpoi")
@@ -110,6 +135,7 @@ def kill(small_cifar, tmp_path, number, status):
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         encoding="utf-8",
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # ignored in a script's &
     ) as process:
         while not (tmp_path / "run" / "checkpoint" / "000002").exists():
             assert process.poll() is None
@@ -150,6 +176,147 @@ def test_a_full_disk(search, lost_nothing, says, tmp_path):
             resource.setrlimit(resource.RLIMIT_FSIZE, before)
         says(status, err, "File too large: make room, and go on with --resume")
         lost_nothing()
+
+
+@pytest.mark.fault("The disk is full when the trained network is exported", lost="nothing")
+def test_no_room_for_the_export(script, small_cifar, monkeypatch, says, tmp_path):
+    words = ["train/train_cifar.py", "--data-dir", small_cifar, "--random", "share", "--width", 2]
+    words += ["--blocks", "1,1,1", "--batch-size", 60, "--num-epochs", 1, "--auxiliary", 0]
+    words += ["--save-dir"]
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    write = export.write_params
+
+    def full(path, arrays):
+        """From now on no file may grow, as on a full disk: the system's error, not one of ours."""
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
+        write(path, arrays)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(export, "write_params", full)
+        try:
+            status, _, err = script(*words, tmp_path / "run")
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    says(status, err, "File too large: make room, and go on with --resume")
+    assert not list((tmp_path / "run").glob("model-*"))  # no half of a pair, nothing left over
+    assert script(*words, tmp_path / "run", "--resume")[0] == 0
+    assert script(*words, tmp_path / "whole")[0] == 0
+    for name in ("metrics.csv", "model-symbol.json", "model-0000.params", "result.json"):
+        expected = (tmp_path / "whole" / name).read_bytes()
+        assert (tmp_path / "run" / name).read_bytes() == expected, name
+
+
+@pytest.mark.fault("Address space is limited to 5 GB: `ulimit -v 5000000`", lost="nothing")
+def test_little_address_space(
+    search, small_cifar, monkeypatch, record_property, lost_nothing, tmp_path
+):
+    """Checkpoints and parameters are read in as much memory as they have bytes."""
+    with monkeypatch.context() as patch:
+        at_step(patch, 9, lambda: os.kill(os.getpid(), signal.SIGTERM))
+        assert search()[0] == 143
+    words = ["--data-dir", small_cifar, *WORDS, "--save-dir", tmp_path / "run", "--resume"]
+    most = 5_000_000 * 1024
+    subprocess.run(
+        [sys.executable, str(ROOT / SCRIPT), *map(str, words)],
+        check=True,
+        stdout=subprocess.DEVNULL,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (most, most)),
+    )
+    record_property("happens", "nothing: it goes on")
+    lost_nothing()
+
+
+def unheard(path, encoding="utf-8"):
+    """An output stream as Python has it, strict, into a file or a device."""
+    return open(path, "w", encoding=encoding, errors="strict")
+
+
+def broken_pipe(_):
+    read, write = os.pipe()
+    os.close(read)
+    return open(write, "w", encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    "output",
+    [
+        pytest.param(output, marks=pytest.mark.fault(fault, lost="nothing"))
+        for output, fault in (
+            (lambda folder: unheard(folder / "out", "latin-1"), "The output's encoding has no λ"),
+            (broken_pipe, "Nobody reads the output any more: a broken pipe"),
+            (lambda folder: unheard("/dev/full"), "The disk that the output goes to is full"),
+            (lambda folder: None, "Standard output and error are closed"),
+        )
+    ],
+)
+def test_nobody_hears_of_it(search, monkeypatch, record_property, lost_nothing, tmp_path, output):
+    """Neither epochs, nor the note that a signal has come."""
+    with monkeypatch.context() as patch:
+        streams = output(tmp_path), output(tmp_path)
+        for name, stream in zip(("stdout", "stderr"), streams):
+            patch.setattr(sys, name, stream)
+            patch.setattr(sys, f"__{name}__", stream)
+        assert search()[0] == 0
+        sys.stdout.flush()
+    assert "search epoch 2" in (tmp_path / "run" / "log.txt").read_text(encoding="utf-8")
+    if streams[0] is not None and streams[0].name == str(tmp_path / "out"):
+        assert "; ?: loss" in (tmp_path / "out").read_text(encoding="latin-1")
+    record_property("happens", "the run goes on; `log.txt` has all of it")
+    lost_nothing()
+
+
+@pytest.mark.fault("The log cannot be written", lost="lines of the log")
+def test_a_log_on_a_full_disk(search, monkeypatch, record_property, lost_nothing, tmp_path):
+    folder = tmp_path / "run"
+    with monkeypatch.context() as patch:
+
+        def full():
+            (folder / "log.txt").unlink()
+            (folder / "log.txt").symlink_to("/dev/full")
+
+        at_step(patch, 9, full)
+        assert search()[0] == 0
+    record_property("happens", "the run goes on")
+    lost_nothing()
+
+
+@pytest.mark.fault("With `--tensorboard`, its files cannot be written", lost="pictures of the rest")
+def test_tensorboard_on_a_full_disk(search, monkeypatch, record_property, lost_nothing, tmp_path):
+    """Once more events than a queue takes are waiting: nobody waits for them."""
+    writers = pytest.importorskip("tensorboardX.event_file_writer")
+    writes = iter(range(1, 10**6))
+    write = writers.EventsWriter.write_event
+
+    def full(self, event):
+        if next(writes) > 8:
+            raise OSError(28, "No space left on device")
+        write(self, event)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(writers.EventsWriter, "write_event", full)
+        status, out, err = search("--tensorboard")
+    assert (status, err) == (0, "")
+    said = "tensorboard: [Errno 28] No space left on device: TensorBoard gets no more of this run"
+    assert out.count(said) == 1
+    record_property("happens", "one line says so, and the run goes on")
+    lost_nothing()
+
+
+@pytest.mark.fault("`metrics.csv` is removed in mid-run", lost="its rows until then")
+def test_a_table_that_is_removed(search, monkeypatch, record_property, tmp_path):
+    folder = tmp_path / "run"
+    with monkeypatch.context() as patch:
+        at_step(patch, 9, lambda: (folder / "metrics.csv").unlink())
+        at_step(patch, 14, lambda: os.kill(os.getpid(), signal.SIGTERM))
+        assert search()[0] == 143
+    assert search("--resume")[0] == 0
+    assert search(folder="whole")[0] == 0
+    header, *rows = (tmp_path / "whole" / "metrics.csv").read_text().splitlines(keepends=True)
+    assert (folder / "metrics.csv").read_text() == "".join([header, *rows[1:]])
+    for name in set(SAME) - {"metrics.csv"}:
+        assert (folder / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
+    record_property("happens", "one line says so, and the run goes on with a table begun anew")
 
 
 @pytest.mark.parametrize("file", ["arrays.params", "state.json"])
@@ -325,8 +492,8 @@ def test_a_training_goes_on(script, small_cifar, search, monkeypatch, tmp_path):
         assert script(train, *words, tmp_path / "run")[0] == 143
     mx.random.seed(7)
     assert script(train, *words, tmp_path / "run", "--resume")[0] == 0
-    # Not model-symbol.json: its nodes are numbered through all that a process builds.
-    for name in ("metrics.csv", "model.params", "result.json", "model-0000.params"):
+    names = ("metrics.csv", "model.params", "result.json", "model-0000.params")
+    for name in (*names, "model-symbol.json"):
         expected = (tmp_path / "whole" / name).read_bytes()
         assert (tmp_path / "run" / name).read_bytes() == expected, name
     found = (tmp_path / "search/architecture.json").read_text()
@@ -338,10 +505,23 @@ def test_a_training_goes_on(script, small_cifar, search, monkeypatch, tmp_path):
     assert (tmp_path / "run" / "architecture.json").read_bytes() == before
 
 
+def faults():
+    """The names of all marks of this file, and of that of the launcher."""
+    path = ROOT / "tests" / "tools" / "test_launch.py"
+    spec = importlib.util.spec_from_file_location("launch_faults", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    for test in [*globals().values(), *vars(module).values()]:
+        for mark in getattr(test, "pytestmark", []):
+            sets = mark.args[1] if mark.name == "parametrize" else []
+            for each in [mark, *(m for values in sets for m in getattr(values, "marks", ()))]:
+                if each.name == "fault":
+                    yield each.args[0]
+
+
 def test_the_table_lists_every_fault():
     """`make faults` was run since the last of them was added."""
-    faults = re.findall(r'mark\.fault\(\s*"([^"]+)"', Path(__file__).read_text(encoding="utf-8"))
     table = (ROOT / "docs" / "reliability.md").read_text(encoding="utf-8")
     listed = re.findall(r"^\| (.+?) \| .+ \| .+ \|$", table.split("<!-- faults -->")[1], re.M)
-    assert len(faults) == 14
-    assert sorted(listed[1:]) == sorted(faults)
+    assert len(listed) > 20
+    assert sorted(listed[1:]) == sorted(faults())

@@ -41,8 +41,8 @@ def test_rows_come_back_to_the_last_bit(tmp_path):
     values = [0.1 + 0.2, 1 / 3, 5e-324, 1.7976931348623157e308, float(np.float32(0.1)), -0.0, 1e-9]
     folder = Run(tmp_path / "run", {}, quiet=True)
     for epoch, value in enumerate(values):
-        folder.append("metrics.csv", {"epoch": epoch, "loss": value, "error": None})
-        folder.append("other.csv", {"x": np.float64(value), "name": "1.sep3->2.max"})
+        folder.tables.append("metrics.csv", {"epoch": epoch, "loss": value, "error": None})
+        folder.tables.append("other.csv", {"x": np.float64(value), "name": "1.sep3->2.max"})
     with open(tmp_path / "run" / "metrics.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert list(rows[0]) == ["epoch", "loss", "error"]
@@ -58,10 +58,10 @@ def test_rows_come_back_to_the_last_bit(tmp_path):
 
 def test_rows_must_have_the_same_columns(tmp_path):
     folder = Run(tmp_path / "run", {}, quiet=True)
-    folder.append("metrics.csv", {"a": 1, "b": 2})
+    folder.tables.append("metrics.csv", {"a": 1, "b": 2})
     for row in ({"b": 2, "a": 1}, {"a": 1}, {"a": 1, "b": 2, "c": 3}):
         with pytest.raises(ValueError, match=r"has the columns \['a', 'b'\], not"):
-            folder.append("metrics.csv", row)
+            folder.tables.append("metrics.csv", row)
     assert (tmp_path / "run" / "metrics.csv").read_text() == "a,b\n1,2\n"
 
 
@@ -100,7 +100,7 @@ def test_what_ends_a_run_early_is_in_its_log(tmp_path, capsys):
 
 def test_a_second_run_is_refused(tmp_path):
     first = Run(tmp_path / "run", {"seed": 1}, quiet=True)
-    first.append("metrics.csv", {"a": 1})
+    first.tables.append("metrics.csv", {"a": 1})
     before = contents(tmp_path / "run")
     with pytest.raises(ValueError, match="run holds a run or something else already: remove it"):
         Run(tmp_path / "run", {"seed": 2}, quiet=True)
@@ -178,27 +178,78 @@ def test_finished_is_what_ended_well(tmp_path):
 def test_tables_are_cut_back(tmp_path):
     """To what they were; what is not in the list is begun again with its next row."""
     with Run(tmp_path, {}, quiet=True) as folder:
-        folder.append("a.csv", {"x": 1, "y": 0.1})
-        lengths = folder.lengths()
+        folder.tables.append("a.csv", {"x": 1, "y": 0.1})
+        lengths = folder.tables.lengths()
         assert lengths == {"a.csv": 10}
-        folder.append("a.csv", {"x": 2, "y": 0.2})
-        folder.append("b.csv", {"z": 1})
+        folder.tables.append("a.csv", {"x": 2, "y": 0.2})
+        folder.tables.append("b.csv", {"z": 1})
     with open(tmp_path / "a.csv", "a") as file:
         file.write("3,0.")  # the disk was full
     with Run(tmp_path, {}, quiet=True, resume=True) as folder:
-        folder.cut(lengths)
+        folder.tables.cut(lengths)
         assert (tmp_path / "a.csv").read_text() == "x,y\n1,0.1\n"
         with pytest.raises(ValueError, match=r"has the columns \['x', 'y'\], not \['x'\]"):
-            folder.append("a.csv", {"x": 2})
-        folder.append("a.csv", {"x": 5, "y": 0.5})
-        folder.append("b.csv", {"w": 7})
+            folder.tables.append("a.csv", {"x": 2})
+        folder.tables.append("a.csv", {"x": 5, "y": 0.5})
+        folder.tables.append("b.csv", {"w": 7})
         assert (tmp_path / "a.csv").read_text() == "x,y\n1,0.1\n5,0.5\n"
         assert (tmp_path / "b.csv").read_text() == "w\n7\n"
-        for name, length in (("a.csv", 99), ("c.csv", 1)):
-            with pytest.raises(ValueError, match=f"{name} has fewer than the {length} bytes"):
-                folder.cut({name: length})
         with pytest.raises(ValueError, match="../a.csv is not the name of a table"):
-            folder.cut({"../a.csv": 1})
+            folder.tables.cut({"../a.csv": 1})
+
+
+@pytest.mark.parametrize("left", ["x,y\n1,0.5\n2,", "x", None])
+def test_rows_that_somebody_removed_end_no_run(tmp_path, capsys, left):
+    """In mid-run, or before it goes on: what is left of the table is continued."""
+    kept = left and left[: left.rfind("\n") + 1]
+    after = (kept or "x,y\n") + "3,0.5\n"
+    for gone_on in (False, True):
+        folder = tmp_path / str(gone_on)
+        table = folder / "a.csv"
+        with Run(folder, {}, quiet=True) as run:
+            for x in (1, 2):
+                run.tables.append("a.csv", {"x": x, "y": 0.5})
+            lengths = run.tables.lengths()
+            if left is None:
+                table.unlink()
+            else:
+                table.write_text(left)
+            if not gone_on:
+                run.tables.append("a.csv", {"x": 3, "y": 0.5})
+        if gone_on:
+            with Run(folder, {}, quiet=True, resume=True) as run:
+                run.tables.cut(lengths)
+                run.tables.append("a.csv", {"x": 3, "y": 0.5})
+        assert table.read_text() == after
+        assert run.tables.lengths() == {"a.csv": len(after)}
+        gone = f"{table}: rows that were written are gone: it goes on without them\n"
+        assert capsys.readouterr().err == gone
+
+
+# What is said decides over no run
+
+
+@pytest.mark.parametrize("place", ["closed", "/dev/full", "latin-1"])
+def test_words_that_cannot_be_said(tmp_path, monkeypatch, place):
+    folder = tmp_path / os.fsdecode(b"caf\xe9")  # a name that is not UTF-8
+    stream = open("/dev/full" if place == "/dev/full" else os.devnull, "w", encoding="latin-1")
+    if place == "closed":
+        stream.close()
+    monkeypatch.setattr(sys, "stdout", stream)
+    monkeypatch.setattr(sys, "stderr", stream)
+    with Run(folder, {"save_dir": str(folder)}) as run:
+        run.log(f"λ of {folder}")
+        run.warn("λ")
+    log = (folder / "log.txt").read_text(encoding="utf-8")
+    assert "λ of " in log
+    assert r"caf\udce9" in log
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "stdout", None)
+        with Run(folder, {}, resume=True) as run:
+            run.log("λ")
+            (folder / "log.txt").unlink()
+            (folder / "log.txt").symlink_to("/dev/full")
+            run.log("λ")
 
 
 # The lock

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import threading
 from dataclasses import replace
@@ -12,6 +13,7 @@ from dsonas_mx.runs import session as module
 from dsonas_mx.runs.checkpoint import load
 from dsonas_mx.runs.folder import Run
 from dsonas_mx.runs.session import Interrupted, Session
+from dsonas_mx.training import loop
 from dsonas_mx.training.fit import Fit
 from dsonas_mx.training.loop import Diverged
 from dsonas_mx.training.options import FitOptions
@@ -49,7 +51,7 @@ def go(folder, fit, before_step=lambda fit: None, resume=True, path=None, identi
             session.resume(path)
 
         def record(epoch):
-            run.append("metrics.csv", epoch.row())
+            run.tables.append("metrics.csv", epoch.row())
 
         after_step = session._after_step
 
@@ -119,19 +121,31 @@ def test_a_checkpoint_at_the_end_of_every_epoch(whole):
     assert values[best] == (errors.index(min(errors)) + 1, 0)
 
 
-@pytest.mark.parametrize("number, status", [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-@pytest.mark.parametrize("position", [1, 3])
+STATUS = {signal.SIGTERM: 143, signal.SIGINT: 130, signal.SIGHUP: 129, signal.SIGUSR1: 138}
+
+
+@pytest.fixture(autouse=True)
+def no_signal_is_ignored():
+    """As some are in the background of a script, or under nohup."""
+    before = {number: signal.signal(number, signal.default_int_handler) for number in STATUS}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.parametrize(
+    "number, position", [(n, 1) for n in STATUS] + [(signal.SIGTERM, 3), (signal.SIGINT, 3)]
+)
 def test_a_signal_ends_after_the_step_with_a_checkpoint(
-    whole, fits, tmp_path, capfd, number, status, position
+    whole, fits, tmp_path, capfd, number, position
 ):
     """Position 3 is the end of the steps, before the test."""
     folder = tmp_path / "run"
-    handlers = [signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT)]
     with pytest.raises(Interrupted, match=f"ended by {number.name}, with a checkpoint") as ended:
         go(folder, fits(), at(1, position, send(number)))
-    assert ended.value.status == status
+    assert ended.value.status == STATUS[number]
     assert "ending after this step, with a checkpoint" in capfd.readouterr().err
-    assert [signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT)] == handlers
+    assert {signal.getsignal(n) for n in STATUS} == {signal.default_int_handler}
     assert list(checkpoints(folder).values())[-1] == (1, position)
     assert "ended early: ended by" in (folder / "log.txt").read_text()
     fit = go(folder, fits())
@@ -140,6 +154,43 @@ def test_a_signal_ends_after_the_step_with_a_checkpoint(
         f"going on from {folder}/checkpoint/000003: epoch 2, step {position + 1}"
         in (folder / "log.txt").read_text()
     )
+
+
+def test_what_is_ignored_stays_so(fits, tmp_path):
+    """Of SIGHUP by nohup, of SIGINT in the background of a script; the others end it."""
+    for number in (signal.SIGHUP, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
+
+    def both(fit):
+        for number in (signal.SIGHUP, signal.SIGINT):
+            os.kill(os.getpid(), number)
+
+    assert go(tmp_path / "run", fits(), at(1, 1, both)).epoch == 4
+    with pytest.raises(Interrupted):
+        go(tmp_path / "other", fits(), at(1, 1, send(signal.SIGTERM)))
+    assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+
+
+def test_words_come_after_the_checkpoint(fits, tmp_path):
+    """And rows before it: what is said cannot lose an epoch."""
+    folder, said = tmp_path / "run", []
+
+    def tell(epoch):
+        rows = (folder / "metrics.csv").read_text().splitlines()
+        said.append((len(rows) - 1, list(checkpoints(folder).values())[-1]))
+        if epoch.epoch == 2:
+            raise UnicodeEncodeError("latin-1", "λ", 0, 1, "a terminal that is too old")
+
+    for resume in (False, True):
+        with Run(folder, {}, quiet=True, resume=resume) as run:
+            session = Session(run, fits(), IDENTITY)
+            if resume:
+                session.resume()
+            try:
+                session.train(lambda epoch: run.tables.append("metrics.csv", epoch.row()), tell)
+            except UnicodeEncodeError:
+                assert not resume
+    assert said == [(epoch, (epoch, 0)) for epoch in (1, 2, 3, 4)]
 
 
 def test_a_second_interrupt_is_left_to_the_system(fits, tmp_path):
@@ -294,7 +345,7 @@ def test_other_options_are_named_and_refused(fits, tmp_path):
     with pytest.raises(RuntimeError):
         go(folder, fits(), at(1, 1, crash))
     changed = {**IDENTITY, "lr": 0.2, "num_epochs": 7, "split": (1, 1)}
-    message = r"with other options: --lr is 0.2, was 0.1, --split is \[1, 1\], was \[4, 1\]; give"
+    message = r"with other options: `lr` is 0.2, was 0.1, `split` is \[1, 1\], was \[4, 1\]; give"
     for path in (None, sorted((folder / "checkpoint").glob("0*"))[-1]):
         with pytest.raises(ValueError, match=message):
             go(folder, fits(), path=path, identity=changed)
@@ -310,6 +361,26 @@ def test_another_number_of_devices_is_noted(fits, tmp_path):
     assert fit.finished
     note = "number of devices was 1, is 2: it may not go on bit for bit"
     assert note in (folder / "log.txt").read_text()
+
+
+def test_another_number_of_threads_is_noted(fits, tmp_path, monkeypatch):
+    """Sums depend on it. Checkpoints that do not tell it are gone on with."""
+    folder = tmp_path / "run"
+    with pytest.raises(RuntimeError):
+        go(folder, fits(), at(1, 1, crash))
+    path = sorted((folder / "checkpoint").glob("0*"))[-1]
+    monkeypatch.setattr(loop, "threads", lambda: 77)
+    with pytest.raises(RuntimeError):
+        go(folder, fits(), at(1, 2, crash))
+    log = (folder / "log.txt").read_text()
+    assert re.search(r"number of threads was \d+, is 77: it may not go on bit for bit", log)
+    content = json.loads((path / "state.json").read_text())
+    del content["state"]["about"]["environment"]["number of threads"]
+    text = json.dumps(content["state"], sort_keys=True).encode()
+    content["sha256"]["state"] = sha256(text).hexdigest()
+    (path / "state.json").write_text(json.dumps(content))
+    assert go(folder, fits()).finished
+    assert (folder / "log.txt").read_text().count("number of threads") == 1
 
 
 # A loss that is not finite

@@ -6,7 +6,7 @@ from dataclasses import replace
 from dsonas_mx import Architecture
 from dsonas_mx.cost.count import count
 from dsonas_mx.engine.setup import Setup
-from dsonas_mx.runs.checkpoint import Checkpoints, State, load
+from dsonas_mx.runs.checkpoint import Checkpoints, load
 from dsonas_mx.search.apg_nag import gamma_from_state, gamma_state
 from dsonas_mx.search.budget import AdaptiveFLOPs
 from dsonas_mx.search.options import SearchOptions
@@ -15,6 +15,7 @@ from dsonas_mx.search.target import FLOPsTarget
 from dsonas_mx.training.fit import Fit
 from dsonas_mx.training.loop import Diverged
 from dsonas_mx.training.options import FitOptions
+from dsonas_mx.training.state import State
 
 import mxnet as mx
 import numpy as np

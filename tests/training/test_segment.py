@@ -3,7 +3,6 @@
 from dsonas_mx import Architecture
 from dsonas_mx.data import voc
 from dsonas_mx.data.scenes import Crop, SceneLoader
-from dsonas_mx.runs.checkpoint import State
 from dsonas_mx.runs.folder import save_parameters
 from dsonas_mx.search.options import SearchOptions
 from dsonas_mx.search.search import Search
@@ -17,6 +16,7 @@ from dsonas_mx.training.segmentation import (
     evaluate,
     save_picture,
 )
+from dsonas_mx.training.state import State
 from dsonas_mx.training.transfer import parameters_file, read_parameters, take_over
 
 import cv2
