@@ -32,7 +32,7 @@ READY_DEV := $(VENV)/.ready-dev
 IDENTITY := -c 'import sys; print(sys.version, sys.base_prefix)'
 ifneq ($(wildcard $(READY)),)
 HAVE := $(shell $(PY) $(IDENTITY) 2>/dev/null)
-WANT := $(if $(PYTHON),$(shell $(PYTHON) $(IDENTITY) 2>/dev/null),$(HAVE))
+WANT := $(if $(PYTHON),$(shell "$(PYTHON)" $(IDENTITY) 2>/dev/null),$(HAVE))
 REMAKE := $(if $(HAVE),$(if $(findstring $(HAVE),$(WANT)),,remake),remake)
 endif
 
@@ -55,9 +55,10 @@ setup: $(READY) ## make .venv and install (GPU=1: for NVIDIA GPUs)
 
 $(READY): $(REQUIREMENTS) pyproject.toml $(REMAKE)
 	@set -e; \
-	clear=--clear; candidates="$(or $(PYTHON),$(PYTHONS))"; \
-	if [ -e $@ ] && [ -z "$(REMAKE)" ]; then clear=; candidates=$(PY); fi; \
-	python=; for candidate in $$candidates; do \
+	clear=--clear; \
+	if [ -e $@ ] && [ -z "$(REMAKE)" ]; then clear=; set -- "$(PY)"; \
+	elif [ -n "$(PYTHON)" ]; then set -- "$(PYTHON)"; else set -- $(PYTHONS); fi; \
+	python=; for candidate do \
 	    if "$$candidate" $(USABLE) >/dev/null 2>&1; then python=$$candidate; break; fi; \
 	done; \
 	if [ -z "$$python" ]; then echo "$(NO_PYTHON)" >&2; exit 1; fi; \
@@ -118,7 +119,7 @@ docs: $(READY) ## build the documentation, warnings are errors, into build/docs
 	@$(PY) -m pip install --quiet --disable-pip-version-check -r requirements-docs.txt
 	$(PY) -m mkdocs build --quiet --strict
 
-search: $(READY) ## search, train, export and draw on Fashion-MNIST: 5 minutes, into runs/demo
+search: $(READY) ## search, train, export and draw on Fashion-MNIST: 3 minutes on 2 cores, into runs/demo
 	$(PY) tools/demo.py
 
 bench: $(READY) ## measure the speed of this machine

@@ -55,3 +55,16 @@ def test_installed_packages_are_complete_and_import_outside_the_checkout(tmp_pat
     )  # fmt: skip
     assert result.returncode == 0, result.stderr
     assert all(line.startswith(str(target)) for line in result.stdout.split())
+
+
+def test_a_python_is_a_path_whatever_is_in_it(tmp_path: Path) -> None:
+    """Not several words, nor a pattern of others that are there."""
+    fake = tmp_path / "odd [3] folder" / "pythonA"
+    fake.parent.mkdir()
+    fake.write_text("#!/bin/sh\nexit 0\n")
+    fake.chmod(0o755)
+    asked = fake.with_name("python?")
+    command = ["make", "setup", f"PYTHON={asked}", f"VENV={tmp_path / 'venv'}"]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert result.returncode != 0 and f"found among: {asked};" in result.stderr
+    assert not (tmp_path / "venv").exists()

@@ -102,10 +102,13 @@ def find(data_dir: Optional[str], name: str) -> Path:
 
 
 def read_classes(folder: PathLike) -> Tuple[str, ...]:
-    """The names of the classes of a folder."""
+    """The names of the classes of a folder: of one that is not VOC's and does not say, numbers."""
     path = Path(folder) / "classes.txt"
     if not path.is_file():
-        return tuple(CLASSES)
+        known = {Path(name).name for names in FOLDERS.values() for name in names}
+        if Path(folder).resolve().name in known:
+            return tuple(CLASSES)
+        return (CLASSES[0], *(f"class {number}" for number in range(1, len(CLASSES))))
     names = tuple(name for _, name in read_lines(path))
     if not 2 <= len(names) < VOID or len(set(names)) < len(names):
         raise ValueError(f"{path} must name from 2 to {VOID - 1} different classes, a line each")

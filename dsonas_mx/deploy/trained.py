@@ -105,7 +105,8 @@ class Trained:
         cost = count_symbol(self.net(mx.sym.Variable("data")), (1, 3, side, side))
         classes = tuple(self.result.get("class_iou", ()))
         if len(classes) != self.num_classes:
-            known = len(voc.CLASSES) == self.num_classes
+            data = self.options.get("data_set") or "voc"
+            known = data in voc.FOLDERS and len(voc.CLASSES) == self.num_classes
             classes = tuple(voc.CLASSES) if known else _numbered(self.num_classes)
         return Card(
             "",

@@ -90,9 +90,14 @@ def test_names_what_is_missing(folder):
 
 def test_folders_of_other_classes_are_not_mixed(scenes_folder, folder):
     (folder / "classes.txt").unlink()
-    assert voc.read_classes(folder)[:2] == ("background", "aeroplane")
+    assert voc.read_classes(folder)[:2] == ("background", "class 1")  # whose they are is unknown
     with pytest.raises(ValueError, match="has other classes than"):
         voc.training([scenes_folder, folder])
+
+
+def test_vocs_classes_need_no_file(tmp_path):
+    for name in ("voc", "VOCdevkit/VOC2012", "SBD", "coco-voc"):
+        assert voc.read_classes(tmp_path / name) == tuple(voc.CLASSES)
 
 
 def test_palette_is_vocs():
