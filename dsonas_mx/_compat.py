@@ -27,10 +27,6 @@ MEMORY_SEARCH = "NNVM_AUTO_SEARCH_MATCH_RANGE"
 # Operators on the CPU run one after the other, so they can share one workspace instead of four.
 WORKSPACES = "MXNET_CPU_TEMP_COPY"
 
-# On GPUs MXNet fuses pointwise operators, and with them reshapes, which then are copies instead of
-# views: a supernet takes a sixth more memory for 3 % fewer calls.
-FUSION = "MXNET_USE_FUSION"
-
 # What OpenCV's wheel, which MXNet imports, sets for its own windows: other libraries of Qt in the
 # process then fail, and child processes look for libraries in the working directory, too.
 _OF_WINDOWS = ("QT_QPA_PLATFORM_PLUGIN_PATH", "QT_QPA_FONTDIR", "LD_LIBRARY_PATH")
@@ -198,8 +194,7 @@ def wait_asleep() -> None:
 
 
 def spare_memory() -> None:
-    """Ask for what takes the least memory, unless the environment says otherwise."""
-    os.environ.setdefault(FUSION, "0")
+    """Ask for the smallest memory plan and one workspace, unless the environment says otherwise."""
     os.environ.setdefault(MEMORY_SEARCH, "1")
     os.environ.setdefault(WORKSPACES, "1")
 

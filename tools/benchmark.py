@@ -19,6 +19,7 @@ from dsonas_mx.cli.parser import Parser, run
 from dsonas_mx.io.files import renew
 
 from bench.arguments import BENCHMARKS
+from bench.table import table
 
 
 def arguments() -> Parser:
@@ -81,41 +82,6 @@ def main(options: argparse.Namespace) -> None:
         show(" ".join(words), results[" ".join(words)])
     for path in options.into:
         renew(path, "performance", table(results))
-
-
-def table(results: Dict[str, Any]) -> str:
-    """The figures of all benchmarks in Markdown."""
-    step_, cifar, imagenet, shrunk, fed = results.values()
-    rows = [
-        ("weight step + λ step, over the original's graph", f"{step_['ratio']:.3f}"),
-        ("operators of the graph", f"{step_['ours_nodes']} instead of {step_['plain_nodes']}"),
-        ("largest relative difference from it", f"{step_['max_difference']:.1e}"),
-    ]
-    for name, size in (("CIFAR-10", cifar), ("ImageNet", imagenet)):
-        rows.append(
-            (
-                f"memory of the {name} supernet, {size['batch_size']} samples a device",
-                f"{size['mirrored_mb']:.0f} MB; deep {size['deep_mb']:.0f} MB; with nothing "
-                f"recomputed {size['plain_mb']:.0f} MB",
-            )
-        )
-    overheads = f"{cifar['time_overhead']:.2f}×; deep {cifar['deep_overhead']:.2f}×"
-    rows.append(("time of a step with recomputation", overheads))
-    for name, key in (
-        ("time of a step", "ratio"),
-        ("operations", "operations"),
-        ("multiply-adds", "multiply_adds"),
-    ):
-        shares = ", ".join(f"{share} %: {value:.2f}" for share, value in shrunk[key].items())
-        rows.append((f"{name} by connections left", shares))
-    rows.append(
-        (
-            "samples a second that a thread augments; that a training step takes",
-            f"{fed['samples_s']:,.0f}; {fed['step_samples_s']:,.0f} (width {fed['width']})",
-        )
-    )
-    lines = ["| `python tools/benchmark.py all`, on 2 CPU cores | |", "|-|-|"]
-    return "\n".join(lines + [f"| {name} | {value} |" for name, value in rows])
 
 
 if __name__ == "__main__":

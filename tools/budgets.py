@@ -25,16 +25,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from dsonas_mx import Architecture, SearchSpace
 from dsonas_mx.cli.parser import Parser, run
 from dsonas_mx.cost.count import count
-from dsonas_mx.engine.timing import alternate
-from dsonas_mx.experiments.search_path import with_connections
 from dsonas_mx.io.files import write_json
-from dsonas_mx.latency.measure import Latency, deploy, input_shape
 from dsonas_mx.search.budget import flops_by_block
 
-import mxnet as mx
 import numpy as np
-
-from symbols import get_model
 
 ROOT = Path(__file__).resolve().parents[1]
 ROWS = "full-none,full-flops,full-mac,share-none,share-latency"
@@ -80,6 +74,8 @@ def script(name: str, log: Path, *words: str) -> None:
 
 def run_row(folder: Path, key: Key) -> str:
     """Search and train what a row needs, unless that was done; how long it took."""
+    from dsonas_mx.experiments.search_path import with_connections
+
     scope, budget, seed = key
     start = time.time()
     if not (folder / "train" / "result.json").exists():
@@ -109,6 +105,13 @@ def measure_table(runs: Path) -> None:
 
 def rows_of(folders: Mapping[Key, Path]) -> Dict[Key, Dict[str, Any]]:
     """The rows of complete runs; their networks take turns in the measurement of latency."""
+    from dsonas_mx.engine.timing import alternate
+    from dsonas_mx.latency.measure import Latency, deploy, input_shape
+
+    import mxnet as mx
+
+    from symbols import get_model
+
     found = {
         key: Architecture.load(folder / "architecture.json") for key, folder in folders.items()
     }

@@ -11,21 +11,14 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-from typing import List, Optional, Tuple
+from typing import Any, List, Optional, Tuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from dsonas_mx.cli.parser import Parser, run
-from dsonas_mx.deploy.forms import check, deploy, table
-from dsonas_mx.deploy.samples import sample_images
-from dsonas_mx.deploy.trained import Trained, read_trained
 from dsonas_mx.io.text import read_lines
 
-import mxnet as mx
 import numpy as np
-
-from symbols import network_of
-from symbols.segmentation import deeplab
 
 # Images at a time to calibrate, and in the comparison: a map of classes is large.
 PARTS = {"classification": (8, 16), "segmentation": (1, 4)}
@@ -70,6 +63,13 @@ def read_names(path: Optional[str]) -> Optional[Tuple[str, ...]]:
 
 
 def main(options: argparse.Namespace) -> int:
+    from dsonas_mx.deploy.forms import check, deploy, table
+    from dsonas_mx.deploy.samples import sample_images
+    from dsonas_mx.deploy.trained import read_trained
+
+    from symbols import network_of
+    from symbols.segmentation import deeplab
+
     for name in ("batch_size", "images", "image_size"):
         value = getattr(options, name)
         if value is not None and value < 1:
@@ -112,8 +112,10 @@ def split(images: np.ndarray, size: int) -> List[np.ndarray]:
     return [part for part in parts if len(part) == len(parts[0])]
 
 
-def outputs(trained: Trained, data: np.ndarray) -> np.ndarray:
+def outputs(trained: Any, data: np.ndarray) -> np.ndarray:
     """What Gluon gives."""
+    import mxnet as mx
+
     found = trained.net(mx.nd.array(data))
     return (found[0] if isinstance(found, (list, tuple)) else found).asnumpy()
 

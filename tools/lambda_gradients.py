@@ -19,15 +19,9 @@ from dsonas_mx.cli.parser import Parser, run
 from dsonas_mx.data import DATA_SETS, load
 from dsonas_mx.data.augment import Augmentation
 from dsonas_mx.data.loader import Loader, split
-from dsonas_mx.engine.device import contexts
-from dsonas_mx.experiments.gradients import between, lambda_gradients, noise
 from dsonas_mx.space.architecture import Architecture
-from dsonas_mx.training.transfer import parameters_file, read_parameters
 
-import mxnet as mx
 import numpy as np
-
-from symbols import get_model
 
 
 def arguments() -> Parser:
@@ -41,6 +35,14 @@ def arguments() -> Parser:
 
 def gradients(folder: Path, options: argparse.Namespace) -> np.ndarray:
     """∇λ of the batches of a run."""
+    from dsonas_mx.engine.device import contexts
+    from dsonas_mx.experiments.gradients import lambda_gradients
+    from dsonas_mx.training.transfer import parameters_file, read_parameters
+
+    import mxnet as mx
+
+    from symbols import get_model
+
     found = Architecture.load(folder / "architecture.json")
     origin = found.origin
     data = DATA_SETS[origin["data"]]
@@ -60,6 +62,8 @@ def gradients(folder: Path, options: argparse.Namespace) -> np.ndarray:
 
 
 def main(options: argparse.Namespace) -> None:
+    from dsonas_mx.experiments.gradients import between, noise
+
     if options.batches < 2:
         raise ValueError(f"--batches must be at least 2, got {options.batches}")
     seeds: List[np.ndarray] = []

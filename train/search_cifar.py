@@ -11,17 +11,16 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from dsonas_mx import Architecture, SearchSpace
 from dsonas_mx.cli import options as cli
 from dsonas_mx.cli import parser
-from dsonas_mx.cli.data import augmentation, check_split_files, load_search_images
+from dsonas_mx.cli.data import check_split_files, search_loaders
 from dsonas_mx.data import DATA_SETS
-from dsonas_mx.data.loader import Loader
-from dsonas_mx.io.options import Groups, group, option
+from dsonas_mx.io.options import Groups, group
 from dsonas_mx.search.budget import default_budget
 from dsonas_mx.search.options import BudgetOptions
 
@@ -41,23 +40,11 @@ DEMO = {
 
 
 @dataclass(frozen=True)
-class SearchOptions(cli.SupernetOptions):
-    """A search whose two parts of the data may have files of their own."""
-
-    split_files: Optional[str] = option(
-        None,
-        "the samples of both parts: train1.rec and train2.rec of prepare_data.py",
-        metavar="DIR",
-        decides=False,
-    )
-
-
-@dataclass(frozen=True)
 class Options(Groups):
     data: cli.ImageOptions = group(cli.ImageOptions(), "data")
     devices: cli.DeviceOptions = group(cli.DeviceOptions(), "devices")
     space: cli.SpaceOptions = group(cli.SpaceOptions(), "search space")
-    search: SearchOptions = group(SearchOptions(), "search")
+    search: cli.ImageSearchOptions = group(cli.ImageSearchOptions(), "search")
     budget: BudgetOptions = group(BudgetOptions(), "budget")
     memory: cli.MemoryOptions = group(cli.MemoryOptions("auto"), "memory")
     run: cli.RunOptions = group(cli.RunOptions("runs/search_cifar"), "run folder")
@@ -92,11 +79,7 @@ def main(options: Options) -> None:
         steps = dry_run.search_steps(images.batch_size, known.num_train, how.split)
         dry_run.print_dry_run(setup, build(start), start, images.batch_size, steps)
         return
-    parts = load_search_images(images, how.split, how.split_files)
-    loaders = [
-        Loader(found, part, images.batch_size, augmentation(images), images.seed, stream=stream)
-        for stream, (found, part) in enumerate(parts)
-    ]
+    loaders = search_loaders(images, how.split, how.split_files)
     name = images.data_set
     search.search_to_end(
         options, build, start, loaders, setup, data=name, budget=budget, target=target

@@ -10,50 +10,29 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from dsonas_mx import Architecture
 from dsonas_mx.cli import options as cli
 from dsonas_mx.cli import parser
-from dsonas_mx.io.options import Groups, group, option
+from dsonas_mx.cli.scenes import BackboneSearchOptions, SearchSceneOptions
+from dsonas_mx.io.options import Groups, group
 
-
-@dataclass(frozen=True)
-class DataOptions(cli.SceneOptions):
-    data_set: str = option(
-        "coco",
-        "coco, sbd, voc, or any folder of its layout",
-        "--data",
-        record="data_set",
-        decides=False,
-    )
-
-
-@dataclass(frozen=True)
-class SearchOptions(cli.SupernetOptions):
-    pretrained: Optional[str] = option(
-        None,
-        "where the supernet's backbone is from: a run of search_imagenet.py, which has its "
-        "parameters at the end of pre-training, or a checkpoint",
-        metavar="RUN",
-        decides=False,
-    )
+PAPER = BackboneSearchOptions(0, 50, (4, 1), learning_rate=0.014, weight_decay=4e-5, gamma=0.01)
 
 
 @dataclass(frozen=True)
 class Options(Groups):
-    data: DataOptions = group(DataOptions(batch_size=80), "data")
+    data: SearchSceneOptions = group(SearchSceneOptions(batch_size=80), "data")
     devices: cli.DeviceOptions = group(cli.DeviceOptions(), "devices")
     space: cli.SpaceOptions = group(
         cli.SpaceOptions(blocks="2,2,13,6", width=28),
         "search space",
         help={"blocks": "a stage: a number, or one each"},
     )
-    search: SearchOptions = group(
-        SearchOptions(0, 50, (4, 1), learning_rate=0.014, weight_decay=4e-5, gamma=0.01), "search"
-    )
+    search: BackboneSearchOptions = group(PAPER, "search")
     memory: cli.MemoryOptions = group(cli.MemoryOptions("auto"), "memory")
     run: cli.RunOptions = group(cli.RunOptions("runs/search_voc"), "run folder")
 

@@ -18,9 +18,7 @@ from dsonas_mx import SearchSpace
 from dsonas_mx.cli import data, parser
 from dsonas_mx.cli import options as cli
 from dsonas_mx.data import DATA_SETS
-from dsonas_mx.data.loader import Loader
-from dsonas_mx.io.options import Groups, at_least, group, not_negative, option
-from dsonas_mx.training.options import FitOptions
+from dsonas_mx.io.options import Groups, group
 
 DEMO = {
     "data_set": "fashion_mnist",
@@ -36,28 +34,13 @@ DEMO = {
 
 
 @dataclass(frozen=True)
-class NetworkOptions(cli.NetworkOptions):
-    dropout: float = option(0.4, "before the classifier")
-    drop_path: float = option(0.5, "rate at the end, behind the last block")
-    auxiliary: float = option(0.4, "weight of the auxiliary tower; 0 for none", check=not_negative)
-
-
-@dataclass(frozen=True)
-class TrainingOptions(FitOptions):
-    cutout: int = option(16, "side of the square; 0 for none", check=at_least(0))
-    validation: int = option(
-        0, "so many training images to test on instead of the test images; 0 for none"
-    )
-
-
-@dataclass(frozen=True)
 class Options(Groups):
     data: cli.ImageOptions = group(cli.ImageOptions(), "data")
     devices: cli.DeviceOptions = group(cli.DeviceOptions(), "devices")
-    network: NetworkOptions = group(
-        NetworkOptions(), "network", help=cli.sizes("target_params", "3.0M")
+    network: cli.ImageNetworkOptions = group(
+        cli.ImageNetworkOptions(), "network", help=cli.sizes("target_params", "3.0M")
     )
-    training: TrainingOptions = group(TrainingOptions(), "training")
+    training: cli.ImageTrainingOptions = group(cli.ImageTrainingOptions(), "training")
     memory: cli.MemoryOptions = group(cli.MemoryOptions(), "memory")
     run: cli.RunOptions = group(cli.RunOptions("runs/train_cifar"), "run folder")
 
@@ -96,12 +79,7 @@ def main(options: Options) -> None:
     if options.memory.dry_run:
         dry_run.print_dry_run(setup, net, architecture, images.batch_size, steps, loss, notes)
         return
-    train, test, augment = data.load_images(images, how.cutout, how.validation)
-    size = images.batch_size
-    loaders = (
-        Loader(train, None, size, augment, images.seed),
-        Loader(test, None, size, augment.plain(), shuffle=False, drop_last=False),
-    )
+    loaders = data.fit_loaders(images, how.cutout, how.validation)
     training.train_to_end(
         options,
         net,

@@ -18,9 +18,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from dsonas_mx import SearchSpace
 from dsonas_mx.cli import imagenet, parser
 from dsonas_mx.cli import options as cli
-from dsonas_mx.io.options import Groups, group, not_negative, option
+from dsonas_mx.io.options import Groups, group
 from dsonas_mx.space.mobile_architecture import MobileArchitecture
-from dsonas_mx.training.options import FitOptions
 
 DEMO = {
     "image_size": 64,
@@ -34,25 +33,15 @@ DEMO = {
 
 
 @dataclass(frozen=True)
-class NetworkOptions(cli.NetworkOptions):
-    auxiliary: float = option(0.4, "weight of the tower; 0, and mobile: none", check=not_negative)
-
-
-@dataclass(frozen=True)
-class TrainingOptions(FitOptions):
-    label_smoothing: float = option(0.1, "what the other classes share of a label")
-
-
-@dataclass(frozen=True)
 class Options(Groups):
     data: cli.RecordOptions = group(cli.RecordOptions(batch_size=1024), "data")
     devices: cli.DeviceOptions = group(cli.DeviceOptions(), "devices")
     precision: cli.PrecisionOptions = group(cli.PrecisionOptions())
-    network: NetworkOptions = group(
-        NetworkOptions(), "network", help=cli.sizes("target_flops", "600M")
+    network: cli.TowerOptions = group(
+        cli.TowerOptions(), "network", help=cli.sizes("target_flops", "600M")
     )
-    training: TrainingOptions = group(
-        TrainingOptions(240, 0.5, 0.0, weight_decay=4e-5, schedule="linear", top5=True),
+    training: cli.SmoothedOptions = group(
+        cli.SmoothedOptions(240, 0.5, 0.0, weight_decay=4e-5, schedule="linear", top5=True),
         "training",
         without=("final_learning_rate", "period", "factor"),
         help={"learning_rate": "of the first epoch; then linear to 0"},
@@ -81,15 +70,12 @@ def main(options: Options) -> None:
     architecture, options = network.load_network(
         options, SearchSpace.imagenet(), records, latency, architectures.find, notes.append
     )
-    if isinstance(architecture, MobileArchitecture):
-        # The paper does not say where the tower would stand.
+    if isinstance(architecture, MobileArchitecture):  # where would its tower stand?
         options = options.but("network", auxiliary=0.0)
-        net = network_of(architecture)
-    else:
-        net = network_of(architecture, auxiliary=options.network.auxiliary != 0)
-    loss = smoothed(options.training.label_smoothing)
-    if options.network.auxiliary:
-        loss = with_auxiliary(options.network.auxiliary, loss)
+    auxiliary = options.network.auxiliary
+    net = network_of(architecture, **({"auxiliary": True} if auxiliary else {}))
+    smooth = smoothed(options.training.label_smoothing)
+    loss = with_auxiliary(auxiliary, smooth) if auxiliary else smooth
     if options.memory.dry_run:
         dry_run.print_dry_run(setup, net, architecture, size, steps, loss, notes)
         return

@@ -11,34 +11,26 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Optional
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from dsonas_mx.cli import options as cli
-from dsonas_mx.cli import parser
+from dsonas_mx.cli import parser, scenes
 from dsonas_mx.data import voc
-from dsonas_mx.io.options import Groups, group, option
+from dsonas_mx.io.options import Groups, group
 from dsonas_mx.training.options import SegmentationOptions
 
 SAVE_DIR = "runs/train_voc"
 
 
 @dataclass(frozen=True)
-class DataOptions(cli.SceneOptions):
-    test_data: Optional[str] = option(
-        None, "where to test, on its val.txt; the last stage's folder"
-    )
-
-
-@dataclass(frozen=True)
 class Options(Groups):
-    data: DataOptions = group(DataOptions(), "data")
+    data: scenes.TrainSceneOptions = group(scenes.TrainSceneOptions(), "data")
     devices: cli.DeviceOptions = group(cli.DeviceOptions(), "devices")
-    network: cli.SegmentationNetworkOptions = group(cli.SegmentationNetworkOptions(), "network")
-    stages: cli.StageOptions = group(cli.StageOptions(), "training")
+    network: scenes.BackboneOptions = group(scenes.BackboneOptions(), "network")
+    stages: scenes.StageOptions = group(scenes.StageOptions(), "training")
     training: SegmentationOptions = group(SegmentationOptions(), "training")
-    test: cli.TestOptions = group(cli.TestOptions(), "test")
+    test: scenes.TestOptions = group(scenes.TestOptions(), "test")
     memory: cli.MemoryOptions = group(cli.MemoryOptions(), "memory")
     run: cli.RunOptions = group(cli.RunOptions(SAVE_DIR), "run folder")
 
@@ -48,8 +40,7 @@ def arguments() -> parser.Parser:
 
 
 def main(options: Options) -> None:
-    from dsonas_mx.cli import devices, dry_run, run, segmentation_fit
-    from dsonas_mx.cli import segmentation as scenes
+    from dsonas_mx.cli import devices, dry_run, run, segmentation, segmentation_fit
     from dsonas_mx.cli.network import load_backbone
 
     from symbols import architectures
@@ -61,17 +52,17 @@ def main(options: Options) -> None:
     setup = devices.setup_of(options.devices, options.memory)
     data, stages = options.data, options.stages.all
     where = data.test_data or stages[-1].data[-1]
-    name = scenes.data_name(data, where)
-    classes = len(scenes.known_classes(data, where))
+    name = segmentation.data_name(data, where)
+    classes = len(segmentation.known_classes(data, where))
     images = {"num_classes": classes, "image_size": data.crop, "in_channels": 3}
     architecture, options = load_backbone(options, images, architectures.find)
     found = architecture or options.network.model or ""
     deployed = deeplab(found, classes)
-    cost = scenes.cost_of(deployed, data.crop)
+    cost = segmentation.cost_of(deployed, data.crop)
     net = deeplab(found, classes, auxiliary=data.auxiliary != 0)
-    loss = scenes.pixel_loss(data.auxiliary)
+    loss = segmentation.pixel_loss(data.auxiliary)
     if options.memory.dry_run:
-        counts = [scenes.num_train(data, stage.data) for stage in stages]
+        counts = [segmentation.num_train(data, stage.data) for stage in stages]
         steps = [dry_run.fit_steps(data.batch_size, count) for count in counts]
         paper = {"parameters": beside_published(cost.parameters, options.network.model)}
         dry_run.print_scene_dry_run(setup, net, loss, cost, data, steps, **paper)

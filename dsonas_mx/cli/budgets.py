@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from typing import Any, Callable, Optional, Tuple
 
+import mxnet as mx
+
+from ..latency.deductions import Deductions
+from ..latency.mobile import OperationLatency
 from ..latency.table import Table
 from ..search.budget import Constant, Measure, make_budget
 from ..search.options import BudgetOptions
-from ..search.target import FLOPsTarget
+from ..search.target import FLOPsTarget, OneOperation
 from ..space.normal import SearchSpace
 
 
@@ -40,3 +44,23 @@ def mobile_budget(options: BudgetOptions, gamma: float, measure: Callable[[Any],
             raise ValueError(f"`{name}` is for the normal setting: leave it out")
     latency = measure if options.budget == "latency" else None
     return make_budget(options.budget, gamma, options.gamma0, latency)
+
+
+def of_setting(
+    options: Any, space: Any, build: Any, operation: Any, device: mx.Context
+) -> Tuple[Constant, Optional[Any]]:
+    """The budget and the target of a space of the normal or of the mobile setting.
+
+    Parameters
+    ----------
+    build : callable
+        The network of an architecture.
+    operation : callable
+        An operation of the mobile setting, alone: see `OperationLatency`.
+    """
+    gamma = options.search.gamma
+    if isinstance(space, SearchSpace):
+        return budget(options.budget, gamma, space, Deductions(build, device))
+    batch_size = 8 if device.device_type == "gpu" else 1  # as in table 3
+    latency = OperationLatency(operation, device, batch_size)
+    return mobile_budget(options.budget, gamma, latency), OneOperation()

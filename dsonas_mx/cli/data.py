@@ -9,7 +9,7 @@ import numpy as np
 from ..data import DATA_SETS, check_parts, cifar, load, load_parts
 from ..data.augment import Augmentation
 from ..data.images import Images
-from ..data.loader import split
+from ..data.loader import Loader, split
 from ..search.options import Split
 from .options import ImageOptions
 
@@ -27,6 +27,25 @@ def load_images(
         parts = split(None, train.labels, (left(len(train), validation), validation))
         train, test = (Images(train.images[p], train.labels[p], train.classes) for p in parts)
     return train, test, augmentation(data, cutout)
+
+
+def fit_loaders(data: ImageOptions, cutout: int, validation: int) -> Tuple[Loader, Loader]:
+    """Batches to train and to test on."""
+    train, test, augment = load_images(data, cutout, validation)
+    size = data.batch_size
+    return (
+        Loader(train, None, size, augment, data.seed),
+        Loader(test, None, size, augment.plain(), shuffle=False, drop_last=False),
+    )
+
+
+def search_loaders(data: ImageOptions, parts: Split, files: Optional[str]) -> List[Loader]:
+    """Batches for weights and, with a split, for λ."""
+    augment = augmentation(data)
+    return [
+        Loader(images, part, data.batch_size, augment, data.seed, stream=stream)
+        for stream, (images, part) in enumerate(load_search_images(data, parts, files))
+    ]
 
 
 def left(num_train: int, validation: int) -> int:

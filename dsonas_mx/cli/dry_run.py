@@ -17,7 +17,7 @@ from ..space.mobile_architecture import AnyArchitecture
 from ..space.normal import SearchSpace
 from ..training.loss import cross_entropy
 from .network import listed
-from .options import SceneOptions
+from .scenes import SceneOptions
 
 
 def megabytes(

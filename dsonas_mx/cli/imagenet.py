@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, List, Optional, Sequence, Set, Tuple
+from typing import TYPE_CHECKING, Any, List, Mapping, Optional, Sequence, Set, Tuple, Union
 
 import numpy as np
 
@@ -17,6 +17,10 @@ from ..data.imagenet import (
 from ..data.loader import Loader, RecordLoader, split
 from ..data.records import Records
 from ..io.files import atomic
+from ..space.architecture import Architecture
+from ..space.mobile import STRIDES, MobileSpace
+from ..space.mobile_architecture import AnyArchitecture, MobileArchitecture
+from ..space.normal import SearchSpace, parse_blocks
 from .options import RecordOptions
 
 if TYPE_CHECKING:
@@ -30,6 +34,28 @@ def data_set(data: RecordOptions) -> DataSet:
     classes = tuple(str(number) for number in range(data.num_classes))
     number = data.num_samples or NUM_TRAIN
     return DataSet(number, data.image_size, len(MEAN), classes, MEAN, STD, 0, 0)
+
+
+def space_of(options: Any) -> Union[SearchSpace, MobileSpace]:
+    """The space of the normal setting, or of the mobile setting, which takes no others' options."""
+    images = {"num_classes": options.data.num_classes, "image_size": options.data.image_size}
+    given, setting = options.space, options.setting
+    if setting.is_normal:
+        return SearchSpace.imagenet(**given.fields(4, "2,2,13,6"), **images)
+    for name in ("scope", "levels", "operations", "width"):
+        if name in options.given:
+            raise ValueError(
+                f"`{name}` is for the normal setting, not for {setting.space}: leave it out"
+            )
+    blocks = None if given.blocks is None else parse_blocks(given.blocks, len(STRIDES))
+    return MobileSpace.skeleton(setting.space, given.width_multiplier, blocks, **images)
+
+
+def complete(space: Union[SearchSpace, MobileSpace], origin: Mapping[str, Any]) -> AnyArchitecture:
+    """All of a space, of either setting."""
+    if isinstance(space, SearchSpace):
+        return Architecture.complete(space, origin)
+    return MobileArchitecture.complete(space, origin)
 
 
 def records(data: RecordOptions, train: bool) -> Records:

@@ -8,20 +8,23 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Dict, List, NamedTuple, Optional, Protocol, Sequence, Tuple
+from typing import Any, Dict, Optional, Protocol, Tuple
 
 from ..data import DATA_SETS, check_source
 from ..data.imagenet import IMAGE_SIZE, NUM_CLASSES
 from ..data.loader import check_seed
-from ..io.options import Options, at_least, names, not_negative, number, option
+from ..io.options import Options, at_least, names, not_negative, number, option, place
 from ..search.options import SearchOptions
+from ..space.mobile import SKELETONS
 from ..space.normal import SCOPES, parse_blocks
+from ..training.options import FitOptions
 
-_SEED = "same seed, same result, on the CPU with as many threads (OMP_NUM_THREADS)"
+SEED = "same seed, same result, on the CPU with as many threads (OMP_NUM_THREADS)"
 _BATCH = "in all, over all devices"
 
 
-def _seed(name: str, value: int) -> None:
+def check_seeds(name: str, value: int) -> None:
+    """Refuse what no generator takes."""
     check_seed(value)
 
 
@@ -32,22 +35,20 @@ def _seed(name: str, value: int) -> None:
 class ImageOptions(Options):
     """Images in memory: CIFAR, or the embedded Fashion-MNIST."""
 
-    data_set: str = option("cifar10", "which images", choices=tuple(DATA_SETS), decides=False)
-    data_dir: Optional[str] = option(
-        None, "CIFAR as python batches, binary files, or train.rec and val.rec", decides=False
+    data_set: str = place("cifar10", "which images", choices=tuple(DATA_SETS))
+    data_dir: Optional[str] = place(
+        None, "CIFAR as python batches, binary files, or train.rec and val.rec"
     )
     normalize: str = option(
         "own",
         "mean and standard deviation: the data set's own, or those of the authors' release",
         choices=("own", "release"),
     )
-    demo: bool = option(
-        False,
-        "a small setting on the embedded Fashion-MNIST; options that are given win over it",
-        decides=False,
+    demo: bool = place(
+        False, "a small setting on the embedded Fashion-MNIST; options that are given win over it"
     )
     batch_size: int = option(128, _BATCH, check=at_least(1))
-    seed: int = option(0, _SEED, check=_seed)
+    seed: int = option(0, SEED, check=check_seeds)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -60,49 +61,28 @@ class ImageOptions(Options):
 class RecordOptions(Options):
     """ImageNet, as records."""
 
-    data_dir: Optional[str] = option(
-        None, "has train.rec and val.rec of MXNet's im2rec, with .idx", decides=False
-    )
-    data_train: Optional[str] = option(
-        None, "instead of train.rec in --data-dir", metavar="FILE", decides=False
-    )
-    data_val: Optional[str] = option(
-        None, "instead of val.rec in --data-dir", metavar="FILE", decides=False
-    )
+    data_dir: Optional[str] = place(None, "has train.rec and val.rec of MXNet's im2rec, with .idx")
+    data_train: Optional[str] = place(None, "instead of train.rec in --data-dir", metavar="FILE")
+    data_val: Optional[str] = place(None, "instead of val.rec in --data-dir", metavar="FILE")
     num_classes: int = option(NUM_CLASSES, "of the records: labels from 0 to one less")
     image_size: int = option(IMAGE_SIZE, "side of the crops")
     num_samples: Optional[int] = option(
         None, "of the training images, classes alike", parse=int, check=at_least(1)
     )
-    threads: int = option(4, "that decode and augment images", check=at_least(1), decides=False)
-    demo: bool = option(
+    threads: int = place(4, "that decode and augment images", check=at_least(1))
+    demo: bool = place(
         False,
         "a small setting of any records; options that are given win over it",
         "--small",
         record="demo",
-        decides=False,
     )
     batch_size: int = option(256, _BATCH, check=at_least(1))
-    seed: int = option(0, _SEED, check=_seed)
+    seed: int = option(0, SEED, check=check_seeds)
 
     @property
     def data_set(self) -> str:
         """What a record of a run calls its data."""
         return "imagenet"
-
-
-@dataclass(frozen=True)
-class SceneOptions(Options):
-    """Folders in VOC layout."""
-
-    data_dir: Optional[str] = option(
-        None, "the folder in which the data sets are, each in its own", decides=False
-    )
-    crop: int = option(513, "side of what is cut out to train on", check=at_least(1))
-    workers: int = option(2, "threads that read and augment", check=at_least(1), decides=False)
-    batch_size: int = option(16, "over all devices", check=at_least(1))
-    auxiliary: float = option(0.4, "weight of the auxiliary head; 0 for none", check=not_negative)
-    seed: int = option(0, _SEED, check=_seed)
 
 
 # Network
@@ -134,27 +114,52 @@ class SpaceOptions(Options):
 
 
 @dataclass(frozen=True)
+class SettingOptions(Options):
+    """Which of the paper's search spaces."""
+
+    space: str = option(
+        "normal",
+        "the normal setting, or a skeleton of the mobile one",
+        choices=("normal", *SKELETONS),
+    )
+
+    @property
+    def is_normal(self) -> bool:
+        """Whether it is none of the mobile setting."""
+        return self.space == "normal"
+
+
+@dataclass(frozen=True)
+class EitherSpaceOptions(SpaceOptions):
+    """The normal search space for ImageNet, or of the mobile setting."""
+
+    blocks: Optional[str] = option(
+        None, "blocks a stage; if none is given 2,2,13,6 or a skeleton's"
+    )
+    width: int = option(28, "channels of the first stage")
+    width_multiplier: float = option(1.0, "of a mobile space")
+
+
+@dataclass(frozen=True)
 class NetworkOptions(Options):
     """Which network to train: a file's, or a baseline; and its size."""
 
-    architecture: Optional[str] = option(
+    architecture: Optional[str] = place(
         None,
         "what a search found, or the name of one in symbols/architectures",
         metavar="FILE",
         one_of="network",
         required=True,
-        decides=False,
     )
     random: Optional[str] = option(
         None, "a random network, drawn by --seed", choices=SCOPES, one_of="network"
     )
     full_network: bool = option(False, "all operations, connections", one_of="network")
-    like: Optional[str] = option(
+    like: Optional[str] = place(
         None,
         "what a search found, for --random and --full-network: its space, connections a block "
         "and, by the width, at least its parameters; without it the paper's space",
         metavar="FILE",
-        decides=False,
     )
     width: Optional[int] = option(
         None, "channels of the first stage, not the file's", parse=int, one_of="size"
@@ -190,31 +195,47 @@ class SupernetOptions(SearchOptions):
 
 
 @dataclass(frozen=True)
-class SegmentationNetworkOptions(Options):
-    """Which backbone is trained under a segmentation head."""
+class ImageSearchOptions(SupernetOptions):
+    """A search whose two parts of the data may have files of their own."""
 
-    architecture: Optional[str] = option(
+    split_files: Optional[str] = place(
         None,
-        "what a search found, or the name of one in symbols/architectures",
-        metavar="FILE",
-        one_of="network",
-        decides=False,
+        "the samples of both parts: train1.rec and train2.rec of prepare_data.py",
+        metavar="DIR",
     )
-    model: Optional[str] = option(
-        None,
-        "a baseline's backbone",
-        choices=("mobilenet_v1", "mobilenet_v2"),
-        one_of="network",
+
+
+@dataclass(frozen=True)
+class TowerOptions(NetworkOptions):
+    """A network with an auxiliary tower, in training (ImageNet)."""
+
+    auxiliary: float = option(0.4, "weight of the tower; 0, and mobile: none", check=not_negative)
+
+
+@dataclass(frozen=True)
+class ImageNetworkOptions(NetworkOptions):
+    """A network that is trained on small images, with what keeps it from learning them by heart."""
+
+    dropout: float = option(0.4, "before the classifier")
+    drop_path: float = option(0.5, "rate at the end, behind the last block")
+    auxiliary: float = option(0.4, "weight of the auxiliary tower; 0 for none", check=not_negative)
+
+
+@dataclass(frozen=True)
+class ImageTrainingOptions(FitOptions):
+    """A training on small images."""
+
+    cutout: int = option(16, "side of the square; 0 for none", check=at_least(0))
+    validation: int = option(
+        0, "so many training images to test on instead of the test images; 0 for none"
     )
-    backbone: Optional[str] = option(
-        None,
-        "a run of train_imagenet.py with the backbone's parameters; its architecture, if none is "
-        "given",
-        metavar="RUN",
-        decides=False,
-    )
-    width: Optional[int] = option(None, "channels of the first stage, not the file's", parse=int)
-    blocks: Optional[str] = option(None, "blocks a stage, not the file's")
+
+
+@dataclass(frozen=True)
+class SmoothedOptions(FitOptions):
+    """A training on ImageNet, as the paper's: a straight line, and smoothed labels."""
+
+    label_smoothing: float = option(0.1, "what the other classes share of a label")
 
 
 def sizes(paper: str, size: str) -> Dict[str, str]:
@@ -226,63 +247,6 @@ def sizes(paper: str, size: str) -> Dict[str, str]:
     return {paper: f"{helps[paper]}; {size} if no size, --like or small setting is given"}
 
 
-class StageOption(NamedTuple):
-    """A stage of a training: names of data sets, epochs, learning rate."""
-
-    data: Sequence[str]
-    num_epochs: int
-    learning_rate: float
-
-
-def parse_stages(text: str) -> List[StageOption]:
-    """'coco+voc:100:0.014,voc:350:0.008' → data sets, epochs and learning rate of each stage."""
-    stages = []
-    for part in text.split(","):
-        try:
-            data, epochs, rate = part.rsplit(":", 2)
-            stage = StageOption(data.split("+"), int(epochs), float(rate))
-            good = all(stage.data) and stage.num_epochs > 0 and 0 < stage.learning_rate < 1e3
-        except ValueError:
-            good = False
-        if not good:
-            raise ValueError(
-                f"--stages must be as coco+sbd+voc:100:0.014,voc:350:0.008, got {part!r}"
-            )
-        stages.append(stage)
-    return stages
-
-
-@dataclass(frozen=True)
-class StageOptions(Options):
-    """The stages of a segmentation training (section 4.4)."""
-
-    stages: str = option(
-        "coco+sbd+voc:100:0.014,sbd+voc:160:0.008,voc:350:0.008",
-        "data:epochs:learning rate of each",
-        check=lambda name, value: parse_stages(value),
-    )
-
-    @property
-    def all(self) -> List[StageOption]:
-        """One after the other."""
-        return parse_stages(self.stages)
-
-
-@dataclass(frozen=True)
-class TestOptions(Options):
-    """How a segmentation network is tested."""
-
-    eval: Optional[str] = option(
-        None,
-        "only test what a run of this script trained; into RUN/eval",
-        metavar="RUN",
-        decides=False,
-    )
-    multi_scale: bool = option(False, "test at 0.5 to 1.75 of the size")
-    flip: bool = option(False, "test mirrored, too")
-    pictures: int = option(8, "test images to make pictures of", check=at_least(0), decides=False)
-
-
 # Machine
 
 
@@ -290,13 +254,12 @@ class TestOptions(Options):
 class DeviceOptions(Options):
     """The devices, of this process and of others."""
 
-    gpus: str = option("", "numbers of GPUs, as 0,1; empty for the CPU", decides=False)
-    cpus: int = option(1, "devices to divide the CPU into", decides=False)
-    kv_store: str = option(
+    gpus: str = place("", "numbers of GPUs, as 0,1; empty for the CPU")
+    cpus: int = place(1, "devices to divide the CPU into")
+    kv_store: str = place(
         "device",
         "dist_sync: with all processes of tools/launch.py, each with such devices",
         choices=("device", "dist_sync"),
-        decides=False,
     )
 
 
@@ -315,17 +278,14 @@ class PrecisionOptions(Options):
 class MemoryOptions(Options):
     """What a run takes."""
 
-    recompute: str = option(
+    recompute: str = place(
         "off",
         "compute activations again in backward: auto for little memory, deep for the least, "
         "off, or so many MB on each device",
         "--mirror",
-        decides=False,
     )
-    dry_run: bool = option(
-        False,
-        "say what the run takes, and stop before it allocates or needs any data",
-        decides=False,
+    dry_run: bool = place(
+        False, "say what the run takes, and stop before it allocates or needs any data"
     )
 
 
@@ -341,40 +301,34 @@ def _minutes(name: str, value: float) -> None:
 class RunOptions(Options):
     """The run folder, and how a run survives and is watched."""
 
-    save_dir: str = option("runs/run", "the run folder", decides=False)
-    resume: bool = option(False, "go on from the newest checkpoint", decides=False)
-    resume_from: Optional[str] = option(
+    save_dir: str = place("runs/run", "the run folder")
+    resume: bool = place(False, "go on from the newest checkpoint")
+    resume_from: Optional[str] = place(
         None,
         "go on from a checkpoint, as RUN/checkpoint/000012, of this run folder or, in a new one, "
         "of another",
         metavar="PATH",
-        decides=False,
     )
-    checkpoint_minutes: float = option(
+    checkpoint_minutes: float = place(
         30,
         "between checkpoints within an epoch; 0 for none but at its end",
         parse=float,
         check=_minutes,
-        decides=False,
     )
-    on_nan: str = option(
+    on_nan: str = place(
         "stop",
         "a loss that is not finite ends the run, or takes it back to the end of the last epoch, "
         "with half the learning rate, five times at most",
         choices=("stop", "rollback"),
-        decides=False,
     )
-    tensorboard: bool = option(
-        False,
-        "write scalars, λ and the block for TensorBoard; needs tensorboardX",
-        decides=False,
+    tensorboard: bool = place(
+        False, "write scalars, λ and the block for TensorBoard; needs tensorboardX"
     )
-    log_format: str = option(
+    log_format: str = place(
         "text",
         "of what is printed: json for an object a line, of an epoch with its numbers, of an error "
         "with its status",
         choices=("text", "json"),
-        decides=False,
     )
 
     @property

@@ -19,7 +19,7 @@ from ..search.options import Split
 from ..training.loss import pixel_cross_entropy, with_auxiliary
 from ..training.segmentation import Stage
 from ..training.transfer import read_parameters, take_over
-from .options import SceneOptions, StageOption
+from .scenes import SceneOptions, StageOption
 
 
 def pixel_loss(auxiliary: float) -> Callable[..., Any]:

@@ -28,8 +28,8 @@ from ..training.segmentation import (
     save_picture,
 )
 from ..training.transfer import digest, parameters_file
-from .options import TestOptions
 from .run import open_run, origin, train
+from .scenes import TestOptions
 from .segmentation import load_stages, take_backbone
 
 

@@ -71,6 +71,11 @@ def option(default: Any, help: str = "", flag: str = "", **more: Any) -> Any:
     return field(default=default, metadata={"option": Option(help, flag, **more)})
 
 
+def place(default: Any, help: str = "", flag: str = "", **more: Any) -> Any:
+    """An `option` that decides no result."""
+    return option(default, help, flag, decides=False, **more)
+
+
 @dataclass(frozen=True)
 class Options:
     """Base of what belongs together: checks its values when it is built.

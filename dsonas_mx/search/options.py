@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Optional, Tuple
 
-from ..io.options import Options, at_least, fraction, not_negative, number, option, positive
+from ..io.options import Options, at_least, fraction, not_negative, number, option, place, positive
 from .budget import BUDGETS
 
 Split = Optional[Tuple[int, int]]
@@ -95,10 +95,8 @@ class BudgetOptions(Options):
     gamma0: Optional[float] = option(
         None, "γ0 of budget latency; half of γ if not given", parse=float
     )
-    latency_table: Optional[str] = option(
-        None,
-        "of tools/measure_latency.py, for budget latency; measured each epoch if not given",
-        decides=False,
+    latency_table: Optional[str] = place(
+        None, "of tools/measure_latency.py, for budget latency; measured each epoch if not given"
     )
     search_flops: Optional[int] = option(
         None,

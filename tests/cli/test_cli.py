@@ -3,9 +3,11 @@
 import errno
 import io
 import re
+import subprocess
 import sys
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
 from dsonas_mx.cli import data, parser
 from dsonas_mx.cli.devices import progress
@@ -18,6 +20,8 @@ from dsonas_mx.search.options import parse_split
 
 import mxnet as mx
 import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @dataclass(frozen=True)
@@ -231,3 +235,22 @@ def test_a_full_disk_names_the_file(tmp_path, call):
 
     expected = f"script.py: {tmp_path}/model.params: No space left on device\n"
     assert call(main) == (2, "", expected)
+
+
+HELPS = """
+import contextlib, io, runpy, sys
+for name in sys.argv[1:]:
+    sys.argv, sys.path[0] = [name, "--help"], name.rsplit("/", 1)[0]
+    with contextlib.suppress(SystemExit), contextlib.redirect_stdout(io.StringIO()):
+        runpy.run_path(name, run_name="__main__")
+    for heavy in {"mxnet", "matplotlib"} & set(sys.modules):
+        sys.exit(f"{name} --help loads {heavy}")
+"""
+
+
+def test_help_waits_for_no_heavy_imports():
+    """MXNet takes three seconds of processor time, Matplotlib one."""
+    scripts = [str(path) for folder in ("train", "tools") for path in (ROOT / folder).glob("*.py")]
+    command = [sys.executable, "-c", HELPS, *sorted(scripts)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")

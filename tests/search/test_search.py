@@ -5,7 +5,7 @@ from dataclasses import replace
 from dsonas_mx import Architecture
 from dsonas_mx.cost.count import count
 from dsonas_mx.engine.graph import TrainGraph, is_lambda
-from dsonas_mx.engine.setup import Setup
+from dsonas_mx.engine.setup import Setup, in_silence
 from dsonas_mx.search.budget import Constant
 from dsonas_mx.search.options import SearchOptions
 from dsonas_mx.search.search import Search
@@ -44,6 +44,7 @@ def search(tiny_space, loader, plain):
         batch_size=8,
         budget=None,
         target=None,
+        progress=in_silence,
         **network,
     ):
         space = tiny_space(scope=scope)
@@ -58,7 +59,7 @@ def search(tiny_space, loader, plain):
             weight_data=weights,
             lambda_data=lambdas if options.split else None,
             options=options,
-            setup=Setup(contexts or [mx.cpu()]),
+            setup=Setup(contexts or [mx.cpu()], progress=progress),
             budget=budget,
             target=target,
         )
@@ -326,9 +327,12 @@ def test_ends_with_its_epochs(search):
 
 
 def test_the_bar_is_told_how_many_steps_come_later(search):
-    running = search(replace(OPTIONS, pretrain_epochs=2, num_epochs=2, gamma=0), (4, 2))
     told = []
-    running._progress = lambda steps, *about: told.append(about) or steps
+    running = search(
+        replace(OPTIONS, pretrain_epochs=2, num_epochs=2, gamma=0),
+        (4, 2),
+        progress=lambda steps, *about: told.append(about) or steps,
+    )
     running.run()
     steps = running.steps_per_epoch
     assert told == [

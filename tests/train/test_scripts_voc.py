@@ -4,7 +4,7 @@ import json
 import re
 
 from dsonas_mx import Architecture
-from dsonas_mx.cli.options import parse_stages
+from dsonas_mx.cli.scenes import parse_stages
 from dsonas_mx.data import voc
 from dsonas_mx.deploy.export import import_symbol
 from dsonas_mx.io.params_file import read_params

@@ -16,7 +16,10 @@ from dsonas_mx import SearchSpace
 from dsonas_mx._compat import WAITING, usable_cpus
 
 BESIDE = (0, 1, 4)  # busy processes
-POLICIES: Dict[str, Dict[str, str]] = {"ours": {}, "spinning": {"OMP_WAIT_POLICY": "ACTIVE"}}
+POLICIES: Dict[str, Dict[str, str]] = {
+    "ours": {},
+    "spinning": {"GOMP_SPINCOUNT": "300000"},
+}  # GNU's own
 SERVE = "import sys; sys.path[:0] = sys.argv[1:]; from bench.busy import serve; serve()"
 PLACES = [str(Path(__file__).resolve().parents[1]), str(Path(__file__).resolve().parents[2])]
 

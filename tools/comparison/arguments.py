@@ -9,7 +9,7 @@ from dsonas_mx.cli.options import ImageOptions
 from dsonas_mx.cli.parser import add_options
 from dsonas_mx.experiments.paper import TABLES
 
-from import_checkpoint import add_space
+from import_checkpoint import add_checkpoint
 
 RESULTS = Path(__file__).resolve().parents[2] / "docs" / "results"
 
@@ -31,9 +31,7 @@ def tables(parser: argparse.ArgumentParser) -> None:
 
 def checkpoint(parser: argparse.ArgumentParser) -> None:
     """A checkpoint of the authors: its architecture, parameters, multiply-adds, error on data."""
-    parser.add_argument("prefix", metavar="PREFIX", help="the file is PREFIX-%%04d.params")
-    parser.add_argument("epoch", metavar="EPOCH", type=int)
-    add_space(parser)
+    add_checkpoint(parser)
     add_options(parser, ImageOptions(), "data")
 
 

@@ -11,6 +11,7 @@ from dsonas_mx.cli.options import ImageOptions
 from dsonas_mx.cli.parser import taken
 from dsonas_mx.cost.count import count
 from dsonas_mx.data.loader import Loader
+from dsonas_mx.release.checkpoint import FIXED
 from dsonas_mx.training.fit import evaluate
 
 import import_checkpoint
@@ -44,7 +45,7 @@ def measure(options: argparse.Namespace) -> Dict[str, Any]:
             f"the network is for {space.num_classes} classes on the {space.stem} stem, the data "
             f"have {classes} and are small images: leave out --data-dir, or name its --data-set"
         )
-    fixed = import_checkpoint.FIXED if weighted else "none"
+    fixed = FIXED if weighted else "none"
     net = get_model("dsonas", architecture, weighted=weighted, fix_gamma=fixed)
     for name, parameter in net.collect_params().items():
         parameter.initialize(ctx=mx.cpu())

@@ -1,0 +1,40 @@
+"""The table of `tools/benchmark.py all`."""
+
+from __future__ import annotations
+
+from typing import Any, Dict
+
+
+def table(results: Dict[str, Any]) -> str:
+    """The figures of all benchmarks in Markdown."""
+    step_, cifar, imagenet, shrunk, fed = results.values()
+    rows = [
+        ("weight step + λ step, over the original's graph", f"{step_['ratio']:.3f}"),
+        ("operators of the graph", f"{step_['ours_nodes']} instead of {step_['plain_nodes']}"),
+        ("largest relative difference from it", f"{step_['max_difference']:.1e}"),
+    ]
+    for name, size in (("CIFAR-10", cifar), ("ImageNet", imagenet)):
+        rows.append(
+            (
+                f"memory of the {name} supernet, {size['batch_size']} samples a device",
+                f"{size['mirrored_mb']:.0f} MB; deep {size['deep_mb']:.0f} MB; with nothing "
+                f"recomputed {size['plain_mb']:.0f} MB",
+            )
+        )
+    overheads = f"{cifar['time_overhead']:.2f}×; deep {cifar['deep_overhead']:.2f}×"
+    rows.append(("time of a step with recomputation", overheads))
+    for name, key in (
+        ("time of a step", "ratio"),
+        ("operations", "operations"),
+        ("multiply-adds", "multiply_adds"),
+    ):
+        shares = ", ".join(f"{share} %: {value:.2f}" for share, value in shrunk[key].items())
+        rows.append((f"{name} by connections left", shares))
+    rows.append(
+        (
+            "samples a second that a thread augments; that a training step takes",
+            f"{fed['samples_s']:,.0f}; {fed['step_samples_s']:,.0f} (width {fed['width']})",
+        )
+    )
+    lines = ["| `python tools/benchmark.py all`, on 2 CPU cores | |", "|-|-|"]
+    return "\n".join(lines + [f"| {name} | {value} |" for name, value in rows])
