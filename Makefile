@@ -44,7 +44,7 @@ NO_PYTHON := no Python 3.8 to 3.13 with venv found among: $(or $(PYTHON),$(PYTHO
 LINK_CUDA := (cd "$$($(PY) -c 'import sysconfig; print(sysconfig.get_paths()["purelib"])')/mxnet" \
 	&& ln -sf ../nvidia/*/lib/lib[cn]*.so.* .)
 
-.PHONY: help setup test test-all test-pythons lint docs search bench soak faults clean remake
+.PHONY: help setup test test-all test-nullgpu test-pythons lint docs search bench soak faults clean remake
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -97,6 +97,15 @@ test: $(READY_DEV) ## the fast tests
 test-all: $(READY_DEV) ## all tests (those marked gpu after setup with GPU=1)
 	$(PYTEST) -m "$(if $(filter gpu,$(DEVICE)),,not gpu)" $(ARGS)
 
+# The null GPU is CUDA's driver to the dynamic linker, which finds it loaded already.
+NULLGPU := $(CURDIR)/build/nullgpu/libcuda.so.1
+
+test-nullgpu: ## everything on a GPU that computes nothing, in .venv-nullgpu (4 GB); needs gcc
+	$(MAKE) VENV=.venv-nullgpu GPU=1 .venv-nullgpu/.ready-dev
+	tests/nullgpu/build.sh .venv-nullgpu/bin/python $(NULLGPU)
+	LD_PRELOAD=$(NULLGPU) NULLGPU_DEVICES=3 OMP_NUM_THREADS=1 .venv-nullgpu/bin/python -m pytest \
+	    --numprocesses auto --maxprocesses 4 tests/nullgpu $(ARGS)
+
 test-pythons: ## the fast tests on each python3.8 to 3.13 found, in .venvs/
 	@mkdir -p .venvs; rm -f .venvs/summary; \
 	for minor in 8 9 10 11 12 13; do \
@@ -132,5 +141,5 @@ faults: $(READY_DEV) ## let everything go wrong, and write docs/reliability.md
 	OMP_NUM_THREADS=1 $(PY) tools/reliability.py
 
 clean: ## remove .venv, .venvs, caches and builds; runs/ stays
-	rm -rf .venv .venvs build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venvs .venv-nullgpu build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

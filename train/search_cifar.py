@@ -65,7 +65,7 @@ def main(options: Options) -> None:
     run.check_run(options)
     name = options.budget.budget or default_budget(options.space.scope)
     options = options.but("budget", budget=name)
-    setup = devices.setup_of(options.devices, options.memory)
+    setup = devices.setup_of(options.devices, options.memory, images.batch_size)
     known = DATA_SETS[images.data_set]
     space = SearchSpace.cifar10(**options.space.fields(3), **known.images())
     latency = Deductions(lambda found: get_model("dsonas", found), setup.contexts[0])

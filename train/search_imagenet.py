@@ -68,7 +68,9 @@ def main(options: Options) -> None:
     is_full = options.setting.is_normal and options.space.scope == "full"
     name = options.budget.budget or ("flops" if is_full else "latency")  # section 4.3
     options = options.but("budget", budget=name)
-    setup = devices.setup_of(options.devices, options.memory, options.precision)
+    setup = devices.setup_of(
+        options.devices, options.memory, options.data.batch_size, options.precision
+    )
     start = imagenet.complete(space, run.origin(options, "imagenet"))
     budget, target = budgets.of_setting(options, space, network_of, Operation, setup.contexts[0])
 

@@ -50,7 +50,7 @@ def main(options: Options) -> None:
 
     data, how = options.data, options.search
     run.check_run(options)
-    setup = devices.setup_of(options.devices, options.memory)
+    setup = devices.setup_of(options.devices, options.memory, options.data.batch_size)
     classes = scenes.known_classes(data, data.data_set)
     space = voc_space(**options.space.fields(4), num_classes=len(classes), image_size=data.crop)
     name = scenes.data_name(data, data.data_set)

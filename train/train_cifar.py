@@ -58,7 +58,7 @@ def main(options: Options) -> None:
 
     images, how = options.data, options.training
     run.check_run(options)
-    setup = devices.setup_of(options.devices, options.memory)
+    setup = devices.setup_of(options.devices, options.memory, images.batch_size)
     known = DATA_SETS[images.data_set]
     num_train = data.left(known.num_train, how.validation)
     steps = dry_run.fit_steps(images.batch_size, num_train) if options.memory.dry_run else 0

@@ -49,7 +49,7 @@ def main(options: Options) -> None:
     if options.test.eval is not None:
         options = segmentation_fit.take_from_run(options, SAVE_DIR)
     run.check_run(options)
-    setup = devices.setup_of(options.devices, options.memory)
+    setup = devices.setup_of(options.devices, options.memory, options.data.batch_size)
     data, stages = options.data, options.stages.all
     where = data.test_data or stages[-1].data[-1]
     name = segmentation.data_name(data, where)

@@ -7,6 +7,7 @@ from typing import Any, Dict, Iterable, Optional
 from tqdm import tqdm
 
 from ..engine.device import contexts
+from ..engine.graph import shares
 from ..engine.process import rank
 from ..engine.recompute import parse_mirror
 from ..engine.setup import Setup
@@ -15,21 +16,26 @@ from .options import DeviceOptions, MemoryOptions, PrecisionOptions
 
 
 def setup_of(
-    devices: DeviceOptions, memory: MemoryOptions, precision: Optional[PrecisionOptions] = None
+    devices: DeviceOptions,
+    memory: MemoryOptions,
+    batch_size: int,
+    precision: Optional[PrecisionOptions] = None,
 ) -> Setup:
-    """What the loop of a script runs on.
+    """What the loop of a script runs on, which takes batches of that size.
 
     Raises
     ------
     ValueError
-        A device that is not there, or that has not this type of maps.
+        A device that is not there, or that has no samples, or not this type of maps.
     """
     dtype = "float32" if precision is None else precision.dtype
     if dtype == "float16" and not devices.gpus.strip() and not memory.dry_run:
         raise ValueError("`dtype` float16 is for GPUs: give `gpus`, or leave it out")
+    found = contexts(devices.gpus, devices.cpus)
+    shares(batch_size, len(found))
     return Setup(
         workers=connect(devices.kv_store),
-        contexts=contexts(devices.gpus, devices.cpus),
+        contexts=found,
         recompute=parse_mirror(memory.recompute),
         dtype=dtype,
         progress=progress,

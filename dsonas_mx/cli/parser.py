@@ -163,7 +163,10 @@ def run(
     except RuntimeError as error:
         if "MXNetError" not in [kind.__name__ for kind in type(error).__mro__]:
             raise
-        parser.exit(1, f"{parser.prog}: MXNet: {first_line(error)}\n")
+        said = f"MXNet: {first_line(error)}"
+        if "out of memory" in str(error):
+            said = parser.named(_out_of_memory(parser))
+        parser.exit(1, f"{parser.prog}: {said}\n")
 
 
 def _message(error: Exception) -> str:
@@ -175,6 +178,14 @@ def _message(error: Exception) -> str:
         return f"{path} is a folder: give a file"
     wrong_path = isinstance(error, (FileNotFoundError, NotADirectoryError))
     return f"{path}: {error.strerror}{'; check the path' if wrong_path else ''}"
+
+
+def _out_of_memory(parser: Parser) -> str:
+    """What to do where a device has not enough."""
+    options = {one.dest for one in parser._actions}
+    ways = ["recompute more (--mirror deep)"] if "mirror" in options else []
+    ways.append("use a smaller batch" + (" (`batch_size`)" if "batch_size" in options else ""))
+    return f"a device is out of memory: {', '.join(ways)}, or end what else runs there"
 
 
 def first_line(error: Exception) -> str:

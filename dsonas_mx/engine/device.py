@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
-from typing import List
+import ctypes
+from typing import List, Tuple
 
 import mxnet as mx
+
+# The wheel has code for compute capabilities 5.0, 6.0, 7.0, 8.0 and 8.6, which those of the same
+# first number run, and nothing that a driver could compile for others.
+CAPABILITIES = range(5, 9)
+_CAPABILITY = (75, 76)  # cudaDevAttrComputeCapabilityMajor, …Minor
 
 
 def gpu_numbers(gpus: str) -> List[int]:
@@ -37,7 +43,7 @@ def contexts(gpus: str = "", cpus: int = 1) -> List[mx.Context]:
     Raises
     ------
     ValueError
-        A GPU that is not there, or a list that is none.
+        A GPU that is not there, or that MXNet has no code for, or a list that is none.
     """
     if not gpus.strip():
         if cpus < 1:
@@ -51,14 +57,34 @@ def contexts(gpus: str = "", cpus: int = 1) -> List[mx.Context]:
         )
     try:
         present = mx.context.num_gpus()
-    except mx.MXNetError:  # no driver
-        present = 0
+    except mx.MXNetError as error:
+        reason = str(error).strip().splitlines()[-1].split(": ")[-1]
+        raise ValueError(
+            f"`gpus` {gpus}: CUDA finds no GPU ({reason}): nvidia-smi shows what there is; "
+            "the driver has to be one for CUDA 11.2 or newer"
+        ) from None
     for number in numbers:
         if number >= present:
             raise ValueError(f"`gpus` {gpus}: there is no GPU {number}, this machine has {present}")
+        major, minor = capability(number)
+        if major not in CAPABILITIES:
+            raise ValueError(
+                f"`gpus` {gpus}: GPU {number} has compute capability {major}.{minor}, and MXNet "
+                "1.9.1 has code for 5.0 to 8.9 (Maxwell to Ada): use another GPU, or the CPU"
+            )
     return [mx.gpu(number) for number in numbers]
 
 
 def threads() -> int:
     """The threads that compute an operator on the CPU: sums depend on their number."""
     return int(mx.base._LIB.omp_get_max_threads())
+
+
+def capability(number: int) -> Tuple[int, int]:
+    """The compute capability of a GPU, as (8, 6), by the CUDA that MXNet is linked to."""
+    found = []
+    for attribute in _CAPABILITY:
+        value = ctypes.c_int()
+        mx.base._LIB.cudaDeviceGetAttribute(ctypes.byref(value), attribute, number)
+        found.append(value.value)
+    return found[0], found[1]

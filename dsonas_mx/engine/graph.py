@@ -392,7 +392,8 @@ def shares(batch_size: int, devices: int) -> Tuple[int, ...]:
     """How many samples of a batch each device takes: as even as it goes, the first ones more."""
     if batch_size < devices:
         raise ValueError(
-            f"a batch of {batch_size} is too small for {devices} devices: use a larger batch size"
+            f"a batch of {batch_size} is too small for {devices} devices: use a larger batch size, "
+            "or fewer devices"
         )
     share, rest = divmod(batch_size, devices)
     return tuple(share + (device < rest) for device in range(devices))

@@ -10,13 +10,14 @@ import pytest
 def gpus(monkeypatch):
     """`gpus(count)`: an MXNet with CUDA and so many GPUs, which are CPU devices."""
 
-    def patch(count, cuda=True):
+    def patch(count, cuda=True, capability=(6, 1)):
         class Features:
             def is_enabled(self, name):
                 return name == "CUDA" and cuda
 
         monkeypatch.setattr(mx.runtime, "Features", Features)
         monkeypatch.setattr(mx.context, "num_gpus", lambda: count)
+        monkeypatch.setattr(device, "capability", lambda number: capability)
         monkeypatch.setattr(mx, "gpu", mx.cpu)
 
     return patch
@@ -71,8 +72,19 @@ def test_a_machine_without_a_driver(gpus, monkeypatch):
         raise mx.MXNetError("CUDA driver version is insufficient for CUDA runtime version")
 
     monkeypatch.setattr(mx.context, "num_gpus", fail)
-    with pytest.raises(ValueError, match="^`gpus` 0: there is no GPU 0, this machine has 0$"):
+    with pytest.raises(ValueError, match="^`gpus` 0: CUDA finds no GPU .CUDA driver version is"):
         device.contexts("0")
+
+
+@pytest.mark.parametrize("capability, runs", [((3, 7), 0), ((5, 0), 1), ((8, 9), 1), ((9, 0), 0)])
+def test_refuses_gpus_that_mxnet_has_no_code_for(gpus, capability, runs):
+    gpus(2, capability=capability)
+    if runs:
+        assert len(device.contexts("0,1")) == 2
+        return
+    name = "{}.{}".format(*capability)
+    with pytest.raises(ValueError, match=f"^`gpus` 1: GPU 1 has compute capability {name}, and"):
+        device.contexts("1")
 
 
 @pytest.mark.parametrize("cpus", [0, -2])

@@ -1,0 +1,69 @@
+"""What cannot run on a GPU is one line that says what to do, before data are read if possible."""
+
+import pytest
+
+SUPPORTED = "MXNet 1.9.1 has code for 5.0 to 8.9 (Maxwell to Ada): use another GPU, or the CPU"
+NO_GPU = "nvidia-smi shows what there is; the driver has to be one for CUDA 11.2 or newer"
+OLD = "CUDA driver version is insufficient for CUDA runtime version"
+
+
+@pytest.mark.parametrize(
+    "words, variables, message",
+    [
+        (
+            ("--gpus", "0"),
+            {"NULLGPU_CAPABILITY": "9.0"},
+            f"--gpus 0: GPU 0 has compute capability 9.0, and {SUPPORTED}",
+        ),
+        (
+            ("--gpus", "0,1"),
+            {"NULLGPU_CAPABILITY": "3.5"},
+            f"--gpus 0,1: GPU 0 has compute capability 3.5, and {SUPPORTED}",
+        ),
+        (
+            ("--gpus", "0,2"),
+            {"NULLGPU_DEVICES": "2"},
+            "--gpus 0,2: there is no GPU 2, this machine has 2",
+        ),
+        (
+            ("--gpus", "0"),
+            {"NULLGPU_DEVICES": "0"},
+            f"--gpus 0: CUDA finds no GPU (no CUDA-capable device is detected): {NO_GPU}",
+        ),
+        (
+            ("--gpus", "0"),
+            {"NULLGPU_DRIVER": "10.2"},
+            f"--gpus 0: CUDA finds no GPU ({OLD}): {NO_GPU}",
+        ),
+        (
+            ("--gpus", "0,1,2", "--batch-size", "2"),
+            {"NULLGPU_DEVICES": "3"},
+            "a batch of 2 is too small for 3 devices: use a larger batch size, or fewer devices",
+        ),
+    ],
+)
+def test_refused_before_data_are_read(alone, tmp_path, words, variables, message):
+    words = ("--demo", *words, "--save-dir", tmp_path / "run")
+    done = alone("train/search_cifar.py", *words, **variables)
+    assert (done.returncode, done.stderr) == (2, f"search_cifar.py: {message}\n")
+    assert not (tmp_path / "run").exists()
+
+
+def test_no_driver(alone):
+    done = alone(
+        "train/search_cifar.py", "--demo", "--gpus", "0", LD_PRELOAD="", LD_LIBRARY_PATH=""
+    )
+    (line,) = done.stderr.splitlines()
+    assert done.returncode == 1 and line.startswith("search_cifar.py: mxnet-cu112 could not be ")
+    assert "libcuda.so.1" in line and "NVIDIA's driver" in line
+
+
+@pytest.mark.parametrize("mirror", ["off", "auto"])
+def test_too_little_memory(alone, tmp_path, mirror):
+    """Whether it is known beforehand or noticed in a step."""
+    words = ("--demo", "--gpus", "0", "--width", "64", "--batch-size", "500", "--mirror", mirror)
+    words += ("--save-dir", tmp_path / "run")
+    done = alone("train/search_cifar.py", *words, NULLGPU_MB="60")
+    (line,) = (one for one in done.stderr.splitlines() if "cudnn_algoreg" not in one)
+    assert done.returncode in (1, 2)
+    assert line.startswith("search_cifar.py: ") and "--mirror" in line and "batch" in line
