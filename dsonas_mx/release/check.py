@@ -175,6 +175,8 @@ class Network:
         `build(architecture, fix_gamma)` → a weighted network, not initialised.
     plain : bool
         Leave out the project's own operators, even where they could be used.
+    context : mx.Context, optional
+        The device that computes; the CPU by default.
 
     Raises
     ------
@@ -188,19 +190,21 @@ class Network:
         architecture: Architecture,
         build: Build,
         plain: bool = False,
+        context: Optional[mx.Context] = None,
     ) -> None:
         self._reference = reference
+        self._context = context or mx.cpu()
         self._architecture = architecture
         self._net = build(architecture, reference.meta.get("fix_gamma", "operations"))
         self._parameters = dict(self._net.collect_params().items())
         given = to_ours(reference.parameters, architecture)
         check_parameters(given, {name: p.shape for name, p in self._parameters.items()})
-        self._net.initialize()
+        self._net.initialize(ctx=self._context)
         self._set(given)
         self._statistics = {name: given[name] for name in given if "_running_" in name}
         shapes = reference.data.shape, reference.label.shape
         graph = _PlainGraph if plain else TrainGraph
-        self._graph = graph(self._net, cross_entropy, *shapes, [mx.cpu()])
+        self._graph = graph(self._net, cross_entropy, *shapes, [self._context])
 
     @property
     def is_native(self) -> bool:
@@ -229,7 +233,7 @@ class Network:
             theirs = to_authors(arrays, self._architecture, layout)
             computed.update((f"{kind}:{name}", array) for name, array in theirs.items())
         self._net.hybridize()
-        computed["out:eval"] = _softmax(self._net(mx.nd.array(data)))
+        computed["out:eval"] = _softmax(self._net(mx.nd.array(data, ctx=self._context)))
         return computed
 
     def _set(self, arrays: Mapping[str, np.ndarray]) -> None:

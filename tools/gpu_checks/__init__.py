@@ -1,0 +1,1 @@
+"""What nobody could check without a GPU: values against the CPU's, memory, times."""
