@@ -44,7 +44,7 @@ NO_PYTHON := no Python 3.8 to 3.13 with venv found among: $(or $(PYTHON),$(PYTHO
 LINK_CUDA := (cd "$$($(PY) -c 'import sysconfig; print(sysconfig.get_paths()["purelib"])')/mxnet" \
 	&& ln -sf ../nvidia/*/lib/lib[cn]*.so.* .)
 
-.PHONY: help setup test test-all test-nullgpu test-pythons lint docs search bench soak faults clean remake
+.PHONY: help setup test test-all test-nullgpu test-gpu test-pythons lint docs search bench soak faults clean remake
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -105,6 +105,10 @@ test-nullgpu: ## everything on a GPU that computes nothing, in .venv-nullgpu (4 
 	tests/nullgpu/build.sh .venv-nullgpu/bin/python $(NULLGPU)
 	LD_PRELOAD=$(NULLGPU) NULLGPU_DEVICES=3 OMP_NUM_THREADS=1 .venv-nullgpu/bin/python -m pytest \
 	    --numprocesses auto --maxprocesses 4 tests/nullgpu $(ARGS)
+
+GPUS ?= 0
+test-gpu: $(READY_DEV) ## on a machine with a GPU, after setup GPU=1: check what nobody could, 5 minutes
+	$(PY) tools/check_gpu.py --gpus $(GPUS)
 
 test-pythons: ## the fast tests on each python3.8 to 3.13 found, in .venvs/
 	@mkdir -p .venvs; rm -f .venvs/summary; \

@@ -57,12 +57,13 @@ def contexts(gpus: str = "", cpus: int = 1) -> List[mx.Context]:
         )
     try:
         present = mx.context.num_gpus()
-    except mx.MXNetError as error:
-        reason = str(error).strip().splitlines()[-1].split(": ")[-1]
+    except mx.MXNetError:
+        present = 0
+    if not present:
         raise ValueError(
-            f"`gpus` {gpus}: CUDA finds no GPU ({reason}): nvidia-smi shows what there is; "
-            "the driver has to be one for CUDA 11.2 or newer"
-        ) from None
+            f"`gpus` {gpus}: CUDA finds no GPU; nvidia-smi shows whether there is one, and its "
+            "driver has to be for CUDA 11.2 or newer"
+        )
     for number in numbers:
         if number >= present:
             raise ValueError(f"`gpus` {gpus}: there is no GPU {number}, this machine has {present}")
