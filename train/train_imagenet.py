@@ -62,10 +62,8 @@ def main(options: Options) -> None:
     from symbols import architectures, network_of
 
     run.check_run(options)
-    setup = devices.setup_of(
-        options.devices, options.memory, options.data.batch_size, options.precision
-    )
     records, size = imagenet.data_set(options.data), options.data.batch_size
+    setup = devices.setup_of(options.devices, options.memory, size, options.precision)
     steps = dry_run.fit_steps(size, records.num_train) if options.memory.dry_run else 0
     latency = NetworkLatency(network_of, setup.contexts[0])
     notes: List[str] = []
