@@ -75,6 +75,8 @@ def main(options: argparse.Namespace) -> int:
         if value is not None and value < 1:
             raise ValueError(f"--{name.replace('_', '-')} must be at least 1, got {value}")
     batch = parse_batch(options.batch)
+    if options.out is not None:
+        refuse_to_replace(Path(options.out))
     trained = read_trained(options.run, network_of, deeplab)
     names = read_names(options.classes)
     card = trained.card(options.image_size, options.uint8_input, batch, names)
@@ -104,6 +106,14 @@ def main(options: argparse.Namespace) -> int:
     print(f"difference  {largest:.3g} at most, of {len(pixels)} images' outputs in the form mxnet")
     wrong = [row["form"] for row in rows if row.get("relative", 0) > MOST.get(row["form"], 1)]
     return 1 if wrong else 0
+
+
+def refuse_to_replace(prefix: Path) -> None:
+    """What lies at a prefix that was given may be another network's."""
+    for end in (".json", "-symbol.json", "-0000.params", ".onnx"):
+        path = prefix.with_name(f"{prefix.name}{end}")
+        if path.exists():
+            raise ValueError(f"--out: {path} is there already: give another, or remove it")
 
 
 def split(images: np.ndarray, size: int) -> List[np.ndarray]:

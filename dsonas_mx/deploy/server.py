@@ -115,7 +115,10 @@ def _onnx(path: str) -> Net:
     """The same, by ONNX Runtime."""
     import onnxruntime
 
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    threads, settings = os.environ.get("OMP_NUM_THREADS", ""), onnxruntime.SessionOptions()
+    if threads.isdecimal():  # as many as MXNet has
+        settings.intra_op_num_threads = int(threads)
+    session = onnxruntime.InferenceSession(path, settings, providers=["CPUExecutionProvider"])
     return lambda data: session.run(None, {"data": data})[0]
 
 

@@ -154,6 +154,14 @@ def test_the_tool(trained, script, batch, tmp_path):
     np.testing.assert_allclose(loaded(mx.nd.array(batch)).asnumpy(), expected, atol=1e-5)
 
 
+def test_the_tool_replaces_nothing(trained, script, tmp_path):
+    folder, _ = trained
+    (tmp_path / "other-symbol.json").write_text("of another network")
+    status, out, err = script("tools/export.py", folder, "--out", tmp_path / "other")
+    assert (status, out) == (2, "") and "other-symbol.json is there already: give another" in err
+    assert (tmp_path / "other-symbol.json").read_text() == "of another network"
+
+
 def test_the_tool_says_when_the_network_came_back_wrong(trained, script, monkeypatch):
     folder, _ = trained
     row = {"form": "mxnet", "difference": 0.25, "relative": 0.1, "agreement": 1.0}

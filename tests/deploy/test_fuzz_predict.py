@@ -267,7 +267,8 @@ def wrong_with(ended, said):
     if re.search(r"[\x00-\x08\x0b-\x1f\x7f]", said):
         return "control characters"
     # A JPEG has no checksums: libjpeg says what it found, and gives the picture.
-    lines = [line for line in said.splitlines() if not line.startswith("Corrupt JPEG data")]
+    note = r"Corrupt JPEG data|Invalid SOS parameters|Premature end of JPEG|.*JPEG marker"
+    lines = [line for line in said.splitlines() if not re.match(note, line)]
     return None if len(lines) == 1 else "not one line"
 
 
