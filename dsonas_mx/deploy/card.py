@@ -29,7 +29,8 @@ TASKS = ("classification", "segmentation")
 FORMS = ("mxnet", "fused", "int8", "onnx")
 RESIZES = ("stretch", "centre", "none")
 
-_MOST_CLASSES, _MOST_SIDE, _MOST_BATCH = 1_000_000, 2**14, 2**12
+MOST_SIDE = 2**14
+_MOST_CLASSES, _MOST_BATCH = 1_000_000, 2**12
 _LARGE = 1e6  # far beyond any mean of pixels from 0 to 1
 
 
@@ -91,7 +92,7 @@ class Card:
         for name in classes:
             check_printable("classes", name)
         shape = [
-            check_int("shape", size, 1, _MOST_SIDE) for size in check_list("shape", self.shape, 3)
+            check_int("shape", size, 1, MOST_SIDE) for size in check_list("shape", self.shape, 3)
         ]
         if shape[0] not in (1, 3):
             raise ValueError(f"shape must have 1 or 3 channels, got {shape[0]}")

@@ -12,7 +12,6 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 import weakref
 from pathlib import Path
 from threading import Lock
@@ -93,7 +92,7 @@ class Serving:
         self.close()
 
     def _start(self) -> None:
-        self._errors = tempfile.TemporaryFile()
+        self._errors = os.fdopen(os.memfd_create("errors"), "w+b")  # also where no disk has room
         environment = dict(os.environ)
         environment.setdefault(ENGINE, "NaiveEngine")
         environment.setdefault("MXNET_SUBGRAPH_VERBOSE", "0")

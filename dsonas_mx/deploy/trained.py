@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Callable, Dict, Optional, Tuple
+from typing import Any, Callable, Dict, Mapping, Optional, Tuple
 
 import mxnet as mx
 from mxnet.gluon import HybridBlock
@@ -13,11 +13,11 @@ from mxnet.gluon import HybridBlock
 from ..cost.network import count_network
 from ..cost.traced import count_symbol
 from ..data import DATA_SETS, cifar, imagenet, voc
-from ..io.checks import check_object
+from ..io.checks import check_int, check_object, check_text
 from ..io.files import PathLike, read_json
 from ..io.params_file import read_params
 from ..space.mobile_architecture import AnyArchitecture, load_architecture
-from .card import Card
+from .card import MOST_SIDE, Card
 from .export import load_parameters
 
 _OF_NETWORK = "net.0/"  # the parameters of the first device in a checkpoint
@@ -160,8 +160,8 @@ def read_trained(path: PathLike, classifier: Classifier, segmenter: Segmenter) -
         arrays = read_params(folder / "model.params")
     else:
         raise ValueError(f"{folder} has no model.params: train a network with train/train_cifar.py")
-    options = _json(folder / "args.json").get("options", {})
-    result = {**_json(folder / "result.json"), **scores}
+    options = _read(folder / "args.json", _options)
+    result = {**_read(folder / "result.json", partial(check_object, "it")), **scores}
     if _OF_PIXELS in arrays:
         name, architecture = options.get("model"), None
         if name is None:
@@ -176,5 +176,16 @@ def read_trained(path: PathLike, classifier: Classifier, segmenter: Segmenter) -
     return Trained(folder, net, task, architecture, num_classes, options, result)
 
 
-def _json(path: Path) -> Dict[str, Any]:
-    return dict(read_json(path, partial(check_object, "it"))) if path.is_file() else {}
+def _read(path: Path, parse: Callable[[Any], Mapping[str, Any]]) -> Dict[str, Any]:
+    return dict(read_json(path, parse)) if path.is_file() else {}
+
+
+def _options(data: Any) -> Mapping[str, Any]:
+    """The options in ``args.json``, of which those that are used here are what they should be."""
+    options = check_object("options", check_object("it", data).get("options", {}))
+    for name in ("data_set", "data_dir", "data_train", "data_val", "model", "normalize"):
+        if options.get(name) is not None:
+            check_text(name, options[name])
+    if options.get("crop") is not None:
+        check_int("crop", options["crop"], 1, MOST_SIDE)
+    return options
