@@ -144,6 +144,7 @@ soak: $(READY) ## kill a search 50 times and compare what it finds: 10 minutes, 
 faults: $(READY_DEV) ## let everything go wrong, and write docs/reliability.md
 	OMP_NUM_THREADS=1 $(PY) tools/reliability.py
 
-clean: ## remove .venv, .venvs, caches and builds; runs/ stays
+clean: ## remove .venv, .venvs, caches, builds and the operators; runs/ stays
 	rm -rf .venv .venvs .venv-nullgpu build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -f dsonas_mx/native/native-*.so*
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

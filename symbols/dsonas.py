@@ -217,7 +217,8 @@ class DSONAS(Backbone):
         stage = AUXILIARY_STAGE[space.stem]
         if space.num_reductions < stage:
             raise ValueError(
-                f"auxiliary needs a network of more than {stage} stages, got {len(space.blocks)}"
+                f"`auxiliary` needs a network of more than {stage} stages, got "
+                f"{len(space.blocks)}: give 0 for no tower"
             )
         self._tower = Auxiliary(space, space.stage_shapes[stage], prefix="auxiliary_")
         return stage + 1
@@ -255,8 +256,8 @@ class Auxiliary(Layer):
         least = 5 + self._stride  # what leaves 2×2 to the last convolution
         if side < least:
             raise ValueError(
-                f"auxiliary needs maps of at least {least}×{least} where it stands, got "
-                f"{side}×{side}: give larger images or leave the tower out"
+                f"`auxiliary` needs maps of at least {least}×{least} where the tower stands, got "
+                f"{side}×{side}: give 0 for no tower, or larger images"
             )
         first, second = AUXILIARY_CHANNELS
         with self.name_scope():

@@ -35,8 +35,10 @@ class ImageNetAugmentation:
     ----------
     size : int
         Side of what comes out.
-    area, aspect : (float, float)
-        Of the random crop: its share of the image, and width over height.
+    area : (float, float)
+        Share of the image that the random crop has.
+    aspect : (float, float)
+        Width of the random crop over its height.
     colour : float
         Brightness, contrast and saturation are multiplied with 1 ± this, in a random order.
     lighting : float

@@ -89,9 +89,11 @@ class SceneLoader(Loader):
     Parameters
     ----------
     scenes : Scenes
-    indices, batch_size, seed, stream
+    indices, batch_size
         See `Loader`.
     crop : Crop
+    seed, stream
+        See `Loader`.
     workers : int
         Threads that read and augment the scenes of a batch.
     """

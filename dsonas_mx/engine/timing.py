@@ -18,8 +18,10 @@ def alternate(
     ----------
     pieces : mapping of names to callables
         What they start on the device is waited for.
-    rounds, warm_up : int
-        Counted, and not counted before them.
+    rounds : int
+        That are counted.
+    warm_up : int
+        Rounds before them, not counted.
     pause : float
         Seconds before each, in which threads of the last that still look for work give up.
     """

@@ -11,7 +11,19 @@ import stat
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, BinaryIO, Callable, Dict, Iterator, List, Optional, Tuple, TypeVar, Union
+from typing import (
+    Any,
+    BinaryIO,
+    Callable,
+    Dict,
+    Iterator,
+    List,
+    Optional,
+    Sequence,
+    Tuple,
+    TypeVar,
+    Union,
+)
 
 from .checks import shown
 
@@ -228,3 +240,13 @@ def _to_disk(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def unique_names(folders: Sequence[Path]) -> List[str]:
+    """The last parts of the paths, as many as tell them apart."""
+    parts = [folder.absolute().parts for folder in folders]
+    for count in range(1, 20):
+        names = ["/".join(part[-count:]) for part in parts]
+        if len(set(names)) == len(names):
+            return names
+    raise ValueError("a run is given twice")

@@ -96,7 +96,10 @@ class NetworkLatency:
         The network of an architecture, as it is deployed: without λ.
     device : Context
         The CPU by default.
-    batch_size, runs : int
+    batch_size : int
+        Images at a time.
+    runs : int
+        Forward passes, of which the median counts.
     """
 
     def __init__(

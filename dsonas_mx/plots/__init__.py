@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 
 from ..cost.count import count
 from ..io.checks import shown
-from ..io.files import PathLike, atomic, read_json
+from ..io.files import PathLike, atomic, read_json, unique_names
 from ..space.architecture import Architecture
 from ..space.mobile_architecture import MobileArchitecture, load_architecture
 from .agreement import draw_agreement
@@ -137,13 +137,15 @@ def draw_runs(folders: Sequence[PathLike], out: PathLike = ".") -> Path:
     OSError
         A file cannot be read or written.
     """
-    figure = draw_pareto([_point(Path(folder)) for folder in folders])
+    paths = [Path(folder) for folder in folders]
+    named = zip(paths, unique_names(paths))
+    figure = draw_pareto([_point(folder, name) for folder, name in named])
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
     return save(figure, out / "pareto.png")
 
 
-def _point(folder: Path) -> Point:
+def _point(folder: Path, name: str) -> Point:
     architecture = Architecture.load(folder / "architecture.json")
     path = folder / "result.json"
     try:
@@ -155,7 +157,7 @@ def _point(folder: Path) -> Point:
     budget = architecture.origin.get("budget", "none")
     if budget not in BUDGETS:
         raise ValueError(f"{folder}: the architecture is of an unknown budget {shown(budget)}")
-    return Point(budget, architecture.space.scope, error, asdict(count(architecture)))
+    return Point(budget, architecture.space.scope, error, asdict(count(architecture)), name)
 
 
 def save(figure: Figure, path: Path) -> Path:

@@ -23,7 +23,7 @@ SEGMENTATION_COLUMNS = (
 
 
 def draw_curves(table: Table) -> Figure:
-    """Loss, accuracy and kept connections of a search, or loss and error of a training, or loss,
+    """Loss, accuracy and connections of a search, or loss and error of a training, or loss,
     accuracy and mean IoU of one in segmentation.
 
     Parameters
@@ -62,7 +62,7 @@ def _draw_search(table: Table) -> Figure:
         epochs = np.where(pretrain, epochs, epochs + epochs[pretrain][-1])
     figure = Figure(figsize=(11, 7.2), facecolor="white")
     panels = _panels(figure, 2, 2)
-    halves = (("weight", "half for weights", _ONE), ("lambda", "half for λ", _TWO))
+    halves = (("weight", "part for weights", _ONE), ("lambda", "part for λ", _TWO))
     for axes, what in ((panels[0], "loss"), (panels[1], "accuracy")):
         for half, label, colour in halves:
             _paint_curve(axes, table, epochs, f"{half}_{what}", colour, label)
@@ -82,7 +82,7 @@ def _draw_search(table: Table) -> Figure:
     _from_zero(panels[2])
     _paint_curve(panels[3], table, epochs, "learning_rate", TEXT)
     _from_zero(panels[3])
-    titles = ("Loss", "Accuracy", "Connections kept", "Learning rate")
+    titles = ("Loss", "Accuracy", "Connections with λ above zero", "Learning rate")
     for axes, title in zip(panels, titles):
         _finish(axes, epochs, title)
         if pretrain.any():
@@ -95,6 +95,8 @@ def _draw_search(table: Table) -> Figure:
     title = f"{first:.0f} to {last:.0f}" if first != last else f"{last:.0f}"
     phases = ((pretrain.sum(), "of pre-training (shaded)"), ((~pretrain).sum(), "of search"))
     notes = [_epochs(count, of) for count, of in phases if count]
+    if (np.diff(connections) > 0).any():
+        notes.append("a λ may leave zero again until its connection is removed, every few epochs")
     write_title(figure, f"Search: {title} connections kept", notes)
     return figure
 

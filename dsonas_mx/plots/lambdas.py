@@ -81,15 +81,18 @@ def draw_lambdas(table: Table) -> Figure:
     figure = draw(epochs, blocks, reductions)
     kept = sum(len(_kept(lines)) for lines in blocks.values())
     above = sum(values[-1] > 0 for lines in blocks.values() for values in lines.values())
-    title = f"{kept} of {sum(map(len, blocks.values()))} connections kept"
+    total = sum(map(len, blocks.values()))
+    is_mobile = any(scale.source in MOBILE_OPERATIONS for scale in next(iter(blocks.values())))
+    title = f"{kept} of {total} connections kept"
+    if is_mobile:
+        title = f"{above} of {total} operations with λ above zero, in {len(blocks)} blocks"
     notes = [f"after {len(epochs)} epoch{'s' if len(epochs) > 1 else ''}"]
     if above > kept:
         notes.append(f"{above - kept} more have λ above zero, but lead from or to what is gone")
     write_title(figure, title, notes)
     kinds = {kind(scale.source) for lines in blocks.values() for scale in lines}
-    handles = kind_handles(
-        name for name in (INPUT, *OPERATIONS, *MOBILE_OPERATIONS) if name in kinds
-    )
+    names = [name for name in (INPUT, *OPERATIONS, *MOBILE_OPERATIONS) if name in kinds]
+    handles = kind_handles(names, "" if is_mobile else "from ")
     handles.append(Line2D([], [], color=GONE, linewidth=1, label="pale: zero in the end"))
     figure.legend(handles=handles, **LEGEND)
     return figure
@@ -176,12 +179,14 @@ def _draw_panels(
     stages: Dict[str, List[str]] = {}
     for group in blocks:
         stages.setdefault(group.split(".")[0], []).append(group)
+    if max(map(len, stages.values())) == 1:  # in a row, not each in a band that is empty behind it
+        stages = {"": list(blocks)}
     counts = [len(groups) for groups in stages.values()]
     if reductions:
         counts.append(len(reductions))
     grid = Grid(counts, 2.7, [2.15] * sum(counts))
     figure = grid.figure()
-    titles = [name.replace("stage", "Stage ") for name in stages]
+    titles = [name.replace("stage", "Stage ") or "Blocks" for name in stages]
     grid.write_headings(figure, [*titles, "Reductions"][: len(counts)])
     panels = [group for groups in stages.values() for group in groups]
     most, most_reduced = _top(blocks), _top(reductions)
@@ -194,7 +199,9 @@ def _draw_panels(
             lines = blocks[name]
             _paint_lines(axes, epochs, lines, 0.8)
             axes.set_ylim(-0.03 * most, 1.04 * most)
-            title = f"block {name.split('block')[1]}: {len(_kept(lines))} of {len(lines)}"
+            where = name.split(".")[-1] if "" not in stages else name.replace(".", ", ")
+            where = re.sub(r"(stage|block)", r"\1 ", where)
+            title = f"{where}: {len(_kept(lines))} of {len(lines)}"
             axes.set_title(title, size=9.5, color=TEXT, loc="left")
         axes.tick_params(labelsize=8)
     return figure

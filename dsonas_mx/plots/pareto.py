@@ -7,9 +7,9 @@ from typing import Any, Dict, List, Mapping, NamedTuple, Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
+from matplotlib.ticker import EngFormatter, MaxNLocator, PercentFormatter
 
-from .style import LEGEND, style_axes, write_title
+from .style import FAINT, LEGEND, style_axes, write_title
 
 COSTS = {
     "multiply_adds": "multiply-adds",
@@ -23,10 +23,12 @@ BUDGETS: Dict[str, Any] = {
     "mac": ("adaptive MAC", "#D55E00", "^"),
     "latency": ("adaptive latency", "#009E73", "D"),
 }
+_MOST_NAMED = 12  # points that are all named
 
 
 class Point(NamedTuple):
-    """A trained network: the budget and scope it was searched with, its error, what it costs.
+    """A trained network: the budget and scope it was searched with, its error, what it costs, and
+    its name.
 
     The error is a fraction; `costs` has the keys of `COSTS`.
     """
@@ -35,12 +37,14 @@ class Point(NamedTuple):
     scope: str
     error: float
     costs: Mapping[str, float]
+    name: str = ""
 
 
 def draw_pareto(points: Sequence[Point]) -> Figure:
     """Test error against multiply-adds, parameters and memory access, a panel each.
 
-    A line joins the networks of a budget that no other of it beats in both.
+    A line joins the networks of a budget that no other of it beats in both. Names are at all points
+    if they are few, else at those of the lines.
 
     Raises
     ------
@@ -66,12 +70,13 @@ def draw_pareto(points: Sequence[Point]) -> Figure:
     for position, (name, label) in enumerate(COSTS.items()):
         axes = figure.add_subplot(1, 3, position + 1)
         for budget in BUDGETS:
-            _paint(axes, name, budget, [point for point in points if point.budget == budget])
+            some = [point for point in points if point.budget == budget]
+            _paint(axes, name, budget, some, len(points) <= _MOST_NAMED)
         style_axes(axes, np.zeros(2))
         axes.xaxis.set_major_locator(MaxNLocator(nbins=5))
-        axes.xaxis.set_major_formatter(FuncFormatter(_short))
-        axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=_decimals(points)))
-        axes.margins(0.08)
+        axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+        axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=None))  # as the marks need
+        axes.margins(0.12)
         axes.set_xlabel(label)
         if not position:
             axes.set_ylabel("test error")
@@ -92,7 +97,7 @@ def front(costs: Sequence[float], errors: Sequence[float]) -> List[int]:
     return best
 
 
-def _paint(axes: Axes, name: str, budget: str, points: Sequence[Point]) -> None:
+def _paint(axes: Axes, name: str, budget: str, points: Sequence[Point], all_named: bool) -> None:
     if not points:
         return
     label, colour, marker = BUDGETS[budget]
@@ -119,17 +124,13 @@ def _paint(axes: Axes, name: str, budget: str, points: Sequence[Point]) -> None:
         label=label,
         gid=budget,
     )
-
-
-def _short(value: float, _: Any = None) -> str:
-    """1500000 → 1.5M."""
-    for factor, letter in ((1e9, "G"), (1e6, "M"), (1e3, "K")):
-        if abs(value) >= factor:
-            return f"{value / factor:.3g}{letter}"
-    return f"{value:.3g}"
-
-
-def _decimals(points: Sequence[Point]) -> int:
-    """As many as tell the marks of the axis apart."""
-    errors = [point.error for point in points]
-    return 1 if max(errors) - min(errors) < 0.05 else 0
+    for index in range(len(points)) if all_named else best:
+        axes.annotate(
+            points[index].name,
+            (costs[index], errors[index]),
+            (4, 4),
+            textcoords="offset points",
+            size=7.5,
+            color=FAINT,
+            annotation_clip=True,
+        )

@@ -70,9 +70,9 @@ def write_title(figure: Figure, title: str, notes: Sequence[str]) -> None:
     figure.text(left, 1 - 0.63 / height, text, size=10.5, color=FAINT, va="center")
 
 
-def kind_handles(kinds: Iterable[str]) -> List[Line2D]:
+def kind_handles(kinds: Iterable[str], what: str = "from ") -> List[Line2D]:
     return [
-        Line2D([], [], color=COLOURS[name], linewidth=2.2, label=f"from {FULL_NAMES[name]}")
+        Line2D([], [], color=COLOURS[name], linewidth=2.2, label=f"{what}{FULL_NAMES[name]}")
         for name in kinds
     ]
 

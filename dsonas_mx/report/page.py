@@ -19,7 +19,7 @@ from ..experiments.agreement import agreement, read_searches
 from ..experiments.agreement import draw as draw_lambdas_of
 from ..experiments.agreement import rows_of as agreement_rows
 from ..io import files
-from ..io.files import PathLike, atomic
+from ..io.files import PathLike, atomic, unique_names
 from ..plots import draw_architecture, draw_curves, read_table
 from ..space.mobile import OPERATIONS as MOBILE_OPERATIONS
 from ..space.mobile_architecture import AnyArchitecture, load_architecture
@@ -65,16 +65,6 @@ def write_report(folders: Sequence[PathLike], path: PathLike, comparison: str = 
     with atomic(path) as temporary:
         temporary.write_text(template.replace("{{body}}", "\n".join(parts)), encoding="utf-8")
     return Path(path)
-
-
-def unique_names(folders: Sequence[Path]) -> List[str]:
-    """The last parts of the paths, as many as tell them apart."""
-    parts = [folder.absolute().parts for folder in folders]
-    for count in range(1, 20):
-        names = ["/".join(part[-count:]) for part in parts]
-        if len(set(names)) == len(names):
-            return names
-    raise ValueError("a run is given twice")
 
 
 def navigation(names: Sequence[str]) -> str:
@@ -153,7 +143,7 @@ def lambdas(path: Path, number: str) -> str:
     for column, values in table.items():
         match = _LAMBDA.fullmatch(column)
         if match:
-            series = [round(float(value), 3) for value in values]
+            series = [float(f"{value:.5g}") for value in values]  # the page rounds once
             group, source, target = match["group"] or "block", match["source"], match["target"]
             if source in MOBILE_OPERATIONS:  # one map of operation by block
                 group, target = "blocks", ".".join(re.findall(r"\d+", group))

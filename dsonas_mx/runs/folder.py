@@ -9,6 +9,7 @@ import errno
 import json
 import os
 import platform
+import signal
 import subprocess
 import sys
 import time
@@ -23,6 +24,7 @@ from mxnet.gluon import HybridBlock
 from ..io.files import PathLike, atomic, remove_temporary, write_json
 from ..io.lines import json_line
 from ..io.params_file import write_params
+from .interrupted import Interrupted
 from .lock import Lock
 from .tables import Tables
 
@@ -163,6 +165,8 @@ class Run:
             raise OSError(
                 f"{self.folder}: {error.strerror}: make room, and go on with `resume`"
             ) from None
+        if kind is KeyboardInterrupt and any(self.checkpoints.glob("[0-9]*")):
+            raise Interrupted(signal.SIGINT) from None  # in what follows the last epoch
 
 
 def _say(line: str, stream: Optional[TextIO]) -> None:

@@ -48,8 +48,12 @@ class SearchOptions(Options):
         Search epochs after which zeros become permanent.
     patience : int
         The search has converged after so many epochs in which the architecture did not change.
-    learning_rate, momentum, weight_decay : float
-        Of the weights (NAG); λ has the first two as well.
+    learning_rate : float
+        Of the weights (NAG) and of λ.
+    momentum : float
+        Of the weights and of λ.
+    weight_decay : float
+        Of the weights; λ has none.
     gamma : float
         γ, the weight of L1 on λ.
     momentum_schedule : str

@@ -88,8 +88,10 @@ class Search(Loop):
         `symbols.get_model` makes them; not initialised.
     architecture : Architecture or MobileArchitecture
         Where to start: the complete one.
-    weight_data, lambda_data : Loader
-        D_w and D_λ, each of whole batches. Without a split, `lambda_data` is None.
+    weight_data : Loader
+        D_w, of whole batches.
+    lambda_data : Loader, optional
+        D_λ, of whole batches; None without a split.
     options : SearchOptions
     loss : callable
         See `dsonas_mx.training.loss`.

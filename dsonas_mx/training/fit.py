@@ -145,7 +145,8 @@ def evaluate(
     top5: bool = False,
     workers: Optional[Workers] = None,
 ) -> Score:
-    """Cross-entropy and accuracy of a classifier on all samples of `data`; top-5 too if wanted.
+    """Cross-entropy and accuracy of a classifier on all samples of `data`; top-5 too if wanted, of
+    more than five classes.
 
     The samples of each batch are divided over `workers`.
 
@@ -181,13 +182,13 @@ def evaluate(
             output = executor.outputs[0]
             label = mx.nd.array(batch.labels[part], ctx=context)
             outputs.append(Outputs(cross_entropy(mx.nd, output, label), output, label))
-            if top5:
-                best = mx.nd.topk(output, k=min(5, output.shape[1]))
+            if top5 and output.shape[1] > 5:  # of five classes all are among the five likeliest
+                best = mx.nd.topk(output, k=5)
                 among_five.append((best == label.expand_dims(1)).sum())
         tally.add(outputs, len(batch.labels))
         after_batch()
     score = tally.score()
-    if not top5:
+    if not among_five:
         return score
     found = np.array([float(sum(count.asscalar() for count in among_five))], np.float32)
     return score._replace(top5=float(workers.gather(found).sum()) / tally.samples)

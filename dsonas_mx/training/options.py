@@ -16,16 +16,22 @@ class FitOptions(Options):
     ----------
     num_epochs : int
         The default is the end of the sixth period of the cosine.
-    learning_rate, final_learning_rate : float
-        l_max and l_min of the cosine, which changes once an epoch.
-    period, factor : int
-        T_0, the epochs of the first period, and T_mul, what each is longer by than the last.
-    momentum, weight_decay : float
+    learning_rate : float
+        l_max of the cosine, which changes once an epoch.
+    final_learning_rate : float
+        l_min of the cosine.
+    period : int
+        T_0, the epochs of the first period.
+    factor : int
+        T_mul, what each period is longer by than the last.
+    momentum : float
+        Of NAG.
+    weight_decay : float
         Of NAG; only weights of convolutions and classifiers decay.
     schedule : {'cosine', 'linear'}
         Linear (the paper's for ImageNet) is a straight line over all epochs and has no periods.
     top5 : bool
-        Count in tests how often the class is among the five most likely.
+        Count in tests how often the class is among the five most likely, if there are more.
     """
 
     num_epochs: int = option(630, "of training", check=at_least(1))
@@ -63,7 +69,9 @@ class SegmentationOptions(Options):
 
     Parameters
     ----------
-    momentum, weight_decay : float
+    momentum : float
+        Of SGD.
+    weight_decay : float
         Of SGD; only weights of convolutions decay.
     test_every : int
         Epochs between tests; there always is one after the last.

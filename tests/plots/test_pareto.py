@@ -80,9 +80,9 @@ def test_runs_are_drawn(runs, tmp_path, monkeypatch):
     monkeypatch.setattr("dsonas_mx.plots.draw_pareto", lambda p: seen.extend(p) or draw_pareto(p))
     path = draw_runs(runs, tmp_path / "pictures")
     assert path == tmp_path / "pictures" / "pareto.png" and imread(path).std() > 0
-    assert [(p.budget, p.scope, p.error) for p in seen] == [
-        ("flops", "share", 0.1),
-        ("none", "share", 0.2),
+    assert [(p.budget, p.scope, p.error, p.name) for p in seen] == [
+        ("flops", "share", 0.1, "0"),
+        ("none", "share", 0.2, "1"),
     ]
     expected = count(Architecture.load(runs[0] / "architecture.json"))
     assert seen[0].costs["memory_access"] == expected.memory_access
@@ -117,3 +117,22 @@ def test_the_tool_refuses_in_one_line(runs, content, message):
 def test_one_run_at_a_time_without_pareto(runs):
     done = ask(*runs)
     assert done.returncode == 2 and "one run at a time" in done.stderr
+
+
+def test_marks_are_told_apart_and_points_have_names():
+    costs = (28_400, 28_410, 28_420)
+    points = [
+        point("none", 0.1700 + 0.0002 * number, cost)._replace(name=f"run{number}")
+        for number, cost in enumerate(costs)
+    ]
+    figure = draw_pareto(points)
+    figure.canvas.draw()
+    for axes in figure.axes:
+        for axis in (axes.xaxis, axes.yaxis):
+            marks = [label.get_text() for label in axis.get_ticklabels()]
+            assert len(set(marks)) == len(marks) > 2
+        assert {text.get_text() for text in axes.texts} == {"run0", "run1", "run2"}
+    many = [
+        point("none", 0.1 + index / 100, 1 + index)._replace(name=str(index)) for index in range(13)
+    ]
+    assert [text.get_text() for text in draw_pareto(many).axes[0].texts] == ["0"]  # the front

@@ -15,6 +15,7 @@ from dsonas_mx.plots import (
 )
 from dsonas_mx.plots.layout import Layout
 from dsonas_mx.space.architecture import Architecture
+from dsonas_mx.space.mobile import OPERATIONS as MOBILE
 from dsonas_mx.space.normal import INPUT, OPERATIONS, OUTPUT, SearchSpace
 
 import numpy as np
@@ -316,6 +317,27 @@ def test_curves_of_a_search(restart, tmp_path):
         np.testing.assert_array_equal(lines[name].get_xdata(), [1, 2, 3, 4, 5][-len(measured) :])
     assert "Search: 124 to 31 connections kept" in texts(figure)
     assert "2 epochs of pre-training (shaded)  ·  3 epochs of search" in texts(figure)
+
+
+def test_what_the_curves_of_a_search_say():
+    metrics = {name: np.array(values) for name, values in search_metrics(False).items()}
+    metrics.update((name, np.ones(5)) for name in ("lambda_loss", "lambda_accuracy"))
+    figure = draw_curves(metrics)
+    legend = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
+    assert legend == ["part for weights", "part for λ"]
+    assert figure.axes[2].get_title(loc="left") == "Connections with λ above zero"
+    assert not any("may leave zero again" in text for text in texts(figure))
+    metrics["connections"] = np.array([124, 124, 90, 92, 31])
+    assert any("may leave zero again" in text for text in texts(draw_curves(metrics)))
+
+
+def test_lambdas_of_the_mobile_setting_are_of_operations_in_one_row():
+    names = [f"stage{stage}.block1:{name}->output" for stage in (1, 2, 3) for name in MOBILE]
+    figure = draw_lambdas({"epoch": [1, 2], **{name: [1.0, 0.5] for name in names[1:]}})
+    assert "17 of 17 operations with λ above zero, in 3 blocks" in texts(figure)
+    assert figure.axes[0].get_title(loc="left") == "stage 1, block 1: 5 of 5"
+    assert "MB3 3×3" in [text.get_text() for text in figure.legends[0].get_texts()]
+    assert len({round(axes.get_position().y0, 3) for axes in figure.axes}) == 1
 
 
 def test_curves_of_a_training(tmp_path):

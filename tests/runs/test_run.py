@@ -12,6 +12,7 @@ from dsonas_mx.io import files
 from dsonas_mx.io.files import atomic, write_json
 from dsonas_mx.runs import folder as run
 from dsonas_mx.runs.folder import Run, save_parameters
+from dsonas_mx.runs.interrupted import Interrupted
 
 import mxnet as mx
 import numpy as np
@@ -96,6 +97,16 @@ def test_what_ends_a_run_early_is_in_its_log(tmp_path, capsys):
     with Run(tmp_path / "other", {}) as folder:
         folder.log("epoch 1")
     assert "ended" not in (tmp_path / "other" / "log.txt").read_text()
+
+
+def test_an_interrupt_after_the_last_epoch_says_how_to_go_on(tmp_path):
+    with pytest.raises(KeyboardInterrupt), Run(tmp_path / "new", {}, quiet=True):
+        raise KeyboardInterrupt  # there is nothing to go on from
+    with pytest.raises(Interrupted, match="`resume`") as caught:
+        with Run(tmp_path / "run", {}, quiet=True) as run:
+            (run.checkpoints / "000001").mkdir()
+            raise KeyboardInterrupt
+    assert caught.value.status == 130
 
 
 def test_a_second_run_is_refused(tmp_path):

@@ -328,10 +328,10 @@ def test_auxiliary_tower(space, pool):
 
 
 def test_auxiliary_tower_needs_room():
-    with pytest.raises(ValueError, match="auxiliary needs a network of more than 2 stages, got 2"):
+    with pytest.raises(ValueError, match="needs a network of more than 2 stages, got 2: give 0"):
         DSONAS(Architecture.complete(SMALL), auxiliary=True)
     tiny = SearchSpace(blocks=(1, 1, 1), width=4, image_size=28)
-    with pytest.raises(ValueError, match="auxiliary needs maps of at least 8×8"):
+    with pytest.raises(ValueError, match="`auxiliary` needs maps of at least 8×8.*: give 0"):
         DSONAS(Architecture.complete(tiny), auxiliary=True)
 
 

@@ -49,3 +49,14 @@ def test_latency_beside_the_papers(script, monkeypatch, tmp_path):
     line = next(line for line in out.splitlines() if "MobileNetV2" in line)
     assert line.startswith("| MobileNetV2 | 3.50M (3.4M) | 300.8M (300M) |")
     assert line.endswith("| 1.75 | – |")
+
+
+def test_tables_fit_into_a_terminal(script, monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "tools")
+    monkeypatch.setenv("COLUMNS", "60")
+    words = ("tools/compare.py", "tables", "--tables", "7")
+    status, out, err = script(*words, "--format", "text")
+    assert (status, err) == (0, "")
+    assert max(map(len, out.splitlines())) <= 60
+    assert "run_experiment.py" in out and "  exact here: supernet: 10,031,130 parameters" in out
+    assert script(*words)[1].startswith("## ")  # not a terminal

@@ -59,7 +59,7 @@ def test_search_and_train(script, folder, tmp_path):
     )
     assert (status, err) == (0, "")
     result = json.loads((tmp_path / "train" / "result.json").read_text())
-    assert result["test_top5_error"] == 0  # of three classes
+    assert "test_top5_error" not in result  # of three classes
     assert (tmp_path / "train" / "model-symbol.json").is_file()
 
 

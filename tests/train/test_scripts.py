@@ -522,7 +522,7 @@ def test_training_with_the_tower(train, tmp_path, architecture):
     """It is there in training, and not in what is exported."""
     status, _, err = train("--auxiliary", 0.4, "--blocks", "1")
     assert status == 2  # the file has two stages
-    assert "auxiliary needs a network of more than 2 stages, got 2" in err
+    assert "--auxiliary needs a network of more than 2 stages, got 2: give 0 for no tower" in err
     assert not (tmp_path / "run").exists()
     status, _, err = train("--auxiliary", 0.4, "--blocks", "1,1,1")
     assert (status, err) == (0, "")

@@ -17,7 +17,11 @@ RESULTS = Path(__file__).resolve().parents[2] / "docs" / "results"
 def tables(parser: argparse.ArgumentParser) -> None:
     """Tables 1 to 9 of the paper: its values, what is exactly known here, and what was run."""
     parser.add_argument("--tables", default=",".join(TABLES), help="which, as 1,6")
-    parser.add_argument("--format", choices=("markdown", "csv", "html"), default="markdown")
+    parser.add_argument(
+        "--format",
+        choices=("text", "markdown", "csv", "html"),
+        help="text, as wide as the terminal, on one; else markdown",
+    )
     parser.add_argument(
         "--results",
         default=str(RESULTS),

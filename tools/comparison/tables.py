@@ -7,6 +7,9 @@ import csv
 import html
 import io
 import re
+import shutil
+import sys
+import textwrap
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -32,7 +35,6 @@ from symbols.baselines import PUBLISHED, cost_of
 from symbols.segmentation import deeplab, parameters_of, voc_space
 
 Blocks = List[Tuple[str, List[str], List[List[str]]]]  # title, notes, rows
-FORMATS = ("markdown", "csv", "html")
 BASELINES = dict(zip(("ResNet(pre-activation) [63]", "DenseNet [64]"), PUBLISHED))
 MOBILE = {"DSO-NAS(GPU)": "mobile-gpu", "DSO-NAS(CPU)": "mobile-cpu"}
 SEGMENTATION = {  # rows of table 4; a search starts from the supernet
@@ -252,7 +254,8 @@ def text(result: Dict[str, Any], options: argparse.Namespace) -> str:
     for table in result["tables"]:
         title = f"Table {table['number']}. {table['title']} ({table['data_set']})"
         blocks.append((title, table["notes"], table_rows(table)))
-    return {"markdown": markdown, "csv": as_csv, "html": as_html}[options.format](blocks)
+    form = options.format or ("text" if sys.stdout.isatty() else "markdown")
+    return {"text": as_text, "markdown": markdown, "csv": as_csv, "html": as_html}[form](blocks)
 
 
 def supernet_rows(supernets: List[Dict[str, Any]]) -> List[List[str]]:
@@ -286,6 +289,28 @@ def plain(value: Any) -> str:
     if isinstance(value, (int, float)):
         return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:g}"
     return str(value)
+
+
+def as_text(blocks: Blocks) -> str:
+    """A paragraph a row, within the terminal."""
+    width = shutil.get_terminal_size().columns
+    lines: List[str] = []
+    for title, notes, (head, *rows) in blocks:
+        for text in (title, *notes):
+            lines += [*textwrap.wrap(text, width), ""]
+        for row in rows:
+            lines += textwrap.wrap(row[0], width)
+            for name, cell in zip(head[1:], row[1:]):
+                if cell != "–":
+                    lines += textwrap.wrap(
+                        f"{name}: {cell}",
+                        width,
+                        initial_indent="  ",
+                        subsequent_indent="    ",
+                        break_on_hyphens=False,
+                    )
+            lines.append("")
+    return "\n".join(lines).rstrip()
 
 
 def markdown(blocks: Blocks) -> str:
