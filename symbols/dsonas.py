@@ -30,7 +30,11 @@ class Backbone(Layer):
 
     Parameters
     ----------
-    architecture, weighted, fix_gamma
+    architecture
+        See `DSONAS`.
+    weighted
+        See `DSONAS`.
+    fix_gamma
         See `DSONAS`.
     dilated : bool
         The last reduction has stride 1, and the operations behind it dilation 2 instead, so that

@@ -197,7 +197,9 @@ def deeplab(
     network : Architecture or {'mobilenet_v1', 'mobilenet_v2'}
     num_classes : int, optional
         The architecture's by default.
-    weighted, fix_gamma
+    weighted
+        See `DSONAS`.
+    fix_gamma
         See `DSONAS`.
     auxiliary : bool
         With the head for training.

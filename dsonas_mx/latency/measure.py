@@ -73,8 +73,10 @@ def measure(
     shape : B, C, H, W
     device : Context
         The CPU by default.
-    runs, warm_up : int
-        Counted, and not counted before them.
+    runs : int
+        That are counted.
+    warm_up : int
+        Runs before them, not counted.
 
     Raises
     ------

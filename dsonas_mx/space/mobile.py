@@ -65,8 +65,12 @@ class MobileSpace:
         Channels of the first convolution, of the MBConv behind it, and of the last convolution.
     widths, blocks : sequence of six int
         Channels and blocks of each stage.
-    num_classes, in_channels, image_size : int
-        The images' classes, channels and side in pixels.
+    num_classes : int
+        Classes of the images.
+    in_channels : int
+        Channels of the images.
+    image_size : int
+        Side of the images in pixels.
 
     Raises
     ------

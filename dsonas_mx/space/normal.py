@@ -59,8 +59,12 @@ class SearchSpace:
         Blocks of each stage; a reduction follows every stage but the last.
     width : int
         Channels of the first stage, at most 4096, doubled by each reduction.
-    num_classes, in_channels, image_size : int
-        The images' classes, channels and side in pixels.
+    num_classes : int
+        Classes of the images.
+    in_channels : int
+        Channels of the images.
+    image_size : int
+        Side of the images in pixels.
 
     Raises
     ------
