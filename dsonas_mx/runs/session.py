@@ -161,9 +161,10 @@ class Session:
 
         Parameters
         ----------
-        record, tell : callable
-            Get what `step_epoch` returns: `record` before the checkpoint, to append it to tables,
-            `tell` after it, to say it; then nothing is lost with the words.
+        record : callable
+            Gets what `step_epoch` returns before the checkpoint, to append it to tables.
+        tell : callable
+            Gets it after the checkpoint, to say it; then nothing is lost with the words.
 
         Raises
         ------
