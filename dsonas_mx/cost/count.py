@@ -30,7 +30,8 @@ from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Dict, Iterable, Iterator
 
-from ..space.architecture import Architecture, Branches
+from ..space.architecture import Architecture
+from ..space.masks import Branches
 from ..space.normal import OUTPUT, Connection, SearchSpace, halved
 from ..space.operations import TABLE
 

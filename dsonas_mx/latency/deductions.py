@@ -34,7 +34,8 @@ import numpy as np
 
 from ..engine.timing import alternate
 from ..io.checks import check_int
-from ..space.architecture import Architecture, Mask, prune
+from ..space.architecture import Architecture
+from ..space.masks import Mask, prune
 from ..space.normal import INPUT, OUTPUT, SearchSpace
 from .measure import Build, deploy, input_shape
 

@@ -25,7 +25,8 @@ from ..io.checks import (
     shown,
 )
 from ..io.files import PathLike, read_json, write_json
-from ..space.architecture import Architecture, Mask
+from ..space.architecture import Architecture
+from ..space.masks import Mask
 from ..space.normal import OUTPUT, SearchSpace
 from .deductions import (
     COPIES,

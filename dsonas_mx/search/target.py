@@ -13,7 +13,8 @@ from typing import Any, Dict, List, Mapping, MutableMapping, Optional, Tuple
 import numpy as np
 
 from ..cost.count import count
-from ..space.architecture import Architecture, prune
+from ..space.architecture import Architecture
+from ..space.masks import prune
 from ..space.mobile_architecture import MobileArchitecture
 from ..space.scales import Scales
 

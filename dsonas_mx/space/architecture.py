@@ -15,6 +15,7 @@ import numpy as np
 
 from ..io.checks import check_format, check_int, check_json, check_list, check_object, shown
 from ..io.files import read_json, write_json
+from .masks import Branches, Mask, draw_count, draw_density, live_branches, prune
 from .normal import INPUT, OUTPUT, SearchSpace
 from .scales import BRANCHES, Scales
 
@@ -22,12 +23,8 @@ FORMAT = "dsonas-architecture"
 VERSION = 1
 FIELDS = ("format", "version", "space", "structures", "reductions", "origin")
 
-Mask = Tuple[bool, ...]
-Branches = Tuple[bool, bool]  # of a reduction: its 1×1 and its 3×3 convolution
-
 # What a space can change without changing what its connections mean.
 _CHANGEABLE = ("stem", "blocks", "width", "num_classes", "in_channels", "image_size")
-_MOST_DRAWS = 10_000
 
 
 @dataclass(frozen=True)
@@ -162,10 +159,10 @@ class Architecture:
             density = 0.5 if density is None else density
             if not 0 < density <= 1:  # false for NaN
                 raise ValueError(f"density must be above 0 and at most 1, got {density}")
-            kept = [_draw_density(space, generator, density) for _ in range(space.num_structures)]
+            kept = [draw_density(space, generator, density) for _ in range(space.num_structures)]
         else:
             counts = _check_counts(space, connections)
-            kept = [_draw_count(space, generator, count) for count in counts]
+            kept = [draw_count(space, generator, count) for count in counts]
         return cls(space, tuple(kept), _complete_reductions(space), origin or {})
 
     def with_space(self, **changes: Any) -> Architecture:
@@ -298,72 +295,8 @@ class Architecture:
         return read_json(path, cls.from_json)
 
 
-def prune(space: SearchSpace, mask: Sequence[Any]) -> Mask:
-    """Keep of `mask` the connections that lie on a way from the block's input to its output.
-
-    Parameters
-    ----------
-    mask : sequence of bool
-        One a connection, in the order of `space.connections`.
-    """
-    connections = space.connections
-    if len(mask) != len(connections):
-        raise ValueError(f"mask must have {len(connections)} entries, got {len(mask)}")
-    # `connections` has targets in the order of the levels: one pass each way is enough.
-    reachable = {INPUT, *space.nodes[: len(space.operations)]}
-    for (source, target), kept in zip(connections, mask):
-        if kept and source in reachable:
-            reachable.add(target)
-    useful = {OUTPUT}
-    for (source, target), kept in zip(reversed(connections), reversed(mask)):
-        if kept and target in useful:
-            useful.add(source)
-    return tuple(
-        bool(kept) and source in reachable and target in useful
-        for (source, target), kept in zip(connections, mask)
-    )
-
-
-def live_branches(scales: Sequence[float]) -> Branches:
-    """Which branches of a reduction live: those above zero, or else the larger of the two.
-
-    Of two equal ones the 3×3 stays: a 1×1 of stride 2 sees a quarter of the pixels.
-    """
-    small, large = scales
-    if small > 0 or large > 0:
-        return bool(small > 0), bool(large > 0)
-    return bool(small > large), bool(small <= large)
-
-
 def _complete_reductions(space: SearchSpace) -> Tuple[Branches, ...]:
     return ((True, True),) * space.num_reductions
-
-
-def _draw_density(space: SearchSpace, generator: random.Random, density: float) -> Mask:
-    for _ in range(_MOST_DRAWS):
-        mask = prune(space, [generator.random() < density for _ in space.connections])
-        if any(mask):
-            return mask
-    raise ValueError(f"density {density} leaves nothing; give a larger one")
-
-
-def _draw_count(space: SearchSpace, generator: random.Random, count: int) -> Mask:
-    size = len(space.connections)
-    if count == 0:
-        return (False,) * size
-    for _ in range(_MOST_DRAWS):
-        mask: Mask = (True,) * size
-        keys = [generator.random() for _ in range(size)]
-        for position in sorted(range(size), key=keys.__getitem__):
-            if sum(mask) == count:
-                return mask
-            if mask[position]:
-                fewer = prune(space, (*mask[:position], False, *mask[position + 1 :]))
-                if sum(fewer) >= count:
-                    mask = fewer
-        if sum(mask) == count:
-            return mask
-    raise ValueError(f"no architecture with exactly {count} connections was found")
 
 
 def _mask(known: Mapping[str, int], where: str, names: Any) -> Mask:

@@ -5,7 +5,7 @@ from dataclasses import replace
 from dsonas_mx import Architecture, SearchSpace
 from dsonas_mx.cost import baseline
 from dsonas_mx.cost.count import count
-from dsonas_mx.space.architecture import prune
+from dsonas_mx.space.masks import prune
 
 import pytest
 

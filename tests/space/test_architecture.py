@@ -7,7 +7,8 @@ import os
 import random
 from pathlib import Path
 
-from dsonas_mx.space.architecture import Architecture, live_branches, prune
+from dsonas_mx.space.architecture import Architecture
+from dsonas_mx.space.masks import live_branches, prune
 from dsonas_mx.space.normal import OPERATIONS, Connection, SearchSpace
 
 import numpy as np
