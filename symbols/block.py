@@ -5,10 +5,11 @@ from __future__ import annotations
 from itertools import groupby
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
-from dsonas_mx.engine.graph import NativeTracing, native_tracing
+from dsonas_mx.engine.graph import NativeTracing, derived_inputs, native_tracing
 from dsonas_mx.space.architecture import Architecture
 from dsonas_mx.space.normal import INPUT, OUTPUT
 
+from .fewest_calls import FewestCalls
 from .operations import (
     BN_EPSILON,
     Layer,
@@ -149,6 +150,12 @@ class Block(Layer):
         tracing = native_tracing(F)
         if tracing is not None and self._dilation == 1:
             return self._native(F, x, lambdas, dropping, p, tracing) + shortcut
+        derived = derived_inputs(F)
+        if derived is not None and lambdas is not None:
+            form = FewestCalls(
+                F, derived, p, self.prefix, self._channels, self._fix, self._dilation
+            )
+            return form.block(x, self._levels, lambdas, self._fix_output) + shortcut
         if lambdas is None:
             return self._found(F, x, dropping, p) + shortcut
         return self._weighted(F, x, lambdas, p) + shortcut
@@ -329,6 +336,10 @@ class Reduction(Layer):
                 self.declare_conv_bn(f"{kernel}x{kernel}", shape, self._fix)
 
     def hybrid_forward(self, F: Any, x: Map, lambdas: Optional[Map] = None, **p: Map) -> Map:
+        derived = derived_inputs(F)
+        if derived is not None and lambdas is not None:
+            form = FewestCalls(F, derived, p, self.prefix, self._channels, self._fix)
+            return form.reduction(x, self._kernels, self._stride, lambdas)
         branches = [
             conv_bn_relu(F, x, p, f"{k}x{k}", self._channels, k, self._fix, self._stride)
             for k in self._kernels

@@ -9,7 +9,7 @@ from __future__ import annotations
 from itertools import repeat
 from typing import Any, Dict, Iterator, List, Optional, Tuple
 
-from dsonas_mx.engine.graph import PROGRESS, in_training, native_tracing
+from dsonas_mx.engine.graph import PROGRESS, derived_inputs, in_training, native_tracing
 from dsonas_mx.space.architecture import Architecture
 from dsonas_mx.space.normal import SearchSpace
 from dsonas_mx.space.scales import lambda_parameters
@@ -158,7 +158,7 @@ def _of_layer(F: Any, lambdas: Map, layer: Layer) -> Map:
     In both cases its gradients of λ are added up before those of all layers. The attribute keeps
     MXNet from taking all copies for one.
     """
-    if native_tracing(F) is not None:
+    if native_tracing(F) is not None or derived_inputs(F) is not None:
         return lambdas
     with mx.AttrScope(__layer__=layer.prefix):
         return F.identity(lambdas)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from itertools import groupby
 from typing import Any, Dict, List, Sequence, Tuple
 
-from dsonas_mx.engine.graph import native_tracing
+from dsonas_mx.engine.graph import derived_inputs, native_tracing
 from dsonas_mx.space.operations import TABLE
 
 import mxnet as mx
@@ -85,9 +85,13 @@ def convolution(
 
 def batch_norm(F: Any, x: Map, p: Parameters, name: str, fix_gamma: bool) -> Map:
     """BN with the constants of the reference (eps 2e-5, momentum 0.9)."""
+    gamma, derived = p[f"{name}_gamma"], derived_inputs(F)
+    if derived is not None and fix_gamma:
+        gamma, fix_gamma = derived.ones([gamma]), False
     return F.BatchNorm(
         x,
-        *(p[f"{name}_{part}"] for part in ("gamma", "beta", "running_mean", "running_var")),
+        gamma,
+        *(p[f"{name}_{part}"] for part in ("beta", "running_mean", "running_var")),
         fix_gamma=fix_gamma,
         eps=BN_EPSILON,
         momentum=BN_MOMENTUM,
@@ -208,31 +212,36 @@ def scaled_sums(
 ) -> Sequence[Map]:
     """`count` sums of the same maps, each with its own scales (Eq. 8).
 
-    A stack of S maps is taken as B×S×CH×W, and a 1×1 convolution of S inputs and `count` outputs,
-    whose weight is λ, mixes them. Its backward is one node, which lets a recomputed graph free a
-    stack as soon as it was used; a matrix product's would be two.
-
     Parameters
     ----------
     stacks : B×SC×H×W each
     sizes : S of each
     scales : count×ΣS
     """
-    mixed = []
+    sums = []
     start = 0
     for stack, size in zip(stacks, sizes):
         weight = F.slice_axis(scales, axis=1, begin=start, end=start + size)
         start += size
-        maps = F.reshape(F.reshape(stack, (0, -4, size, -1, 0, 0)), (0, 0, -3, 0))
-        weight = F.reshape(weight, (count, size, 1, 1))
-        mixed.append(F.Convolution(maps, weight, num_filter=count, kernel=(1, 1), no_bias=True))
-    total = mixed[0]
-    for more in mixed[1:]:
+        sums.append(mixed(F, stack, size, F.reshape(weight, (count, size, 1, 1)), count))
+    total = sums[0]
+    for more in sums[1:]:
         total = total + more
     total = F.reshape(total, (0, 0, -4, channels, -1, 0))
     if count == 1:
         return (F.reshape(total, (0, -3, 0, 0)),)
     return tuple(F.split(total, num_outputs=count, axis=1, squeeze_axis=True))
+
+
+def mixed(F: Any, stack: Map, size: int, scales: Map, count: int) -> Map:
+    """`count` scaled sums of the maps of a stack, B×count×CH×W.
+
+    A stack of S maps is taken as B×S×CH×W, and a 1×1 convolution of S inputs and `count` outputs,
+    whose weight is λ (count×S×1×1), mixes them. Its backward is one node, which lets a recomputed
+    graph free a stack as soon as it was used; a matrix product's would be two.
+    """
+    maps = F.reshape(F.reshape(stack, (0, -4, size, -1, 0, 0)), (0, 0, -3, 0))
+    return F.Convolution(maps, scales, num_filter=count, kernel=(1, 1), no_bias=True)
 
 
 def added(F: Any, maps: Sequence[Map]) -> Map:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import math
-from itertools import chain
-from typing import Any, Dict, Iterable, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+from itertools import accumulate, chain
+from typing import Any, Dict, Iterable, List, Mapping, NamedTuple, Sequence, Tuple
 
 import mxnet as mx
 from mxnet import autograd, gluon
 from mxnet.gluon import Parameter
 
-from .graph import is_lambda
-
 ALIGNMENT = 64  # elements, 256 bytes: what follows in an array starts where cudaMalloc would start
+
+
+def is_lambda(parameter: Parameter) -> bool:
+    """Whether a parameter holds scales λ rather than weights."""
+    return parameter.name.endswith("lambdas")
 
 
 class Part(NamedTuple):
@@ -37,71 +40,76 @@ class Flat(Parameter):
     ----------
     name : str
     parameters : sequence of gluon.Parameter
-        Initialised on the same devices, which get the values of the first one. Those of λ have a
-        row each, as long as the longest: APGNAG knows them apart by it.
+        Initialised on the same devices. Those of λ have a row each, as long as the longest: APGNAG
+        knows them apart by it. One may be such an array itself.
+    is_stack : bool
+        They are one parameter, one behind the other along their first axis, with nothing between.
 
     Attributes
     ----------
     parts : dict
-        Of each parameter, by name and in order, where it is.
+        Of each parameter, by name and in order, where it is; of an array of them, those of it.
     """
 
-    def __init__(self, name: str, parameters: Sequence[Parameter]) -> None:
+    def __init__(self, name: str, parameters: Sequence[Parameter], is_stack: bool = False) -> None:
         first = parameters[0]
-        sizes = [math.prod(parameter.shape) for parameter in parameters]
-        lengths = [-(-size // ALIGNMENT) * ALIGNMENT for size in sizes]
-        shape: Tuple[int, ...] = (sum(lengths),)
-        if is_lambda(first):
+        lengths = [math.prod(parameter.shape) for parameter in parameters]
+        shape = (sum(parameter.shape[0] for parameter in parameters), *first.shape[1:])
+        if not is_stack:
+            lengths = [-(-length // ALIGNMENT) * ALIGNMENT for length in lengths]
+            shape = (sum(lengths),)
+        if is_lambda(first) and not is_stack:
             lengths = [max(lengths)] * len(lengths)
             shape = (len(lengths), lengths[0])
-        super().__init__(name, shape=shape, init=mx.init.Zero(), wd_mult=first.wd_mult)
+        how = {"grad_req": first.grad_req, "wd_mult": first.wd_mult}
+        super().__init__(name, shape=shape, init=mx.init.Zero(), **how)
         self.parts: Dict[str, Part] = {}
-        start = 0
-        for parameter, length in zip(parameters, lengths):
-            self.parts[parameter.name] = Part(start, parameter.shape)
-            start += length
+        self._members = list(zip(parameters, accumulate([0, *lengths])))
+        for parameter, start in self._members:
+            inner = parameter.parts if isinstance(parameter, Flat) else {}
+            for member, part in inner.items():
+                self.parts[member] = Part(start + part.start, part.shape)
+            if not inner:
+                self.parts[parameter.name] = Part(start, parameter.shape)
         self.initialize(ctx=first.list_ctx())
-        for parameter in parameters:
-            self._take_over(parameter)
+        self._take_over()
 
-    def _take_over(self, parameter: Parameter) -> None:
-        part, value = self.parts[parameter.name], parameter.list_data()[0]
-        parameter._data, parameter._grad = (
-            [part.of(array) for array in arrays] for arrays in (self.list_data(), self.list_grad())
-        )
-        autograd.mark_variables(parameter._data, parameter._grad, parameter.grad_req)
-        for array in parameter._data:
-            value.copyto(array)
+    def _take_over(self) -> None:
+        """Let the parameters be slices, with the values that they have."""
+        for parameter, start in self._members:
+            part, values = Part(start, parameter.shape), parameter.list_data()
+            parameter._data = [part.of(array) for array in self.list_data()]
+            if self.grad_req != "null":
+                parameter._grad = [part.of(array) for array in self.list_grad()]
+                autograd.mark_variables(parameter._data, parameter._grad, parameter.grad_req)
+            for value, array in zip(values, parameter._data):
+                value.copyto(array)
+            if isinstance(parameter, Flat):
+                parameter._take_over()
 
 
 class FlatTrainer(gluon.Trainer):
-    """A Trainer that updates all parameters of one kind, and sums their gradients, by one call.
+    """A Trainer that updates the parameters of a `Flat`, and sums their gradients, by one call.
 
-    On GPUs: the parameters become slices of `Flat` arrays, one for λ and one for each factor of the
-    weight decay. On the CPU calls cost little, and MKLDNN lays out a weight anew in place when a
-    network is used outside of training, and with it all that shares its memory: there each
-    parameter keeps an array of its own, unless `flat` says otherwise.
+    On GPUs there is one for λ and one for each factor of the weight decay. On the CPU calls cost
+    little, and MKLDNN lays out a weight anew in place when a network is used outside of training,
+    and with it all that shares its memory: there each parameter keeps an array of its own.
 
     Parameters
     ----------
     parameters : iterable of gluon.Parameter
-        Initialised; before anything is bound on their arrays.
+        Initialised; all of them `Flat`, or none.
     optimizer : mx.optimizer.Optimizer
         Elementwise, or `APGNAG`.
-    flat : bool, optional
     """
 
-    def __init__(
-        self,
-        parameters: Iterable[Parameter],
-        optimizer: mx.optimizer.Optimizer,
-        flat: Optional[bool] = None,
-    ) -> None:
+    def __init__(self, parameters: Iterable[Parameter], optimizer: mx.optimizer.Optimizer) -> None:
         parameters = sorted(parameters, key=lambda parameter: parameter.name)
-        devices = chain.from_iterable(parameter.list_ctx() for parameter in parameters)
-        self.is_flat = all(d.device_type == "gpu" for d in devices) if flat is None else flat
-        if self.is_flat:
-            parameters = _flattened(parameters)
+        self.is_flat = all(isinstance(parameter, Flat) for parameter in parameters)
+        for parameter in parameters if self.is_flat else []:  # or KVStore does it
+            first, *others = parameter.list_data()
+            for other in others:
+                first.copyto(other)
         store = None if self.is_flat else "device"
         super().__init__(parameters, optimizer, kvstore=store, update_on_kvstore=False)
 
@@ -172,8 +180,8 @@ class FlatTrainer(gluon.Trainer):
             updater.states_synced = dict.fromkeys(counts, True)
 
 
-def _flattened(parameters: Sequence[Parameter]) -> List[Flat]:
-    """The parameters, and with them arrays of all that are updated alike."""
+def flattened(parameters: Iterable[Parameter]) -> List[Flat]:
+    """The parameters in arrays of those that are updated alike, in their order."""
     kinds: Dict[str, List[Parameter]] = {}
     for parameter in parameters:
         kind = "lambdas" if is_lambda(parameter) else f"decay{parameter.wd_mult:g}"

@@ -11,6 +11,7 @@ import json
 import math
 from collections import deque
 from contextlib import contextmanager
+from functools import cached_property
 from itertools import chain
 from typing import (
     Any,
@@ -33,6 +34,8 @@ from mxnet.gluon import HybridBlock, Parameter
 from . import native
 from . import recompute as mirroring
 from .chain import Bound, bind
+from .derived import Derived
+from .flat import is_lambda
 from .marking import mark
 
 DTYPES = ("float32", "float16")
@@ -62,17 +65,19 @@ class NativeTracing:
 
 
 _tracing: Optional[NativeTracing] = None
+_derived: Optional[Derived] = None
 _training = False
 
 
 @contextmanager
-def _tracing_as(tracing: Optional[NativeTracing]) -> Iterator[None]:
-    global _tracing, _training
-    before, _tracing, _training = (_tracing, _training), tracing, True
+def _tracing_as(tracing: Optional[NativeTracing], derived: Optional[Derived]) -> Iterator[None]:
+    global _tracing, _derived, _training
+    before = _tracing, _derived, _training
+    _tracing, _derived, _training = tracing, derived, True
     try:
         yield
     finally:
-        _tracing, _training = before
+        _tracing, _derived, _training = before
 
 
 def native_tracing(F: Any) -> Optional[NativeTracing]:
@@ -88,9 +93,9 @@ def in_training(F: Any) -> bool:
     return _training and F is mx.sym
 
 
-def is_lambda(parameter: Parameter) -> bool:
-    """Whether a parameter holds scales λ rather than weights."""
-    return parameter.name.endswith("lambdas")
+def derived_inputs(F: Any) -> Optional[Derived]:
+    """For networks: arrays to take in place of parameters, in a graph for GPUs; None elsewhere."""
+    return _derived if F is mx.sym else None
 
 
 class Outputs(NamedTuple):
@@ -156,6 +161,7 @@ class TrainGraph:
         self._sizes = shares(data_shape[0], len(self._contexts))
         self._shapes = (tuple(data_shape[1:]), tuple(label_shape[1:]))
         self._parameters: Dict[str, Parameter] = dict(net.collect_params().items())
+        self._derived = Derived(self._parameters)
         self._mirror = mirror
         self._plan: Optional[mirroring.Plan] = None
         self._random: Optional[bool] = None
@@ -168,8 +174,9 @@ class TrainGraph:
         Behind them come outputs that have to be computed, but tell nothing.
         """
         tracing = NativeTracing(gradients) if self.is_native else None
+        derived = self._derived if self.is_for_gpus else None
         # Nodes are numbered from 0 in every trace, or those of a plan would not be found again.
-        with mx.name.NameManager(), _tracing_as(tracing):
+        with mx.name.NameManager(), _tracing_as(tracing, derived):
             outputs = self._net(mx.sym.Variable("data"))
             if self._dtype == "float16":
                 outputs = _in_float16(outputs)
@@ -182,6 +189,19 @@ class TrainGraph:
     def is_native(self) -> bool:
         """Whether the project's own operators are used."""
         return self._on_cpu and self._dtype == "float32" and native.load()
+
+    @property
+    def is_for_gpus(self) -> bool:
+        """Whether its form is the one that makes the fewest calls."""
+        return not self._on_cpu
+
+    @cached_property
+    def learned(self) -> List[Parameter]:
+        """What to update: the parameters, in a graph for GPUs as slices of a few arrays."""
+        if self.is_for_gpus:
+            self.symbol()  # asks for what is derived
+            return self._derived.make()
+        return [p for p in self._parameters.values() if p.grad_req != "null"]
 
     @property
     def is_random(self) -> bool:
@@ -217,6 +237,7 @@ class TrainGraph:
         """
         executors = self._executors(gradients)
         results = []
+        self._derived.fill()
         self._load(executors, {"data": data, "label": label})
         for device, executor in enumerate(executors):
             if seeds is not None:  # in the queue before what draws: devices of the CPU share one
@@ -226,6 +247,7 @@ class TrainGraph:
             executor.backward()
             loss, logits = executor.outputs[:2]
             results.append(Outputs(loss, logits, executor.arg_dict["label"]))
+        self._derived.give_back(gradients)
         for parameter in self._wanted(gradients):
             for array in parameter.list_data():
                 array._fresh_grad = True  # or Trainer takes the gradient for a stale one
@@ -336,7 +358,7 @@ class TrainGraph:
     def _wanted(self, gradients: str) -> List[Parameter]:
         return [
             parameter
-            for parameter in self._parameters.values()
+            for parameter in (*self._parameters.values(), *self._derived.inputs.values())
             if parameter.grad_req != "null"
             and (gradients == "all" or is_lambda(parameter) == (gradients == "lambdas"))
         ]
@@ -357,6 +379,7 @@ class TrainGraph:
         self, symbol: mx.sym.Symbol, gradients: str, device: int, plan: mirroring.Plan
     ) -> Bound:
         context, size = self._contexts[device], self._sizes[device]
+        inputs = {**self._parameters, **self._derived.inputs} if self.learned else {}
         others = [executors[device] for executors in self._bound.values()]
         arguments: Dict[str, mx.nd.NDArray] = {}
         for name, shape in zip(("data", "label"), self._shapes):
@@ -369,11 +392,11 @@ class TrainGraph:
         slots: Dict[str, mx.nd.NDArray] = {}
         for name in symbol.list_arguments():
             if name not in arguments:
-                arguments[name] = self._parameters[name].data(context)
+                arguments[name] = inputs[name].data(context)
                 if name in wanted:
-                    slots[name] = self._parameters[name].grad(context)
+                    slots[name] = inputs[name].grad(context)
         for name in symbol.list_auxiliary_states():
-            states[name] = self._parameters[name].data(context)
+            states[name] = inputs[name].data(context)
         shared = others[0] if others else None
         return bind(symbol, plan.cuts, context, arguments, slots, states, plan.largest, shared)
 

@@ -141,11 +141,9 @@ class Loop:
             self.setup.recompute,
             self.setup.dtype,
         )
-        # Without moving statistics: a Trainer would start by making those of all devices equal.
-        learned = [p for p in self.net.collect_params().values() if p.grad_req != "null"]
         self._trainers = {
-            kind: FlatTrainer([p for p in learned if kind in ("all", _kind(p))], optimizer)
-            for kind, optimizer in optimizers.items()
+            kind: FlatTrainer([p for p in self._graph.learned if kind in ("all", _kind(p))], one)
+            for kind, one in optimizers.items()
         }
 
     def _set_rate(self, rate: float) -> float:

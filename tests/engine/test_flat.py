@@ -1,9 +1,10 @@
 """A training whose parameters are slices of a few arrays is, to the last bit, the same training."""
 
-from functools import partial
+from functools import cached_property
 
 from dsonas_mx import Architecture
-from dsonas_mx.engine.flat import ALIGNMENT, FlatTrainer
+from dsonas_mx.engine.flat import ALIGNMENT, Flat, FlatTrainer, flattened
+from dsonas_mx.engine.graph import TrainGraph
 from dsonas_mx.engine.setup import Setup
 from dsonas_mx.search.options import SearchOptions
 from dsonas_mx.search.search import Search
@@ -20,12 +21,25 @@ OPTIONS = SearchOptions(
 )
 
 
+def _learned(graph):
+    parameters = graph._net.collect_params().values()
+    return [parameter for parameter in parameters if parameter.grad_req != "null"]
+
+
+def _flattened(graph):
+    return flattened(_learned(graph))
+
+
 @pytest.fixture
 def search(tiny_space, loader, plain, monkeypatch):
     """`search(flat, contexts)`: a new search, of flat parameters or not."""
 
     def build(flat, contexts, scope="full"):
-        monkeypatch.setattr("dsonas_mx.training.loop.FlatTrainer", partial(FlatTrainer, flat=flat))
+        learned = cached_property(
+            lambda graph: flattened(_learned(graph)) if flat else _learned(graph)
+        )
+        learned.__set_name__(TrainGraph, "learned")
+        monkeypatch.setattr(TrainGraph, "learned", learned)
         mx.random.seed(0)
         return Search(
             lambda architecture: get_model(
@@ -114,7 +128,7 @@ def test_devices_share_the_sum():
         parameter = mx.gluon.Parameter(name, shape=(size,))
         parameter.initialize(mx.init.One(), ctx=contexts)
         parameters.append(parameter)
-    trainer = FlatTrainer(parameters, mx.optimizer.create("sgd", learning_rate=1.0), flat=True)
+    trainer = FlatTrainer(flattened(parameters), mx.optimizer.create("sgd", learning_rate=1.0))
     for parameter in parameters:
         for device, gradient in enumerate(parameter.list_grad()):
             gradient[:] = 10**device
@@ -124,10 +138,30 @@ def test_devices_share_the_sum():
             np.testing.assert_array_equal(data.asnumpy(), 1 - 111)
 
 
-def test_on_the_cpu_parameters_stay_their_own():
+def test_on_the_cpu_parameters_stay_their_own(search):
     """In inference MKLDNN lays a weight out anew in place, and all that shares its memory."""
-    parameter = mx.gluon.Parameter("weight", shape=(16, 16, 3, 3))
-    parameter.initialize()
-    array = parameter.data()
-    FlatTrainer([parameter], mx.optimizer.create("sgd"))
-    assert parameter.data() is array
+    searching = search(False, TWO)
+    arrays = {name: p.data(TWO[1]) for name, p in searching.net.collect_params().items()}
+    searching.step_epoch()
+    for name, parameter in searching.net.collect_params().items():
+        assert parameter.data(TWO[1]) is arrays[name]
+
+
+def test_an_array_of_arrays():
+    """Slices of a slice share its memory, and carry their values along."""
+    inner = []
+    for name, value in (("a_beta", 1.0), ("b_beta", 2.0), ("c_beta", 3.0)):
+        parameter = mx.gluon.Parameter(name, shape=(3,), wd_mult=0)
+        parameter.initialize(mx.init.Constant(value), ctx=TWO)
+        inner.append(parameter)
+    stack = Flat("stack", inner[:2], is_stack=True)
+    assert stack.shape == (6,)
+    (flat,) = flattened([inner[2], stack])
+    assert list(flat.parts) == ["c_beta", "a_beta", "b_beta"]
+    for context in TWO:
+        np.testing.assert_array_equal(stack.data(context).asnumpy(), [1, 1, 1, 2, 2, 2])
+        flat.data(context)[:] = 7
+        flat.grad(context)[:] = 5
+        for parameter in (*inner, stack):
+            assert (parameter.data(context).asnumpy() == 7).all()
+            assert (parameter.grad(context).asnumpy() == 5).all()
