@@ -13,6 +13,7 @@ import argparse
 import json
 import os
 import shutil
+import statistics
 import subprocess
 import sys
 import time
@@ -25,10 +26,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from dsonas_mx import Architecture, SearchSpace
 from dsonas_mx.cli.parser import Parser, run
 from dsonas_mx.cost.count import count
-from dsonas_mx.io.files import write_json
+from dsonas_mx.io.files import atomic, write_json
 from dsonas_mx.search.budget import flops_by_block
-
-import numpy as np
 
 ROOT = Path(__file__).resolve().parents[1]
 ROWS = "full-none,full-flops,full-mac,share-none,share-latency"
@@ -141,15 +140,16 @@ def read_json(path: Path) -> Any:
 
 
 def table_of(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Markdown: mean and standard deviation over the seeds of each scope and budget."""
+    """Markdown: mean and standard deviation (n − 1) over the seeds of each scope and budget."""
     headings = ("scope", "budget", "seeds", *(heading for heading, _, _ in COLUMNS.values()))
     lines = [headings, ("-",) * len(headings)]
     for scope, budget in dict.fromkeys((row["scope"], row["budget"]) for row in rows):
         group = [row for row in rows if (row["scope"], row["budget"]) == (scope, budget)]
         cells = [scope, budget, str(len(group))]
         for name, (_, unit, form) in COLUMNS.items():
-            values = unit * np.array([row[name] for row in group], dtype=float)
-            cells.append(f"{values.mean():{form}} ± {values.std():{form}}")
+            values = [unit * row[name] for row in group]
+            spread = f" ± {statistics.stdev(values):{form}}" if len(values) > 1 else ""
+            cells.append(f"{statistics.mean(values):{form}}{spread}")
         lines.append(tuple(cells))
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
@@ -177,7 +177,8 @@ def main(options: argparse.Namespace) -> None:
     ordered = [rows[key] for key in sorted(rows)]
     results.mkdir(parents=True, exist_ok=True)
     write_json(path, ordered)
-    (results / "budgets.md").write_text(table_of(ordered), encoding="utf-8")
+    with atomic(results / "budgets.md") as temporary:
+        temporary.write_text(table_of(ordered), encoding="utf-8")
     print(table_of(ordered), end="")
 
 

@@ -75,7 +75,7 @@ def parse_blocks(text: Optional[str]) -> Union[int, List[int], None]:
 
 def main(options: argparse.Namespace) -> None:
     from dsonas_mx.cost.count import count
-    from dsonas_mx.io.files import atomic
+    from dsonas_mx.io.files import adding
     from dsonas_mx.io.params_file import write_params
 
     architecture, parameters, _ = read(options)
@@ -85,11 +85,12 @@ def main(options: argparse.Namespace) -> None:
         raise ValueError(
             f"{model} is there, but {path_of(options)} has no weights: give another --out"
         )
-    folder.mkdir(parents=True, exist_ok=True)
-    if parameters is not None:
-        with atomic(model) as temporary:
-            write_params(temporary, parameters)
-    architecture.save(folder / "architecture.json")
+    if (folder / "args.json").exists():
+        raise ValueError(f"{folder} is of a run: give another --out")
+    with adding(folder) as place:
+        architecture.save(place / "architecture.json")
+        if parameters is not None:
+            write_params(place / model.name, parameters)
     cost = count(architecture)
     print(f"{architecture}\n{cost.parameters:,} parameters, {cost.multiply_adds:,} multiply-adds")
     print(f"wrote {folder / 'architecture.json'}")

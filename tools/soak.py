@@ -4,7 +4,7 @@
 A small search on the demo's images, with pre-training and removals, runs to its end once. Then it
 is run again, killed with SIGKILL at random moments and at random calls to the file system within a
 checkpoint, and resumed each time; when it comes to its end it starts anew, until there were enough
-kills. Everything goes under --folder, whose old content is removed; result.json is the summary.
+kills. Everything goes under --folder, a new or empty one; result.json is the summary.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import filecmp
 import random
-import shutil
 import signal
 import subprocess
 import sys
@@ -97,14 +96,13 @@ def newest(folder: Path) -> str:
 
 def main(options: argparse.Namespace) -> int:
     folder = Path(options.folder)
-    if folder.exists() and any(folder.iterdir()) and not (folder / "whole").exists():
-        raise ValueError(f"{folder} is not from a soak: remove it, or give another --folder")
+    if folder.exists() and any(folder.iterdir()):
+        raise ValueError(f"{folder} is not empty: remove it, or give another --folder")
     if options.kills < 1:
         raise ValueError(f"--kills must be at least 1, got {options.kills}")
-    shutil.rmtree(folder, ignore_errors=True)
     start, moments = time.time(), random.Random(options.seed)
     whole = folder / "whole"
-    whole.parent.mkdir(parents=True)
+    whole.parent.mkdir(parents=True, exist_ok=True)
     if live(command(whole, options.seed, minutes=0), 3600) != 0:
         raise ArithmeticError("the search that nobody kills failed")
     kills = {"inside a checkpoint": 0, "elsewhere": 0}

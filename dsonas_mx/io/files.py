@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import filecmp
 import json
 import os
 import re
@@ -68,6 +69,37 @@ def atomic(path: PathLike) -> Iterator[Path]:
             aside.cleanup()
         elif temporary.exists():
             temporary.unlink()
+
+
+def refuse_existing(*paths: PathLike) -> None:
+    """Refuse to take the place of what is there already.
+
+    Raises
+    ------
+    ValueError
+        Something is.
+    """
+    for path in paths:
+        if os.path.lexists(path):
+            raise ValueError(
+                f"{os.fspath(path)} is there already: remove it, or give another place"
+            )
+
+
+@contextmanager
+def adding(folder: PathLike) -> Iterator[Path]:
+    """A temporary folder; its files go into `folder`, where what is there has to be the same."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix=f".{os.getpid()}.", dir=folder) as place:
+        yield Path(place)
+        made = sorted(Path(place).iterdir())
+        for path in made:
+            there = folder / path.name
+            if not (there.is_file() and filecmp.cmp(path, there, shallow=False)):
+                refuse_existing(there)
+        for path in made:
+            move(path, folder / path.name)
 
 
 def move(source: PathLike, target: PathLike) -> None:

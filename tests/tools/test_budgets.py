@@ -63,12 +63,14 @@ def test_rows_are_run_once(tool, tmp_path, capsys):
 
 def test_the_table_has_means_and_deviations(tool):
     row = dict.fromkeys(KEYS, 0.5)
-    rows = [{**row, "scope": "share", "budget": "none", "mac": mac} for mac in (1000, 3000)]
+    rows = [{**row, "scope": "share", "budget": "none", "mac": mac} for mac in (1000, 3000, 5000)]
     head, rule, line = tool.table_of(rows).splitlines()
     assert head.startswith("| scope | budget | seeds | connections |")
     assert head.count("|") == rule.count("|") == line.count("|")
-    assert line.startswith("| share | none | 2 |") and "| 2 ± 1 |" in line
+    assert line.startswith("| share | none | 3 |")
+    assert "| 3 ± 2 |" in line  # over n − 1, as all other tables
     assert "| 50.00 ± 0.00 |" in line  # per cent
+    assert "| 1 |" in tool.table_of(rows[:1]).splitlines()[2]  # of one there is none
 
 
 def test_rows_that_are_not_known(tool):

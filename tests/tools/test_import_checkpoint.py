@@ -222,9 +222,24 @@ def test_a_network_without_scales_is_refused(golden, attempt):
 def test_old_weights_are_not_left_beside_a_new_architecture(golden, convert, attempt):
     checkpoint = golden_checkpoint(golden, "share")
     convert(checkpoint)
-    convert(checkpoint)  # the same again
+    out, _ = convert(checkpoint)  # the same again
+    before = {path: path.read_bytes() for path in out.iterdir()}
     status, _, err = attempt(scales(checkpoint))
     assert status == 2 and "give another --out" in err
+    other = {name: array + 1 if "fc1_bias" in name else array for name, array in checkpoint.items()}
+    status, _, err = attempt(other)
+    assert status == 2
+    assert f"{out / 'model.params'} is there already: remove it, or give another place" in err
+    assert {path: path.read_bytes() for path in out.iterdir()} == before
+
+
+def test_a_run_is_not_overwritten(golden, attempt, tmp_path):
+    run = tmp_path / "deep" / "out"
+    run.mkdir(parents=True)
+    (run / "args.json").write_text("{}")
+    status, _, err = attempt(golden_checkpoint(golden, "share"))
+    assert status == 2 and f"{run} is of a run: give another --out" in err
+    assert [path.name for path in run.iterdir()] == ["args.json"]
 
 
 def test_other_files_are_refused_in_one_line(golden, script, tmp_path):

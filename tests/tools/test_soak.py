@@ -17,11 +17,13 @@ def test_a_few_kills(script, tmp_path):
     assert "has ended; files that differ: 0" in out
 
 
-def test_only_a_soak_is_removed(script, tmp_path):
-    (tmp_path / "thesis.txt").write_text("mine")
+def test_nothing_is_removed(script, tmp_path):
+    """Not even another soak, or what looks like one."""
+    (tmp_path / "whole").mkdir()
+    (tmp_path / "whole" / "thesis.txt").write_text("mine")
     status, _, err = script("tools/soak.py", "--folder", tmp_path)
     assert status == 2
-    assert "is not from a soak: remove it, or give another --folder" in err
-    assert (tmp_path / "thesis.txt").read_text() == "mine"
+    assert f"{tmp_path} is not empty: remove it, or give another --folder" in err
+    assert (tmp_path / "whole" / "thesis.txt").read_text() == "mine"
     status, _, err = script("tools/soak.py", "--folder", tmp_path / "new", "--kills", 0)
     assert (status, "--kills must be at least 1, got 0" in err) == (2, True)
