@@ -10,11 +10,11 @@ from __future__ import annotations
 import argparse
 import math
 import sys
-from functools import partial
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from dsonas_mx import Architecture
 from dsonas_mx.cli.parser import Parser, run
 
 
@@ -31,16 +31,19 @@ def arguments() -> Parser:
 
 
 def main(options: argparse.Namespace) -> int:
-    if not 0 < options.tolerance < math.inf:
-        raise ValueError(f"--tolerance must be above 0, got {options.tolerance}")
     from dsonas_mx.release import check as reference
 
     from symbols import DSONAS
 
+    if not 0 < options.tolerance < math.inf:
+        raise ValueError(f"--tolerance must be above 0, got {options.tolerance}")
+
+    def build(architecture: Architecture, fix_gamma: str) -> DSONAS:
+        return DSONAS(architecture, weighted=True, fix_gamma=fix_gamma)
+
     file = reference.load(options.file)
     try:
         architecture = reference.read_architecture(file)
-        build = partial(DSONAS, weighted=True)
         checked = reference.check(file, architecture, build, options.tolerance)
     except ValueError as error:
         print(f"{options.file}: {error}", file=sys.stderr)
