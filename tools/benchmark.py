@@ -29,7 +29,7 @@ def arguments() -> Parser:
         one = names.add_parser(name, help=add.__doc__, description=add.__doc__)
         add(one)
         one.add_argument("--json", action="store_true", help="one line of JSON, the last printed")
-        if name == "profile":
+        if name in ("profile", "gpu"):
             add_into(one)
     everything = names.add_parser("all", help="all of them, as they are by default")
     add_into(everything)
@@ -69,11 +69,8 @@ def main(options: argparse.Namespace) -> None:
             print(json.dumps(result), flush=True)
         else:
             show(options.name, result)
-        if options.name == "profile":
-            from bench.profile import table as profile_table
-
-            for path in options.into:
-                renew(path, "profile", profile_table(result))
+        for path in getattr(options, "into", ()):
+            renew(path, options.name, import_module(f"bench.{options.name}").table(result))
         return
     results = {}
     for words in (["step"], ["memory"], ["memory", "--dataset", "imagenet"], ["shrink"], ["data"]):

@@ -28,6 +28,11 @@ def shrink(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=0, help="of the random architectures")
 
 
+def gpu(parser: argparse.ArgumentParser) -> None:
+    """A model of a search step on a GTX 1080 Ti: calls, bytes, multiply-adds and their time."""
+    _supernet(parser, 48, 64, blocks=8)
+
+
 def profile(parser: argparse.ArgumentParser) -> None:
     """Where the time of a step goes, beside what this machine could do at best."""
     _supernet(parser, 48, 32)
@@ -58,10 +63,12 @@ def deploy(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data-dir", help="of the run's data set, not the run's own")
 
 
-def _supernet(parser: argparse.ArgumentParser, width: int, batch_size: int) -> None:
+def _supernet(
+    parser: argparse.ArgumentParser, width: int, batch_size: int, blocks: int = 1
+) -> None:
     parser.add_argument("--width", type=int, default=width)
-    parser.add_argument("--blocks", type=int, default=1, help="a stage")
+    parser.add_argument("--blocks", type=int, default=blocks, help="a stage")
     parser.add_argument("--batch-size", type=int, default=batch_size)
 
 
-BENCHMARKS = {one.__name__: one for one in (step, memory, shrink, profile, data, deploy, busy)}
+BENCHMARKS = {one.__name__: one for one in (step, memory, gpu, shrink, profile, data, deploy, busy)}
