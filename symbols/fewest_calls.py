@@ -70,7 +70,8 @@ class FewestCalls:
         """As `Block._weighted`."""
         F = self._F
         x = F.reshape(x, (0, 0, 0, 0))  # as in `Block._weighted`, where it runs on a CPU
-        stacks, members = [x], [(INPUT,)]
+        stacks: List[Map] = [x]
+        members: List[Tuple[str, ...]] = [(INPUT,)]
         for number, level in enumerate(levels, 1):
             # MXNet sums gradients in the order of these, the last first: an order that keeps few.
             summed = x
