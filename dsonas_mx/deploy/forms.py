@@ -21,6 +21,7 @@ from .onnx import require_onnx, write_onnx
 from .pad_channels import pad_channels
 from .quantize import quantize
 from .serving import NotInstalled, Serving, in_batches
+from .split_concat import split_concat
 
 
 def traced(net: HybridBlock, card: Card) -> Folded:
@@ -116,8 +117,8 @@ def deploy(
 
 
 def fuse(network: Folded) -> Folded:
-    """A folded network with MKLDNN's operators, on whole blocks of channels."""
-    padded = pad_channels(network)
+    """A folded network with MKLDNN's operators, on whole blocks of channels and without joins."""
+    padded = pad_channels(split_concat(network))
     return padded._replace(symbol=padded.symbol.get_backend_symbol("MKLDNN"))
 
 

@@ -60,7 +60,8 @@ def _of_fused(attributes: Attributes) -> int:
 _CONVOLUTION = "kernel stride dilate pad num_filter num_group no_bias layout workspace cudnn_off"
 _POOLING = "kernel stride pad pool_type pooling_convention global_pool layout count_include_pad"
 _RANGE = "min_calib_range max_calib_range"
-_FUSED = f"{_RANGE} quantized channel_wise_quantize enable_float_output with_act with_sum with_bn"
+_FUSED = f"{_RANGE} quantized channel_wise_quantize enable_float_output with_act with_sum "
+_FUSED += "with_bn with_postsum_act"
 _OPERATORS: Dict[str, _Operator] = {
     "null": _Operator(0, 1),
     "Activation": _Operator(1, 1, "act_type"),
@@ -121,7 +122,7 @@ _VALUES = {
         "begin end": f"{_NUMBER}|None",
         "cudnn_off fix_gamma flatten global_pool no_bias count_include_pad align_corners": _BOOLEAN,
         "use_global_stats quantized channel_wise_quantize enable_float_output": _BOOLEAN,
-        "with_act with_sum with_bn keepdims exclude squeeze_axis": _BOOLEAN,
+        "with_act with_sum with_bn with_postsum_act keepdims exclude squeeze_axis": _BOOLEAN,
         "dtype": "float32|uint8|int8|int32",
         "eps momentum p a_min a_max scalar": _REAL,
         _RANGE: _REAL,

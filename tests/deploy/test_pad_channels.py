@@ -31,7 +31,7 @@ def filters(network):
 
 
 def folded_of(net, side, classes=3):
-    card = Card("", "classification", "x" * classes, (3, side, side), (0.5,) * 3, (0.5,) * 3)
+    card = Card("", "classification", ("x",) * classes, (3, side, side), (0.5,) * 3, (0.5,) * 3)
     return fold(*traced(net, card))
 
 
