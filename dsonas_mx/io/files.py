@@ -24,6 +24,7 @@ from typing import (
     Tuple,
     TypeVar,
     Union,
+    overload,
 )
 
 from .checks import shown
@@ -209,13 +210,16 @@ def write_json(path: PathLike, content: Any) -> None:
         temporary.write_text(text + "\n", encoding="utf-8")
 
 
-def as_it_is(data: Any) -> Any:
-    """What a JSON file has, unchecked."""
-    return data
+@overload
+def read_json(path: PathLike) -> Any: ...
 
 
-def read_json(path: PathLike, parse: Callable[[Any], T] = as_it_is) -> T:
-    """`parse` of what a JSON file has.
+@overload
+def read_json(path: PathLike, parse: Callable[[Any], T]) -> T: ...
+
+
+def read_json(path: PathLike, parse: Optional[Callable[[Any], Any]] = None) -> Any:
+    """What a JSON file has, or what `parse` makes of it.
 
     Raises
     ------
@@ -226,7 +230,8 @@ def read_json(path: PathLike, parse: Callable[[Any], T] = as_it_is) -> T:
     """
     content = read_regular(path, _MOST_BYTES)
     try:
-        return parse(parse_json(content))
+        data = parse_json(content)
+        return data if parse is None else parse(data)
     except ValueError as error:
         raise ValueError(f"{os.fspath(path)}: {error}") from None
 
