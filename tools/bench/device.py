@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Callable, Collection, Dict, List, Mapping, NamedTuple, Sequence, Tuple
 
 import mxnet as mx
@@ -185,7 +185,7 @@ def work(
     def of(cost: Cost) -> Work:
         calls, elements, products = cost
         one = Work(calls, FLOAT * elements, products)
-        return Work(*_fields(one)[:3], time(one))
+        return replace(one, seconds=time(one))
 
     total = Work()
     for index, node in enumerate(nodes):
