@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 from typing import Any, Dict, List, Sequence, Tuple
 
@@ -32,9 +31,7 @@ def reference_vectors(device: mx.Context) -> Result:
     for scope in ("share", "full"):
         file = reference.load(GOLDEN / f"cifar_{scope}_supernet.npz")
         architecture = reference.read_architecture(file)
-        network = reference.Network(
-            file, architecture, partial(DSONAS, weighted=True), context=device
-        )
+        network = reference.Network(file, architecture, _weighted, context=device)
         found = reference.compare(file.expected, network.compute())
         failed = reference.failures(found, TOLERANCE)
         result["passes"] &= bool(found) and not failed
@@ -57,8 +54,10 @@ def sums_of_gradients(device: mx.Context) -> Result:
         heads = [generator.randn(*x.shape) for _ in range(count)]
         data = mx.sym.Variable("x")
         symbol = mx.sym.Group(
-            mx.sym.Convolution(data, num_filter=8, kernel=(1, 1), no_bias=True, name=f"c{number}")
-            for number in range(count)
+            [
+                mx.sym.Convolution(data, num_filter=8, kernel=(1, 1), no_bias=True, name=f"c{k}")
+                for k in range(count)
+            ]
         )
         executor = symbol.simple_bind(device, "write", x=x.shape)
         executor.arg_dict["x"][:] = x
@@ -89,6 +88,10 @@ def two_devices(first: mx.Context, second: mx.Context) -> Result:
     summed = {name: parts[0][1][name] + parts[1][1][name] for name in gradients}
     expected = np.concatenate([part[0] for part in parts]), summed
     return _compared((losses, gradients), expected, TOLERANCE)
+
+
+def _weighted(architecture: Architecture, fix_gamma: str) -> DSONAS:
+    return DSONAS(architecture, weighted=True, fix_gamma=fix_gamma)
 
 
 Found = Tuple[np.ndarray, Dict[str, np.ndarray]]  # the loss of each sample, gradients by name
