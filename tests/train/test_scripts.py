@@ -456,6 +456,14 @@ def test_a_target_chooses_the_width(train, tmp_path):
     assert count(found.with_space(width=width + 2)).multiply_adds > 500_000
 
 
+def test_json_is_all_that_is_printed(train):
+    """Also of what is said before there is a run folder, such as the width that a target chose."""
+    status, out, err = train("--target-flops", "0.5M", "--log-format", "json")
+    assert (status, err) == (0, "")
+    lines = [json.loads(line)["message"] for line in out.splitlines()]
+    assert lines[0].startswith("width ") and "multiply-adds" in lines[0]
+
+
 def test_a_target_of_latency(train, tmp_path, monkeypatch):
     """The network is measured as it is deployed, on the device that trains it."""
     measured = []

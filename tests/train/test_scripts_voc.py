@@ -221,7 +221,7 @@ def test_training_refuses(script, options, tmp_path):
     status, _, err = script(TRAIN, *options, *words, "--architecture", path)
     assert status == 2 and "mobile.json is of the mobile setting: give one of the normal" in err
     status, _, err = script(TRAIN, *options, *words, "--model", "mobilenet_v1", "--crop", 0)
-    assert status == 2 and err == "train_voc.py: crop must be at least 1, got 0\n"
+    assert status == 2 and err == "train_voc.py: --crop must be at least 1, got 0\n"
     assert not (tmp_path / "run").exists()
 
 
