@@ -87,6 +87,8 @@ def files_of(path: str) -> List[str]:
 def segment(predictor: dso.Predictor, options: argparse.Namespace, broken: List[str]) -> None:
     """Print what is in each image, and write the maps."""
     classes = predictor.card.classes
+    if options.out is not None and len(classes) > 256:
+        raise ValueError(f"--out writes a byte a pixel: {len(classes)} classes are too many")
     outputs: Dict[Path, str] = {}
     for name in options.images if options.out is not None else ():
         path = Path(options.out) / f"{Path(name).stem}.png"

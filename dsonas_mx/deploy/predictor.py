@@ -134,7 +134,7 @@ class Predictor:
         """What the network gave for data of a shape, if it is what its card says."""
         maps = 4 if self.card.task == "segmentation" else 2
         count = len(self.card.classes)
-        if outputs.ndim != maps or outputs.shape[:2] != (shape[0], count):
+        if outputs.ndim != maps or outputs.shape[:2] != (shape[0], count) or not outputs.size:
             raise ValueError(
                 f"the network is not that of its card: {self.card.task} of {shape[0]} images into "
                 f"{count} classes gave {outputs.shape}"

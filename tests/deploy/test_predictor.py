@@ -1,5 +1,7 @@
 """Predictor and tools/predict.py: what a deployed network says of images."""
 
+import json
+import re
 from dataclasses import replace
 
 from dsonas_mx import Predictor
@@ -189,3 +191,49 @@ def test_nothing_but_the_card_is_needed(deployed, images):
     """The project's operators are not in a deployed network."""
     symbol = mx.sym.load(str(deployed()).replace(".json", "-symbol.json"))
     assert symbol.list_arguments() == ["data"]
+
+
+def test_a_network_that_is_not_that_of_its_card(deployed, images):
+    """Its answers would be of other classes, or of none."""
+    card = deployed()
+    content = json.loads(card.read_text(encoding="utf-8"))
+    for change, message in (
+        ({"classes": ["a", "b", "c"]}, "2 images into 3 classes gave \\(2, 2\\)"),
+        ({"task": "segmentation"}, "segmentation of 1 images into 2 classes gave \\(1, 2\\)"),
+    ):
+        card.write_text(json.dumps({**content, **change}), encoding="utf-8")
+        predictor = Predictor(card)
+        ask = predictor.segment if "task" in change else predictor.classify
+        with pytest.raises(ValueError, match=f"is not that of its card: .*{message}"):
+            ask(images)
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"classes": ["a", "\x1b[31m"]}, "classes must be text without control characters"),
+        ({"classes": "ab"}, "classes must be a list"),
+        ({"classes": []}, "classes must be 1 to"),
+        ({"shape": [2, 8, 8]}, "shape must have 1 or 3 channels"),
+        ({"shape": [3, 8, 10**9]}, "shape must be at most"),
+        ({"shape": [3, 8, 9], "resize": "centre"}, "shape must be square"),
+        ({"mean": [0.5, 1e300, 0.5]}, "mean must be from"),
+        ({"std": [0.5, 0, 0.5]}, "std must be from"),
+        ({"std": [0.5, 0.5]}, "std must have 3 entries"),
+        ({"batch": 0}, "batch must be at least 1"),
+        ({"batch": True}, "batch must be a whole number"),
+        ({"uint8_input": 1}, "uint8_input must be true or false"),
+        ({"test_error": 2}, "test_error must be from 0 to 1"),
+        ({"architecture": []}, "architecture must be an object"),
+        ({"forms": {"mxnet": {}}}, "mxnet must have files named"),
+        ({"forms": {"tensorrt": {}}}, "forms must be mxnet or fused"),
+        ({"version": True}, "version must be 1"),
+        ({"extra": 1}, "unknown field 'extra'"),
+    ],
+)
+def test_cards_of_other_kinds_of_content(deployed, change, message):
+    card = deployed()
+    content = json.loads(card.read_text(encoding="utf-8"))
+    card.write_text(json.dumps({**content, **change}), encoding="utf-8")
+    with pytest.raises(ValueError, match=f"^{re.escape(str(card))}: {re.escape(message)}"):
+        Predictor(card)
