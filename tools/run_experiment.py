@@ -61,6 +61,8 @@ def checker(script: Path) -> Callable[[List[str]], None]:
                 parser.read(words)
         except SystemExit:
             raise ValueError(told.getvalue().strip().split(": ", 1)[-1]) from None
+        except ValueError as error:
+            raise ValueError(parser.named(str(error))) from None
 
     return check
 

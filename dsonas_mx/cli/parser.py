@@ -68,9 +68,19 @@ class Parser(argparse.ArgumentParser):
 
     def named(self, message: str) -> str:
         """A message of the library: the names of values in backquotes become their options."""
-        flags = {one.dest: one.option_strings[-1] for one in self._actions if one.option_strings}
-        flags.update(self._flags)
+        flags = self._all_flags()
         return re.sub(r"`(\w+)`", lambda found: flags.get(found[1], found[1]), message)
+
+    def _all_flags(self) -> Dict[str, str]:
+        """Options by the names of their values; of all commands of one that has commands."""
+        flags: Dict[str, str] = {}
+        for one in self._actions:
+            if isinstance(one, argparse._SubParsersAction):
+                for command in one.choices.values():
+                    flags.update(command._all_flags())
+            elif one.option_strings:
+                flags[one.dest] = one.option_strings[-1]
+        return {**flags, **self._flags}
 
     def error(self, message: str) -> NoReturn:
         """Exit with status 2 and one line, without the usage."""

@@ -73,6 +73,13 @@ def test_errors_are_one_line(call, error, status, line):
     assert call(raising(error)) == (status, "", f"script.py: {line}\n")
 
 
+def test_names_become_options_of_commands_too():
+    whole = parser.Parser(prog="tool.py")
+    step = whole.add_subparsers(dest="name").add_parser("step")
+    step.add_argument("-b", "--batch-size")
+    assert whole.named("`batch_size` and `other`") == "--batch-size and other"
+
+
 def test_errors_of_mxnet_lose_their_stack(call):
     def multiply(options):
         mx.nd.dot(mx.nd.ones((2, 3)), mx.nd.ones((2, 3))).asnumpy()
