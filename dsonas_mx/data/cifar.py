@@ -11,6 +11,7 @@ from tqdm import tqdm
 from ..io.files import read_regular
 from . import recordio, restricted_pickle
 from .images import Images
+from .labels import check_labels
 from .picture import decode
 
 _MOST_BYTES = 2**32
@@ -228,6 +229,11 @@ def _read_records(path: Path, variant: _Variant) -> Arrays:
     # None: no bar where the output is not a terminal.
     bar = tqdm(records, f"decoding {path.name}", unit="image", leave=False, disable=None)
     for number, record in enumerate(bar):
+        if record.num_labels > 1:
+            raise ValueError(
+                f"{path}: the record at byte {record.offset} has {record.num_labels} labels, not "
+                f"one; it is not {variant.title}"
+            )
         images[number] = _decode(record, path, variant)
     labels = np.array([record.label for record in records])
     return images, _check_labels(labels, path, variant)
@@ -248,15 +254,10 @@ def _decode(record: recordio.Record, path: Path, variant: _Variant) -> np.ndarra
 def _check_labels(labels: np.ndarray, path: Path, variant: _Variant) -> np.ndarray:
     if not len(labels):
         raise ValueError(f"{path}: holds no images; {_AGAIN}")
-    most = len(variant.classes) - 1
-    wrong = ~np.isin(labels, np.arange(most + 1))
-    if wrong.any():
-        number = int(wrong.argmax())
-        raise ValueError(
-            f"{path}: image {number} has label {labels[number]:g}, not 0 to {most}; "
-            f"the file is corrupt or not {variant.title}"
-        )
-    return labels.astype(np.int32)
+    try:
+        return check_labels(labels, len(variant.classes), lambda number: f"image {number}")
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}; the file is corrupt or not {variant.title}") from None
 
 
 _RECORDS = _Layout("", ("train.rec",), ("val.rec",), _read_records)

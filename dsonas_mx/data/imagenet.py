@@ -13,7 +13,7 @@ from typing import Any, List, Optional, Sequence, Tuple
 
 import numpy as np
 
-from .records import workers
+from .pictures import pool
 
 NUM_TRAIN, NUM_CLASSES, IMAGE_SIZE = 1_281_167, 1000, 224
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -68,11 +68,11 @@ class ImageNetAugmentation:
     ) -> np.ndarray:
         """A batch of images, uint8 H×W×3 of any size, as float32 B×3×size×size."""
         if not self.is_random:
-            done = workers(self.threads).map(self._centre, images)
+            done = pool(self.threads).map(self._centre, images)
         elif generator is None:
             raise ValueError("a random augmentation needs a generator, got none")
         else:  # each image has random numbers of its own, whatever thread it is in
-            done = workers(self.threads).map(self._random, images, _seeds(generator, len(images)))
+            done = pool(self.threads).map(self._random, images, _seeds(generator, len(images)))
         return np.stack(list(done))
 
     def skip(self, generator: np.random.Generator, count: int) -> None:

@@ -22,11 +22,14 @@ _MOST_OF_INDEX = 2**30  # bytes
 
 
 class Record(NamedTuple):
-    """Where a record starts in its file, its (first) label, and the encoded image."""
+    """Where a record starts in its file, its (first) label, the encoded image, and how many labels
+    it has.
+    """
 
     offset: int
     label: float
     image: bytes
+    num_labels: int = 1
 
 
 class Entry(NamedTuple):
@@ -144,7 +147,7 @@ def _unpack(payload: bytes, offset: int, path: Path) -> Record:
         if len(payload) >= start:
             if flag:
                 (label,) = struct.unpack_from("<f", payload, _HEADER.size)
-            return Record(offset, label, payload[start:])
+            return Record(offset, label, payload[start:], max(flag, 1))
     raise ValueError(
         f"{path}: record at byte {offset} is too short for its header; "
         "the file is corrupt, copy or make it again"
@@ -162,11 +165,16 @@ def _truncated(path: Path, size: int, offset: int) -> ValueError:
 
 
 class Place(NamedTuple):
-    """A record's number in its header, where it starts, and its (first) label."""
+    """A record's number in its header, where it starts and ends, its (first) label, how many it
+    has, and whether there is an image behind them.
+    """
 
     key: int
     offset: int
+    end: int
     label: float
+    num_labels: int = 1
+    has_image: bool = True
 
 
 def scan(path: Path, damaged: List[int]) -> Iterator[Place]:
@@ -182,9 +190,10 @@ def scan(path: Path, damaged: List[int]) -> Iterator[Place]:
             file.seek(at)
             try:
                 payload = _payload(file, size, path)
-                label = _unpack(payload, at, path).label
-                yield Place(_HEADER.unpack_from(payload)[2], at, label)
-                at = file.tell()
+                record = _unpack(payload, at, path)
+                key, end = _HEADER.unpack_from(payload)[2], file.tell()
+                yield Place(key, at, end, record.label, record.num_labels, record.image != b"")
+                at = end
                 is_good = True
             except ValueError:
                 if is_good:
@@ -212,8 +221,14 @@ def read_places(path: Path) -> List[Place]:
                 )
             key, offset = map(int, fields)
             head = os.pread(file.fileno(), 36, offset) if offset < size else b""
-            places.append(Place(key, offset, _label(head)))
+            places.append(_place(key, offset, head, file))
     return places
+
+
+def left_out(path: Path, places: Iterable[Place]) -> int:
+    """How many bytes of a file are of none of the records at these places."""
+    listed = {place.offset: place.end - place.offset for place in places}
+    return max(0, os.stat(path).st_size - sum(listed.values()))
 
 
 def write_places(path: Path, places: Iterable[Place]) -> None:
@@ -234,15 +249,23 @@ def read_image(file: BinaryIO, offset: int, path: Path) -> bytes:
     return _unpack(_payload(file, os.fstat(file.fileno()).st_size, path), offset, path).image
 
 
-def _label(head: bytes) -> float:
-    """The label in the first bytes of a record."""
+def _place(key: int, offset: int, head: bytes, file: BinaryIO) -> Place:
+    """The place of a record whose first bytes are known; the label is NaN if it is none."""
     start = 8
     if len(head) < start + _HEADER.size or head[:4] != _MAGIC_BYTES:
-        return math.nan
+        return Place(key, offset, offset, math.nan)
     flag, label, _, _ = _HEADER.unpack_from(head, start)
     if flag and len(head) >= start + _HEADER.size + 4:
         (label,) = struct.unpack_from("<f", head, start + _HEADER.size)
-    return label
+    end, kind, length = offset, _FIRST, 0
+    while kind not in (_WHOLE, _LAST):  # parts, if the magic number itself is in a record
+        words = os.pread(file.fileno(), 8, end) if end > offset else head[:8]
+        if len(words) < 8:
+            break
+        word = struct.unpack("<II", words)[1]
+        kind, length = word >> 29, length + (word & (1 << 29) - 1)
+        end += 8 + ((word & (1 << 29) - 1) + 3) // 4 * 4
+    return Place(key, offset, end, label, max(flag, 1), length > _HEADER.size + 4 * flag)
 
 
 def _next_magic(file: BinaryIO, at: int, size: int) -> int:
