@@ -153,7 +153,7 @@ def files(tmp_path_factory, tiny_space, some_architecture):
         "state": (checkpoint("state.json"), saved / "state.json"),
         "arrays": (checkpoint("arrays.params"), saved / "arrays.params"),
         "batch": (lambda path: restricted_pickle.load(path.read_bytes()), folder / "batch"),
-        "records": (lambda path: cifar.load_records(path), folder / "few.rec"),
+        "records": (lambda path: cifar.load_cifar_records(path), folder / "few.rec"),
         "index": (recordio.read_index, folder / "few.idx"),
         "places": (places, folder / "few.idx"),
         "mobile": (load_architecture, folder / "mobile.json"),

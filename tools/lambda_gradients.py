@@ -16,7 +16,7 @@ from typing import List
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from dsonas_mx.cli.parser import Parser, run
-from dsonas_mx.data import DATA_SETS, load
+from dsonas_mx.data import DATA_SETS, load_data_set
 from dsonas_mx.data.augment import Augmentation
 from dsonas_mx.data.loader import Loader, split
 from dsonas_mx.space.architecture import Architecture
@@ -46,7 +46,7 @@ def gradients(folder: Path, options: argparse.Namespace) -> np.ndarray:
     found = Architecture.load(folder / "architecture.json")
     origin = found.origin
     data = DATA_SETS[origin["data"]]
-    images = load(origin["data"], options.data_dir)
+    images = load_data_set(origin["data"], options.data_dir)
     ratio = [int(part) for part in origin["split"].split(":")]
     part = split(None, images.labels, ratio, origin["seed"])[1]
     augment = Augmentation(data.mean, data.std, data.pad, data.fill)

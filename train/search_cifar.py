@@ -19,7 +19,6 @@ from dsonas_mx import Architecture, SearchSpace
 from dsonas_mx.cli import options as cli
 from dsonas_mx.cli import parser
 from dsonas_mx.cli.data import check_split_files, search_loaders
-from dsonas_mx.data import DATA_SETS
 from dsonas_mx.io.options import Groups, group
 from dsonas_mx.search.budget import default_budget
 from dsonas_mx.search.options import BudgetOptions
@@ -66,11 +65,11 @@ def main(options: Options) -> None:
     name = options.budget.budget or default_budget(options.space.scope)
     options = options.but("budget", budget=name)
     setup = devices.setup_of(options.devices, options.memory, images.batch_size)
-    known = DATA_SETS[images.data_set]
+    known = images.about
     space = SearchSpace.cifar10(**options.space.fields(3), **known.images())
     latency = Deductions(lambda found: get_model("dsonas", found), setup.contexts[0])
     budget, target = budgets.budget(options.budget, how.gamma, space, latency)
-    start = Architecture.complete(space, run.origin(options, images.data_set))
+    start = Architecture.complete(space, run.origin(options, images.name))
 
     def build(found: Architecture) -> Any:
         return get_model("dsonas", found, weighted=True, fix_gamma=how.fix_gamma)
@@ -80,9 +79,17 @@ def main(options: Options) -> None:
         dry_run.print_dry_run(setup, build(start), start, images.batch_size, steps)
         return
     loaders = search_loaders(images, how.split, how.split_files)
-    name = images.data_set
     search.search_to_end(
-        options, build, start, loaders, setup, data=name, budget=budget, target=target
+        options,
+        build,
+        start,
+        loaders,
+        setup,
+        data=images.name,
+        about=known,
+        source=images.source,
+        budget=budget,
+        target=target,
     )
 
 

@@ -64,6 +64,8 @@ def main(options: Options) -> None:
     from symbols.mobile import Operation
 
     run.check_run(options)
+    data = imagenet.opened(options)
+    options = data.options
     space = imagenet.space_of(options)
     is_full = options.setting.is_normal and options.space.scope == "full"
     name = options.budget.budget or ("flops" if is_full else "latency")  # section 4.3
@@ -71,21 +73,28 @@ def main(options: Options) -> None:
     setup = devices.setup_of(
         options.devices, options.memory, options.data.batch_size, options.precision
     )
-    start = imagenet.complete(space, run.origin(options, "imagenet"))
+    start = imagenet.complete(space, run.origin(options, data.about.name))
     budget, target = budgets.of_setting(options, space, network_of, Operation, setup.contexts[0])
 
     def build(found: AnyArchitecture) -> Any:
         return network_of(found, weighted=True, fix_gamma=options.search.fix_gamma)
 
     if options.memory.dry_run:
-        num_train = imagenet.data_set(options.data).num_train
         batch, split = options.data.batch_size, options.search.split
-        steps = dry_run.search_steps(batch, num_train, split)
+        steps = dry_run.search_steps(batch, data.about.num_train, split)
         dry_run.print_dry_run(setup, build(start), start, batch, steps)
         return
-    loaders = imagenet.train_loaders(options.data, options.search.split)
     search.search_to_end(
-        options, build, start, loaders, setup, data="imagenet", budget=budget, target=target
+        options,
+        build,
+        start,
+        imagenet.train_loaders(data, options.search.split),
+        setup,
+        data=data.about.name,
+        about=data.about,
+        source=data.source,
+        budget=budget,
+        target=target,
     )
 
 

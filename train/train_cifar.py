@@ -17,7 +17,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from dsonas_mx import SearchSpace
 from dsonas_mx.cli import data, parser
 from dsonas_mx.cli import options as cli
-from dsonas_mx.data import DATA_SETS
 from dsonas_mx.io.options import Groups, group
 
 DEMO = {
@@ -59,7 +58,7 @@ def main(options: Options) -> None:
     images, how = options.data, options.training
     run.check_run(options)
     setup = devices.setup_of(options.devices, options.memory, images.batch_size)
-    known = DATA_SETS[images.data_set]
+    known = images.about
     num_train = data.left(known.num_train, how.validation)
     steps = dry_run.fit_steps(images.batch_size, num_train) if options.memory.dry_run else 0
     latency = NetworkLatency(lambda found: get_model("dsonas", found), setup.contexts[0])
@@ -86,7 +85,9 @@ def main(options: Options) -> None:
         lambda: get_model("dsonas", architecture),
         loaders,
         setup,
-        data=images.data_set,
+        data=images.name,
+        about=known,
+        source=images.source,
         settings=how,
         loss=loss,
         notes=notes,

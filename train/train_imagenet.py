@@ -62,13 +62,14 @@ def main(options: Options) -> None:
     from symbols import architectures, network_of
 
     run.check_run(options)
-    records, size = imagenet.data_set(options.data), options.data.batch_size
+    data = imagenet.opened(options)
+    options, size = data.options, options.data.batch_size
     setup = devices.setup_of(options.devices, options.memory, size, options.precision)
-    steps = dry_run.fit_steps(size, records.num_train) if options.memory.dry_run else 0
+    steps = dry_run.fit_steps(size, data.about.num_train) if options.memory.dry_run else 0
     latency = NetworkLatency(network_of, setup.contexts[0])
     notes: List[str] = []
     architecture, options = network.load_network(
-        options, SearchSpace.imagenet(), records, latency, architectures.find, notes.append
+        options, SearchSpace.imagenet(), data.about, latency, architectures.find, notes.append
     )
     if isinstance(architecture, MobileArchitecture):  # where would its tower stand?
         options = options.but("network", auxiliary=0.0)
@@ -79,17 +80,15 @@ def main(options: Options) -> None:
     if options.memory.dry_run:
         dry_run.print_dry_run(setup, net, architecture, size, steps, loss, notes)
         return
-    (train_data,), test_data = (
-        imagenet.train_loaders(options.data),
-        imagenet.test_loader(options.data),
-    )
     training.train_to_end(
         options,
         net,
         lambda: network_of(architecture),
-        (train_data, test_data),
+        imagenet.fit_loaders(data),
         setup,
-        data="imagenet",
+        data=data.about.name,
+        about=data.about,
+        source=data.source,
         settings=options.training,
         loss=loss,
         notes=notes,

@@ -67,7 +67,7 @@ def main(options: Options) -> None:
         paper = {"parameters": beside_published(cost.parameters, options.network.model)}
         dry_run.print_scene_dry_run(setup, net, loss, cost, data, steps, **paper)
         return
-    tested = voc.load(voc.find(data.data_dir, where), "val")
+    tested = voc.load_scenes(voc.find(data.data_dir, where), "val")
     if options.test.eval is not None:
         context = setup.contexts[0]
         segmentation_fit.test_of_run(options, deployed, context, name, tested, architecture, cost)

@@ -2,31 +2,44 @@
 
 from __future__ import annotations
 
-from typing import List, Optional, Tuple
+from typing import List, Optional, Tuple, Union
 
 import numpy as np
 
-from ..data import DATA_SETS, check_parts, cifar, load, load_parts
+from ..data import check_parts, load_data_set, load_parts
 from ..data.augment import Augmentation
 from ..data.images import Images
 from ..data.loader import Loader, split
+from ..data.registry import RELEASE_MEAN, RELEASE_STD
+from ..data.small import Stretched, small_images
 from ..search.options import Split
+from .devices import progress
 from .options import ImageOptions
+
+Small = Union[Images, Stretched]
 
 
 def load_images(
     data: ImageOptions, cutout: int = 0, validation: int = 0
-) -> Tuple[Images, Images, Augmentation]:
+) -> Tuple[Small, Small, Augmentation]:
     """Training images, test images, and the training augmentation of their data set.
 
     With `validation`, so many training images are taken out and returned instead of the test
     images: every class alike, and always the same ones.
     """
-    train, test = (load(data.data_set, data.data_dir, half) for half in (True, False))
+    train, test = (_load(data, half) for half in (True, False))
+    augment = augmentation(data, cutout, train)
     if validation:
         parts = split(None, train.labels, (left(len(train), validation), validation))
-        train, test = (Images(train.images[p], train.labels[p], train.classes) for p in parts)
-    return train, test, augmentation(data, cutout)
+        train, test = (train.subset(part) for part in parts)
+    return train, test, augment
+
+
+def _load(data: ImageOptions, train: bool) -> Small:
+    if data.source is None:
+        return load_data_set(data.name, data.data_dir, train)
+    pictures = data.source.train if train else data.source.test
+    return small_images(pictures, data.about.image_size, data.about.channels, progress)
 
 
 def fit_loaders(data: ImageOptions, cutout: int, validation: int) -> Tuple[Loader, Loader]:
@@ -41,10 +54,11 @@ def fit_loaders(data: ImageOptions, cutout: int, validation: int) -> Tuple[Loade
 
 def search_loaders(data: ImageOptions, parts: Split, files: Optional[str]) -> List[Loader]:
     """Batches for weights and, with a split, for λ."""
-    augment = augmentation(data)
+    found = load_search_images(data, parts, files)
+    augment = augmentation(data, train=found[0][0])
     return [
         Loader(images, part, data.batch_size, augment, data.seed, stream=stream)
-        for stream, (images, part) in enumerate(load_search_images(data, parts, files))
+        for stream, (images, part) in enumerate(found)
     ]
 
 
@@ -57,16 +71,16 @@ def left(num_train: int, validation: int) -> int:
 
 def load_search_images(
     data: ImageOptions, parts: Split, files: Optional[str] = None
-) -> List[Tuple[Images, Optional[np.ndarray]]]:
+) -> List[Tuple[Small, Optional[np.ndarray]]]:
     """For weights and, with a split, for λ: images, and which of them.
 
     Those of a folder of `files` are all of their file; else `parts` divide the training images.
     """
     if files is None:
-        images = load(data.data_set, data.data_dir)
+        images = _load(data, train=True)
         return [(images, part) for part in split(None, images.labels, parts or (1,), data.seed)]
     assert parts is not None  # see check_split_files
-    both = load_parts(data.data_set, files)
+    both = load_parts(data.name, files)
     counts = [len(images) for images in both]
     expected = sum(counts) * parts[0] / sum(parts)
     if abs(counts[0] - expected) > len(both[0].classes):  # a split may round in every class
@@ -85,13 +99,19 @@ def check_split_files(data: ImageOptions, parts: Split, files: Optional[str]) ->
         raise ValueError("--split none takes no --split-files: leave out one of the two")
     if data.data_dir is not None:
         raise ValueError("--split-files has all images of a search: leave out --data-dir")
-    check_parts(data.data_set, files)
+    check_parts(data.name, files)
 
 
-def augmentation(data: ImageOptions, cutout: int = 0) -> Augmentation:
-    """The training augmentation of the data set."""
-    known = DATA_SETS[data.data_set]
-    mean, std = known.mean, known.std
+def augmentation(
+    data: ImageOptions, cutout: int = 0, train: Optional[Small] = None
+) -> Augmentation:
+    """The training augmentation; that of own data needs its images `train`."""
+    about = data.about
+    mean, std = about.mean, about.std
     if data.normalize == "release":
-        mean, std = cifar.RELEASE_MEAN, cifar.RELEASE_STD
-    return Augmentation(mean, std, pad=known.pad, fill=known.fill, cutout=cutout)
+        mean, std = RELEASE_MEAN, RELEASE_STD
+    elif about.is_own:
+        assert train is not None
+        mean, std = train.mean_std()
+        std = tuple(max(value, 1 / 255) for value in std)  # where all pixels are alike
+    return Augmentation(mean, std, pad=about.pad, fill=about.fill, cutout=cutout)

@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, List, Mapping, Optional, Sequence, Set, Tuple, Union
+from typing import TYPE_CHECKING, Any, List, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
 
-import numpy as np
-
-from ..data import DataSet
-from ..data.imagenet import (
-    MEAN,
-    NUM_TRAIN,
-    STD,
-    ImageNetAugmentation,
-)
+from ..data import DATA_SETS, DataSet
+from ..data.imagenet import ImageNetAugmentation, mean_std_at
 from ..data.loader import Loader, RecordLoader, split
+from ..data.pictures import Pictures
 from ..data.records import Records
-from ..io.files import atomic
+from ..data.source import Source
+from ..io.files import atomic, read_json
 from ..space.architecture import Architecture
 from ..space.mobile import STRIDES, MobileSpace
 from ..space.mobile_architecture import AnyArchitecture, MobileArchitecture
 from ..space.normal import SearchSpace, parse_blocks
+from .data_log import DATA
+from .devices import progress
 from .options import RecordOptions
 
 if TYPE_CHECKING:
@@ -29,11 +27,54 @@ if TYPE_CHECKING:
 PARTS = ("weights.lst", "lambdas.lst")  # of the samples of a search, in its run folder
 
 
-def data_set(data: RecordOptions) -> DataSet:
-    """What is known of the data before it is there."""
-    classes = tuple(str(number) for number in range(data.num_classes))
-    number = data.num_samples or NUM_TRAIN
-    return DataSet(number, data.image_size, len(MEAN), classes, MEAN, STD, 0, 0)
+class Opened(NamedTuple):
+    """Options whose `num_classes` is that of the data, and what is known of these.
+
+    Attributes
+    ----------
+    options : Groups
+    about : DataSet
+        ImageNet in a dry run without data.
+    train : Pictures or None
+        All training pictures; None in such a dry run.
+    source : Source or None
+        Of own data that are no records.
+    """
+
+    options: Any
+    about: DataSet
+    train: Optional[Pictures]
+    source: Optional[Source]
+
+
+def opened(options: Any) -> Opened:
+    """The data that options ask for; see `Opened`."""
+    data: RecordOptions = options.data
+    known = replace(DATA_SETS["imagenet"], image_size=data.image_size)
+    file, source = _file(data, train=True), data.source
+    train: Optional[Pictures] = None
+    if source is not None:
+        about, train = source.about(data.image_size, known.resize), source.train
+        if data.num_classes not in (None, len(about.classes)):
+            raise ValueError(
+                f"{data.data_dir} has {len(about.classes)} classes: leave out `num_classes`"
+            )
+    elif not options.memory.dry_run or (file is not None and file.is_file()):
+        train = records(data, train=True)
+        about = replace(known, classes=train.classes, num_train=len(train))
+    elif data.num_classes is not None:
+        about = replace(known, classes=tuple(str(n) for n in range(data.num_classes)))
+    else:
+        about = known
+    about = replace(about, num_train=data.num_samples or about.num_train)
+    return Opened(options.but("data", num_classes=len(about.classes)), about, train, source)
+
+
+def _file(data: RecordOptions, train: bool) -> Optional[Path]:
+    path = data.data_train if train else data.data_val
+    if path is None and data.data_dir is not None:
+        path = str(Path(data.data_dir) / ("train.rec" if train else "val.rec"))
+    return None if path is None else Path(path)
 
 
 def space_of(options: Any) -> Union[SearchSpace, MobileSpace]:
@@ -60,38 +101,54 @@ def complete(space: Union[SearchSpace, MobileSpace], origin: Mapping[str, Any]) 
 
 def records(data: RecordOptions, train: bool) -> Records:
     """The training or the validation images."""
-    path = data.data_train if train else data.data_val
-    if path is None and data.data_dir is not None:
-        path = str(Path(data.data_dir) / ("train.rec" if train else "val.rec"))
+    path = _file(data, train)
     if path is None:
         raise ValueError(
-            "ImageNet needs --data-dir, the folder of train.rec and val.rec that MXNet's im2rec "
-            "makes of the images, or --data-train and --data-val"
+            "ImageNet needs --data-dir, the folder of train.rec and val.rec, or a folder with a "
+            "folder a class; or --data-train and --data-val"
         )
-    return Records(Path(path), data.num_classes, data.image_size, data.threads)
+    return Records(path, data.num_classes, data.image_size, data.threads)
 
 
-def train_loaders(data: RecordOptions, parts: Optional[Sequence[int]] = None) -> List[Loader]:
+def augmentation(data: Opened) -> ImageNetAugmentation:
+    """That of training; mean and deviation of own data are those of the run that goes on, if it has
+    them, or measured.
+    """
+    given: RecordOptions = data.options.data
+    augment = ImageNetAugmentation(given.image_size, threads=given.threads)
+    if data.source is None:
+        return augment
+    before = data.options.run.continued
+    if before is not None and (before / DATA).is_file():
+        known = read_json(before / DATA, DataSet.from_json)
+        return replace(augment, mean=known.mean, std=known.std)
+    mean, std = mean_std_at(data.source.train, given.image_size, progress)
+    return replace(augment, mean=mean, std=std)
+
+
+def train_loaders(opened: Opened, parts: Optional[Sequence[int]] = None) -> List[Loader]:
     """Batches of the training images, or of each part of them; no image is in two parts."""
-    images = records(data, train=True)
+    data, images = opened.options.data, opened.train
+    assert images is not None
     if (data.num_samples or 0) > len(images):
         raise ValueError(
-            f"{images.path} has {len(images):,} records that can be found, not "
+            f"{images.place} has {len(images):,} {images.what}s that can be found, not "
             f"{data.num_samples:,}: give --num-samples {len(images)} or less"
         )
     pieces = split(data.num_samples, images.labels, parts or (1,), data.seed)
-    augment = ImageNetAugmentation(data.image_size, threads=data.threads)
+    augment = augmentation(opened)
     return [
         RecordLoader(images, part, data.batch_size, augment, data.seed, stream=stream)
         for stream, part in enumerate(pieces)
     ]
 
 
-def test_loader(data: RecordOptions) -> Loader:
-    """Batches of all validation images."""
-    augment = ImageNetAugmentation(data.image_size, threads=data.threads).plain()
-    images = records(data, train=False)
-    return Loader(images, None, data.batch_size, augment, shuffle=False, drop_last=False)
+def fit_loaders(opened: Opened) -> Tuple[Loader, Loader]:
+    """Batches of the training images, and of all validation images."""
+    (train,), data = train_loaders(opened), opened.options.data
+    images = records(data, train=False) if opened.source is None else opened.source.test
+    plain = train.augment.plain()  # type: ignore[attr-defined]
+    return train, Loader(images, None, data.batch_size, plain, shuffle=False, drop_last=False)
 
 
 def write_parts(run: Run, loaders: Sequence[Loader]) -> None:
@@ -100,36 +157,14 @@ def write_parts(run: Run, loaders: Sequence[Loader]) -> None:
     """
     for name, loader in zip(PARTS, loaders):
         images = loader.images
-        if not isinstance(images, Records):
+        if not isinstance(images, Pictures):
             continue
-        rows = zip(images.keys[loader.indices].tolist(), images.labels[loader.indices].tolist())
-        lines = [f"{key}\t{label:f}\t{images.path.name}\n" for key, label in rows]
+        keys = images.keys[loader.indices].tolist()
+        labels = images.labels[loader.indices].tolist()
+        if isinstance(images, Records):
+            rows = [(key, label, images.path.name) for key, label in zip(keys, labels)]
+        else:
+            rows = list(zip(loader.indices.tolist(), labels, keys))
+        lines = [f"{number}\t{label:f}\t{file}\n" for number, label, file in rows]
         with atomic(run.folder / name) as temporary:
-            temporary.write_text("".join(lines), encoding="utf-8")
-
-
-class Skipped:
-    """Logs the records that were skipped, each once; each worker those of its parts of batches."""
-
-    def __init__(self, *loaders: Optional[Loader]) -> None:
-        found = [loader.images for loader in loaders if loader is not None]
-        self._records = {id(images): images for images in found if isinstance(images, Records)}
-        self._known: Set[Tuple[int, int]] = set()
-
-    def log(self, run: Run) -> None:
-        """Those since the last call, and how many there are by now."""
-        for number, images in self._records.items():
-            if images.damaged:
-                run.log(
-                    f"{images.path}: its index was made again; no record can be read at byte "
-                    f"{np.array2string(np.array(images.damaged), threshold=20, separator=', ')}"
-                )
-                images.damaged = []
-            new = [key for key in sorted(images.skipped) if (number, key) not in self._known]
-            self._known.update((number, key) for key in new)
-            if new:
-                examples = "; ".join(f"record {key}: {images.skipped[key]}" for key in new[:3])
-                run.warn(
-                    f"{images.path}: {len(images.skipped):,} records skipped; new are "
-                    f"{np.array2string(np.array(new), threshold=20)}: {examples}"
-                )
+            temporary.write_text("".join(lines), encoding="utf-8", errors="surrogateescape")

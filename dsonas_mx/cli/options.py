@@ -8,17 +8,22 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
 from typing import Any, Dict, Optional, Protocol, Tuple
 
-from ..data import DATA_SETS, check_source
-from ..data.imagenet import IMAGE_SIZE, NUM_CLASSES
+from ..data import DATA_SETS, SMALL, DataSet, check_source
 from ..data.loader import check_seed
+from ..data.registry import OWN
+from ..data.small import LEAST_SIDE, MOST_SIDE
+from ..data.source import Source, kind_of, open_source
 from ..io.options import Options, at_least, names, not_negative, number, option, place
 from ..search.options import SearchOptions
 from ..space.mobile import SKELETONS
 from ..space.normal import SCOPES, parse_blocks
 from ..training.options import FitOptions
 
+SIDE = 32  # of small images that are made of pictures of any size
 SEED = "same seed, same result, on the CPU with as many threads (OMP_NUM_THREADS)"
 _BATCH = "in all, over all devices"
 
@@ -33,11 +38,21 @@ def check_seeds(name: str, value: int) -> None:
 
 @dataclass(frozen=True)
 class ImageOptions(Options):
-    """Images in memory: CIFAR, or the embedded Fashion-MNIST."""
+    """Small images: one's own, CIFAR, or the embedded Fashion-MNIST."""
 
-    data_set: str = place("cifar10", "which images", choices=tuple(DATA_SETS))
+    data_set: Optional[str] = place(
+        None, "which images, if not one's own; cifar10 if neither says so", choices=SMALL
+    )
     data_dir: Optional[str] = place(
-        None, "CIFAR as python batches, binary files, or train.rec and val.rec"
+        None,
+        "one's own images: a folder with a folder a class (or train/CLASS and val/CLASS), an .npz "
+        "of images and labels, or train.rec and val.rec; or the files of CIFAR",
+    )
+    image_size: Optional[int] = place(
+        None,
+        f"side that one's own images get, {LEAST_SIDE} to {MOST_SIDE}; {SIDE}, or that of arrays "
+        "and records, if not given",
+        parse=int,
     )
     normalize: str = option(
         "own",
@@ -52,20 +67,54 @@ class ImageOptions(Options):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_source(self.data_set, self.data_dir)
-        if self.normalize == "release" and DATA_SETS[self.data_set].channels != 3:
+        if self.name not in OWN:
+            check_source(self.name, self.data_dir)
+        if self.normalize == "release" and (self.about.is_own or self.about.channels != 3):
             raise ValueError("`normalize` release is for CIFAR: leave it out")
+
+    @cached_property
+    def name(self) -> str:
+        """Of the data set, or what kind of own data there is."""
+        return self.data_set or kind_of(self.data_dir) or "cifar10"
+
+    @cached_property
+    def source(self) -> Optional[Source]:
+        """One's own data."""
+        return open_source(str(self.data_dir)) if self.name in OWN else None
+
+    @cached_property
+    def about(self) -> DataSet:
+        """What is known of the data set before its images are read."""
+        size = self.image_size
+        if self.source is None:
+            if size not in (None, DATA_SETS[self.name].image_size):
+                raise ValueError(f"`image_size` is for one's own images: {self.name} has its own")
+            return DATA_SETS[self.name]
+        if size is None:
+            size = self.source.side or SIDE
+        if not LEAST_SIDE <= size <= MOST_SIDE:
+            raise ValueError(
+                f"{self.data_dir}: images of {size}×{size}: give `image_size` {LEAST_SIDE} to "
+                f"{MOST_SIDE}, or use the scripts for ImageNet, which take larger ones"
+            )
+        return self.source.about(size)
 
 
 @dataclass(frozen=True)
 class RecordOptions(Options):
-    """ImageNet, as records."""
+    """ImageNet as records, or one's own large images."""
 
-    data_dir: Optional[str] = place(None, "has train.rec and val.rec of MXNet's im2rec, with .idx")
+    data_dir: Optional[str] = place(
+        None,
+        "has train.rec and val.rec of tools/prepare_data.py or im2rec; or one's own images: a "
+        "folder with a folder a class, or an .npz of images and labels",
+    )
     data_train: Optional[str] = place(None, "instead of train.rec in --data-dir", metavar="FILE")
     data_val: Optional[str] = place(None, "instead of val.rec in --data-dir", metavar="FILE")
-    num_classes: int = option(NUM_CLASSES, "of the records: labels from 0 to one less")
-    image_size: int = option(IMAGE_SIZE, "side of the crops")
+    num_classes: Optional[int] = option(
+        None, "of the records, if their labels do not have all", parse=int, check=at_least(1)
+    )
+    image_size: int = option(224, "side of the crops", check=at_least(1))
     num_samples: Optional[int] = option(
         None, "of the training images, classes alike", parse=int, check=at_least(1)
     )
@@ -80,10 +129,12 @@ class RecordOptions(Options):
     batch_size: int = option(256, _BATCH, check=at_least(1))
     seed: int = option(0, SEED, check=check_seeds)
 
-    @property
-    def data_set(self) -> str:
-        """What a record of a run calls its data."""
-        return "imagenet"
+    @cached_property
+    def source(self) -> Optional[Source]:
+        """One's own data, if they are no records."""
+        if self.data_train or self.data_val or kind_of(self.data_dir) not in ("folder", "arrays"):
+            return None
+        return open_source(str(self.data_dir), self.image_size, self.threads, channels=3)
 
 
 # Network
@@ -336,6 +387,11 @@ class RunOptions(Options):
     def resumes(self) -> bool:
         """Whether it shall go on with what is there."""
         return self.resume or self.resume_from is not None
+
+    @property
+    def continued(self) -> Optional[Path]:
+        """The folder of the run that goes on in its own; None if none does."""
+        return Path(self.save_dir) if self.resume else None
 
 
 class Script(Protocol):

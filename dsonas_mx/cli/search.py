@@ -7,7 +7,9 @@ from typing import Any, Callable, Optional, Sequence
 import mxnet as mx
 from mxnet.gluon import HybridBlock
 
+from ..data import DataSet
 from ..data.loader import Loader
+from ..data.source import Source
 from ..engine.setup import Setup
 from ..runs.folder import Run, save_parameters
 from ..search.budget import Constant
@@ -15,7 +17,8 @@ from ..search.search import Search, SearchEpoch
 from ..space.mobile_architecture import AnyArchitecture
 from ..training.loss import cross_entropy
 from ..training.transfer import PRETRAINED
-from .imagenet import Skipped, write_parts
+from .data_log import DataLog
+from .imagenet import write_parts
 from .run import open_run, origin, train
 
 
@@ -27,6 +30,8 @@ def search_to_end(
     setup: Setup,
     *,
     data: str,
+    about: Optional[DataSet] = None,
+    source: Optional[Source] = None,
     loss: Callable[..., Any] = cross_entropy,
     budget: Optional[Constant] = None,
     target: Optional[Any] = None,
@@ -43,6 +48,10 @@ def search_to_end(
         Of the weights and, with a split, of λ.
     data : str
         The name of the data set.
+    about : DataSet, optional
+        What is known of it.
+    source : Source, optional
+        Of own data.
     before : callable
         Gets the run at its start, and the search.
     **identity
@@ -62,7 +71,7 @@ def search_to_end(
         target=target,
         setup=setup,
     )
-    connections, skipped = start.space.num_connections, Skipped(*loaders)
+    connections, log = start.space.num_connections, DataLog(loaders, None, about, source)
     has_latency = options.record().get("budget") == "latency"
 
     def record(epoch: SearchEpoch) -> None:
@@ -75,15 +84,16 @@ def search_to_end(
 
     def tell(epoch: SearchEpoch) -> None:
         run.log(f"{epoch} of {connections}", **epoch.row())
-        skipped.log(run)
+        log.log(run)
 
     megabytes = search.plan.megabytes  # refuses what does not fit before there is a run folder
     with open_run(options, data, setup.workers) as run:
         run.log(f"the supernet takes {megabytes:,.0f} MB on each device")
         write_parts(run, loaders)
+        log.begin(run)
         before(run, search)
-        about = {**origin(options, data), **identity}
-        if not train(options.run, run, search, record, tell, about):
+        decides = {**origin(options, data), **log.identity, **identity}
+        if not train(options.run, run, search, record, tell, decides):
             return
         path = run.folder / "architecture.json"
         search.architecture.save(path)

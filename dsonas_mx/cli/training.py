@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable, Sequence, Tuple
+from typing import Any, Callable, Optional, Sequence, Tuple
 
 import mxnet as mx
 from mxnet.gluon import HybridBlock
 
 from ..cost.network import count_network
+from ..data import DataSet
 from ..data.loader import Loader
+from ..data.source import Source
 from ..deploy.export import export, load_parameters
 from ..engine.setup import Setup
 from ..io.files import write_json
 from ..runs.folder import save_parameters
 from ..training.fit import Fit, FitEpoch
 from ..training.options import FitOptions
-from .imagenet import Skipped
+from .data_log import DataLog
 from .run import open_run, origin, train
 
 
@@ -27,6 +29,8 @@ def train_to_end(
     setup: Setup,
     *,
     data: str,
+    about: DataSet,
+    source: Optional[Source] = None,
     settings: FitOptions,
     loss: Callable[..., Any],
     notes: Sequence[str] = (),
@@ -45,12 +49,16 @@ def train_to_end(
         To train and to test on.
     data : str
         The name of the data set.
+    about : DataSet
+        What is known of it.
+    source : Source, optional
+        Of own data.
     settings, loss
         Of `Fit`.
     notes : sequence of str
         What is to be said first.
     """
-    architecture, skipped = net.architecture, Skipped(*loaders)
+    architecture, log = net.architecture, DataLog(loaders[:1], loaders[1], about, source)
     cost = count_network(architecture)
     mx.random.seed(options.data.seed)
     net.initialize(ctx=setup.contexts)
@@ -64,10 +72,10 @@ def train_to_end(
 
     def tell(epoch: FitEpoch) -> None:
         run.log(str(epoch), **epoch.row())
-        skipped.log(run)
+        log.log(run)
 
     megabytes = fit.plan.megabytes  # refuses what does not fit before there is a run folder
-    identity = {**origin(options, data), "architecture": architecture.to_json()}
+    identity = {**origin(options, data), **log.identity, "architecture": architecture.to_json()}
     with open_run(options, data, setup.workers) as run:
         for line in notes:
             run.log(line)
@@ -77,6 +85,7 @@ def train_to_end(
             f"{cost.parameters:,} parameters, {cost.multiply_adds:,} multiply-adds; training takes "
             f"{megabytes:,.0f} MB on each device"
         )
+        log.begin(run)
         if not train(options.run, run, fit, record, tell, identity):
             return
         test = fit.test()

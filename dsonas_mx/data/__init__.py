@@ -3,64 +3,31 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Dict, NamedTuple, Optional, Tuple
+from typing import Optional, Tuple
 
-from . import cifar, fashion_mnist
+from .cifar import load_cifar, load_cifar_records
+from .fashion_mnist import load_fashion_mnist
 from .images import Images
+from .registry import DATA_SETS, SMALL, DataSet
 
-__all__ = ["DATA_SETS", "DataSet", "Images", "load", "load_parts"]
+__all__ = ["DATA_SETS", "SMALL", "DataSet", "Images", "load_data_set", "load_parts"]
 
 EMBEDDED = "fashion_mnist"
 PARTS = ("train1.rec", "train2.rec")  # files of the samples for weights and for λ
 
 
-class DataSet(NamedTuple):
-    """What is known of a data set before it is there, and how its images are prepared.
-
-    Attributes
-    ----------
-    mean, std, pad, fill
-        See `Augmentation`.
-    """
-
-    num_train: int
-    image_size: int
-    channels: int
-    classes: Tuple[str, ...]
-    mean: Tuple[float, ...]
-    std: Tuple[float, ...]
-    pad: int
-    fill: int
-
-    def images(self) -> Dict[str, int]:
-        """Classes, channels and side, as a search space has them."""
-        return {
-            "num_classes": len(self.classes),
-            "in_channels": self.channels,
-            "image_size": self.image_size,
-        }
-
-
-DATA_SETS = {
-    "cifar10": DataSet(50_000, 32, 3, cifar.CLASSES, cifar.MEAN, cifar.STD, 4, 127),
-    "cifar100": DataSet(50_000, 32, 3, cifar.CLASSES_100, cifar.MEAN_100, cifar.STD_100, 4, 127),
-    # The background is black, and a garment is not moved far.
-    "fashion_mnist": DataSet(
-        6_000, 28, 1, fashion_mnist.CLASSES, fashion_mnist.MEAN, fashion_mnist.STD, 2, 0
-    ),
-}
-
-
-def load(name: str, data_dir: Optional[str] = None, train: bool = True) -> Images:
-    """The training or test half of one of `DATA_SETS`; Fashion-MNIST is embedded."""
+def load_data_set(name: str, data_dir: Optional[str] = None, train: bool = True) -> Images:
+    """The training or test half of one of `SMALL`; Fashion-MNIST is embedded."""
     check_source(name, data_dir)
-    return fashion_mnist.load(train) if name == EMBEDDED else cifar.load(data_dir, train, name)
+    if name == EMBEDDED:
+        return load_fashion_mnist(train)
+    return load_cifar(data_dir, train, name)
 
 
 def load_parts(name: str, folder: str) -> Tuple[Images, Images]:
     """The training images for weights, ``train1.rec`` of a folder, and for λ, ``train2.rec``."""
     check_parts(name, folder)
-    first, second = (cifar.load_records(Path(folder) / part, name) for part in PARTS)
+    first, second = (load_cifar_records(Path(folder) / part, name) for part in PARTS)
     return first, second
 
 
@@ -84,5 +51,5 @@ def check_parts(name: str, folder: str) -> None:
 
 
 def _check(name: str) -> None:
-    if name not in DATA_SETS:
-        raise ValueError(f"data set must be {', '.join(DATA_SETS)}, got {name}")
+    if name not in SMALL:
+        raise ValueError(f"data set must be {', '.join(SMALL)}, got {name}")

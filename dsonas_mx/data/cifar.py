@@ -13,38 +13,9 @@ from . import recordio, restricted_pickle
 from .images import Images
 from .labels import check_labels
 from .picture import decode
+from .registry import DATA_SETS
 
 _MOST_BYTES = 2**32
-
-CLASSES = (
-    "airplane",
-    "automobile",
-    "bird",
-    "cat",
-    "deer",
-    "dog",
-    "frog",
-    "horse",
-    "ship",
-    "truck",
-)
-CLASSES_100 = tuple(
-    """
-    apple aquarium_fish baby bear beaver bed bee beetle bicycle bottle bowl boy bridge bus
-    butterfly camel can castle caterpillar cattle chair chimpanzee clock cloud cockroach couch
-    crab crocodile cup dinosaur dolphin elephant flatfish forest fox girl hamster house kangaroo
-    keyboard lamp lawn_mower leopard lion lizard lobster man maple_tree motorcycle mountain
-    mouse mushroom oak_tree orange orchid otter palm_tree pear pickup_truck pine_tree plain
-    plate poppy porcupine possum rabbit raccoon ray road rocket rose sea seal shark shrew skunk
-    skyscraper snail snake spider squirrel streetcar sunflower sweet_pepper table tank telephone
-    television tiger tractor train trout tulip turtle wardrobe whale willow_tree wolf woman worm
-    """.split()
-)
-MEAN, MEAN_100 = (0.4914, 0.4822, 0.4465), (0.5071, 0.4865, 0.4409)
-STD, STD_100 = (0.2470, 0.2435, 0.2616), (0.2673, 0.2564, 0.2762)
-# What the authors' release uses for CIFAR-10; they are CIFAR-100's.
-RELEASE_MEAN = (0.5071, 0.4867, 0.4408)
-RELEASE_STD = (0.2675, 0.2565, 0.2761)
 
 _SIDE = 32
 _PIXELS = 3 * _SIDE * _SIDE
@@ -84,7 +55,9 @@ class _Variant(NamedTuple):
         return self.label_bytes + _PIXELS
 
 
-def load(data_dir: Optional[Union[str, Path]], train: bool = True, name: str = "cifar10") -> Images:
+def load_cifar(
+    data_dir: Optional[Union[str, Path]], train: bool = True, name: str = "cifar10"
+) -> Images:
     """The 50,000 training or the 10,000 test images, N×32×32×3, RGB.
 
     Parameters
@@ -117,12 +90,12 @@ def load(data_dir: Optional[Union[str, Path]], train: bool = True, name: str = "
     parts = [_read(layout, folder / name, variant) for name in names]
     images = np.concatenate([images for images, _ in parts])
     labels = np.concatenate([labels for _, labels in parts])
-    if train and labels.max() < len(CLASSES) < len(variant.classes):
+    if train and labels.max() < 10 < len(variant.classes):
         raise ValueError(f"{folder}: no label is above 9: this is CIFAR-10, not {variant.title}")
     return Images(images, labels, variant.classes)
 
 
-def load_records(path: Path, name: str = "cifar10") -> Images:
+def load_cifar_records(path: Path, name: str = "cifar10") -> Images:
     """The images of one RecordIO file, such as a part of the training images."""
     variant = _VARIANTS[name]
     if not path.is_file():
@@ -267,7 +240,7 @@ _VARIANTS = {
     "cifar10": _Variant(
         "CIFAR-10",
         "cifar-10",
-        CLASSES,
+        DATA_SETS["cifar10"].classes,
         "labels",
         1,
         (
@@ -279,7 +252,7 @@ _VARIANTS = {
     "cifar100": _Variant(
         "CIFAR-100",
         "cifar-100",
-        CLASSES_100,
+        DATA_SETS["cifar100"].classes,
         "fine_labels",
         2,
         (

@@ -7,27 +7,12 @@ from pathlib import Path
 import numpy as np
 
 from .images import Images
-
-CLASSES = (
-    "T-shirt/top",
-    "trouser",
-    "pullover",
-    "dress",
-    "coat",
-    "sandal",
-    "shirt",
-    "sneaker",
-    "bag",
-    "ankle boot",
-)
-# Of the 6,000 training images, as Images.mean_std gives them.
-MEAN = (0.2852,)
-STD = (0.3527,)
+from .registry import DATA_SETS
 
 _FILE = Path(__file__).with_name("fashion_mnist_6k_2k.npz")
 
 
-def load(train: bool = True) -> Images:
+def load_fashion_mnist(train: bool = True) -> Images:
     """The 6,000 training or the 2,000 test images, N×28×28×1.
 
     Raises
@@ -43,4 +28,6 @@ def load(train: bool = True) -> Images:
         raise FileNotFoundError(
             f"{_FILE}: not there; install the package again with its data files"
         ) from None
-    return Images(images[..., np.newaxis], labels.astype(np.int32), CLASSES)
+    return Images(
+        images[..., np.newaxis], labels.astype(np.int32), DATA_SETS["fashion_mnist"].classes
+    )

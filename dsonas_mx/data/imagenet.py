@@ -9,22 +9,26 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any, List, Optional, Sequence, Tuple
+from typing import Any, Callable, Iterable, Iterator, List, Optional, Sequence, Tuple
 
 import numpy as np
 
-from .pictures import pool
+from .images import mean_std_of
+from .pictures import Pictures, pool
+from .registry import IMAGENET_MEAN, IMAGENET_STD
 
-NUM_TRAIN, NUM_CLASSES, IMAGE_SIZE = 1_281_167, 1000, 224
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 # Of the colours of ImageNet's pixels, 0..1: a row of the vectors for each of R, G, B.
 EIGENVALUES = np.array((0.2175, 0.0188, 0.0045))
 EIGENVECTORS = np.array(
     ((-0.5675, 0.7192, 0.4009), (-0.5808, -0.0045, -0.8140), (-0.5836, -0.6948, 0.4203))
 )
 
+_MOST_MEASURED, _PART = 20_000, 256  # pictures for mean and deviation, and at a time
 _TRIES = 10  # of a random crop, before it is the centre's
 _MARGIN = 256 / 224  # the short side in a test, over the crop's
+
+
+Progress = Callable[[Iterable[Any], int, str], Iterable[Any]]
 
 
 @dataclass(frozen=True)
@@ -48,9 +52,11 @@ class ImageNetAugmentation:
         False: the short side becomes size · 256/224, and the centre is cut out.
     threads : int
         That work on a batch.
+    mean, std : tuple of float
+        By channel, of pixels scaled to 0..1.
     """
 
-    size: int = IMAGE_SIZE
+    size: int = 224
     area: Tuple[float, float] = (0.08, 1.0)
     aspect: Tuple[float, float] = (3 / 4, 4 / 3)
     colour: float = 0.4
@@ -58,6 +64,8 @@ class ImageNetAugmentation:
     mirror: bool = True
     is_random: bool = True
     threads: int = 1
+    mean: Tuple[float, ...] = IMAGENET_MEAN
+    std: Tuple[float, ...] = IMAGENET_STD
 
     def plain(self) -> ImageNetAugmentation:
         """That of a test."""
@@ -80,7 +88,7 @@ class ImageNetAugmentation:
         _seeds(generator, count)
 
     def _centre(self, image: np.ndarray) -> np.ndarray:
-        return normalised(unit(centre(image, self.size)))
+        return normalised(unit(centre(image, self.size)), self.mean, self.std)
 
     def _random(self, image: np.ndarray, seed: int) -> np.ndarray:
         generator = np.random.Generator(np.random.Philox(key=seed))
@@ -92,7 +100,7 @@ class ImageNetAugmentation:
             data = data + lighting(generator.normal(0, self.lighting, 3))
         if self.mirror and generator.random() < 0.5:
             data = data[:, ::-1]
-        return normalised(data)
+        return normalised(data, self.mean, self.std)
 
     def _crop(self, image: np.ndarray, generator: np.random.Generator) -> np.ndarray:
         """Area and aspect drawn until they fit into the image."""
@@ -135,6 +143,23 @@ def centre(image: np.ndarray, size: int, margin: float = _MARGIN) -> np.ndarray:
     return image[top : top + size, left : left + size]
 
 
+def mean_std_at(
+    pictures: Pictures, size: int, progress: Progress
+) -> Tuple[Tuple[float, ...], Tuple[float, ...]]:
+    """Mean and deviation by channel, 0..1, of the centres of 20,000 pictures at most."""
+    count = min(len(pictures), _MOST_MEASURED)
+    chosen = np.linspace(0, len(pictures) - 1, count).astype(int)
+    parts = np.array_split(chosen, -(-count // _PART))
+
+    def centres() -> Iterator[np.ndarray]:
+        for part in progress(parts, len(parts), "mean and deviation"):
+            images = pictures.readable(part)[0]
+            if images:
+                yield np.stack([centre(image, size) for image in images])
+
+    return mean_std_of(centres())
+
+
 def jittered(data: np.ndarray, amount: float, generator: np.random.Generator) -> np.ndarray:
     """Brightness, contrast and saturation, in a random order; not cut off at 0 and 1.
 
@@ -155,10 +180,14 @@ def lighting(shifts: np.ndarray) -> np.ndarray:
     return (EIGENVECTORS @ (shifts * EIGENVALUES)).astype(np.float32)
 
 
-def normalised(data: np.ndarray) -> np.ndarray:
-    """H×W×3 of 0..1 to 3×H×W of mean 0 and deviation 1 over ImageNet."""
+def normalised(
+    data: np.ndarray,
+    means: Sequence[float] = IMAGENET_MEAN,
+    deviations: Sequence[float] = IMAGENET_STD,
+) -> np.ndarray:
+    """H×W×3 of 0..1 to 3×H×W of mean 0 and deviation 1."""
     planes = np.empty((3, *data.shape[:2]), np.float32)
-    for plane, values, mean, std in zip(planes, _cv2().split(data), MEAN, STD):
+    for plane, values, mean, std in zip(planes, _cv2().split(data), means, deviations):
         np.multiply(values - np.float32(mean), np.float32(1 / std), out=plane)
     return planes
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Tuple
+from typing import Any, Iterable, Tuple
 
 import numpy as np
 
@@ -60,12 +60,24 @@ class Images:
 
     def mean_std(self) -> Tuple[Tuple[float, ...], Tuple[float, ...]]:
         """Mean and standard deviation of each channel, of pixels scaled to 0..1."""
-        means, deviations = [], []
-        for channel in range(self.images.shape[3]):
-            # A histogram is exact and needs no float copy of the images.
-            counts = np.bincount(self.images[..., channel].ravel(), minlength=256)
-            values = np.arange(256) / 255
-            mean = float(np.average(values, weights=counts))
-            means.append(mean)
-            deviations.append(float(np.sqrt(np.average((values - mean) ** 2, weights=counts))))
-        return tuple(means), tuple(deviations)
+        return mean_std_of([self.images])
+
+    def subset(self, chosen: np.ndarray) -> Images:
+        """Some of the images."""
+        return Images(self.images[chosen], self.labels[chosen], self.classes)
+
+
+def mean_std_of(parts: Iterable[np.ndarray]) -> Tuple[Tuple[float, ...], Tuple[float, ...]]:
+    """Mean and standard deviation of each channel, 0..1, of images, each part uint8 N×H×W×C."""
+    counts: Any = 0
+    for images in parts:
+        # A histogram is exact and needs no float copy of the images.
+        channels = np.moveaxis(images, -1, 0).reshape(images.shape[-1], -1)
+        counts = counts + np.stack([np.bincount(c, minlength=256) for c in channels])
+    values = np.arange(256) / 255
+    means = [float(np.average(values, weights=row)) for row in counts]
+    deviations = [
+        float(np.sqrt(np.average((values - mean) ** 2, weights=row)))
+        for mean, row in zip(means, counts)
+    ]
+    return tuple(means), tuple(deviations)

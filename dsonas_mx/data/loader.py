@@ -19,8 +19,11 @@ from typing import (
 import numpy as np
 
 from .images import Images
-from .records import Records
+from .pictures import Pictures
+from .small import Stretched
 from .voc import Scenes
+
+Data = Union[Images, Stretched, Pictures, Scenes]
 
 # What the numbers of a generator are for: no two purposes share any.
 _ORDER, _AUGMENT, _SPLIT = range(3)
@@ -92,7 +95,7 @@ class Loader:
 
     Parameters
     ----------
-    images : Images, Records or Scenes
+    images : Images, Stretched, Pictures or Scenes
         The data set.
     indices : sequence of int or None
         Which images, one part of `split`; None for all.
@@ -119,7 +122,7 @@ class Loader:
 
     def __init__(
         self,
-        images: Union[Images, Records, Scenes],
+        images: Data,
         indices: Optional[Union[np.ndarray, Sequence[int]]],
         batch_size: int,
         augment: Callable[..., Any],

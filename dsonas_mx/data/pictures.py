@@ -28,6 +28,8 @@ class Pictures(ABC):
     """
 
     what = "picture"  # that a key is of
+    place = ""  # where they are
+    by_class = False  # whether those of a class follow each other
 
     def __init__(
         self,

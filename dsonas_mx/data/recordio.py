@@ -225,6 +225,14 @@ def read_places(path: Path) -> List[Place]:
     return places
 
 
+def count_records(path: Path) -> int:
+    """How many records a file has: by its `.idx`, or else by reading it."""
+    index = path.with_suffix(".idx")
+    if index.is_file():
+        return len(read_regular(index, _MOST_OF_INDEX).splitlines())
+    return sum(1 for _ in scan(path, [])) if path.is_file() else 0
+
+
 def left_out(path: Path, places: Iterable[Place]) -> int:
     """How many bytes of a file are of none of the records at these places."""
     listed = {place.offset: place.end - place.offset for place in places}

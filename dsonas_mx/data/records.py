@@ -96,7 +96,7 @@ class Records(Pictures):
             names = tuple(str(number) for number in range(count))
         keys = np.array([place.key for place in good])
         super().__init__(keys, labels, names, image_size, threads)
-        self.notes = notes
+        self.notes, self.place = notes, str(self.path)
         for place in places:
             if math.isnan(place.label):
                 self.skipped[place.key] = f"no record at byte {place.offset}"

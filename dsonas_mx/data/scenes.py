@@ -10,16 +10,13 @@ import cv2
 import numpy as np
 
 from .loader import Batch, Loader, generator_of
+from .registry import IMAGENET_MEAN, IMAGENET_STD
 from .voc import IGNORED, Scenes
-
-# ImageNet's, by channel of RGB, of pixels scaled to 0..1.
-MEAN = (0.485, 0.456, 0.406)
-STD = (0.229, 0.224, 0.225)
 
 
 def normalised(image: np.ndarray) -> np.ndarray:
     """A uint8 or float image H×W×3 of values up to 255 as float32 3×H×W."""
-    mean, std = np.array(MEAN, np.float32), np.array(STD, np.float32)
+    mean, std = (np.array(v, np.float32) for v in (IMAGENET_MEAN, IMAGENET_STD))
     return np.ascontiguousarray(((image / np.float32(255) - mean) / std).transpose(2, 0, 1))
 
 
@@ -94,8 +91,8 @@ class SceneLoader(Loader):
     crop : Crop
     seed, stream
         See `Loader`.
-    workers : int
-        Threads that read and augment the scenes of a batch.
+    threads : int
+        That read and augment the scenes of a batch.
     """
 
     def __init__(
@@ -106,14 +103,14 @@ class SceneLoader(Loader):
         crop: Crop,
         seed: int = 0,
         stream: int = 0,
-        workers: int = 2,
+        threads: int = 2,
     ) -> None:
-        if workers < 1:
-            raise ValueError(f"workers must be at least 1, got {workers}")
+        if threads < 1:
+            raise ValueError(f"threads must be at least 1, got {threads}")
         super().__init__(scenes, indices, batch_size, crop, seed, stream=stream)
         self._scenes = scenes
         self._crop = crop
-        self._workers = ThreadPoolExecutor(workers, "dsonas-scenes")
+        self._pool = ThreadPoolExecutor(threads, "dsonas-scenes")
 
     @property
     def data_shape(self) -> Tuple[int, int, int, int]:
@@ -132,5 +129,5 @@ class SceneLoader(Loader):
             generator = generator_of(self.seed, self.stream, number, place)
             return self._crop(*self._scenes.read(int(order[place])), generator)
 
-        data, labels = zip(*self._workers.map(scene, places))
+        data, labels = zip(*self._pool.map(scene, places))
         return Batch(np.stack(data), np.stack(labels))

@@ -115,7 +115,7 @@ def read_classes(folder: PathLike) -> Tuple[str, ...]:
     return names
 
 
-def load(folder: PathLike, part: str) -> Scenes:
+def load_scenes(folder: PathLike, part: str) -> Scenes:
     """The images of one list, as ``'train'`` or ``'val'``.
 
     Raises
@@ -181,7 +181,7 @@ def training(folders: Sequence[PathLike], without: AbstractSet[str] = frozenset(
     together: Dict[str, Files] = {}
     classes: List[Tuple[str, ...]] = []
     for folder in folders:
-        scenes = load(folder, "train")
+        scenes = load_scenes(folder, "train")
         classes.append(scenes.classes)
         if scenes.classes != classes[0]:
             raise ValueError(f"{folder} has other classes than {folders[0]}: see their classes.txt")

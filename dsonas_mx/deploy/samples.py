@@ -8,8 +8,11 @@ from typing import Iterable, Iterator, Optional, Tuple
 
 import numpy as np
 
-from ..data import DATA_SETS, load, voc
+from ..data import DATA_SETS, SMALL, load_data_set, voc
+from ..data.pictures import Pictures
 from ..data.records import Records
+from ..data.registry import OWN
+from ..data.source import kind_of, open_source
 from ..io.files import PathLike
 from .card import Card
 from .preprocess import image_files, read_pixels, sized
@@ -64,7 +67,10 @@ def _halves(trained: Trained, card: Card, data_dir: Optional[str], to_compare: i
         return _files(files, channels), _files(files[-to_compare:], channels)
     if trained.task == "segmentation":
         root = data_dir if data_dir is not None and _is_voc(data_dir) else voc.find(folder, name)
-        return _scenes(voc.load(root, "train")), _scenes(voc.load(root, "val"))
+        return _scenes(voc.load_scenes(root, "train")), _scenes(voc.load_scenes(root, "val"))
+    if kind_of(folder) in OWN and name in OWN:
+        source = open_source(str(folder), channels=card.shape[0])
+        return _pictures(source.train), _pictures(source.test)
     if name == "imagenet":
         given = (None, None) if data_dir else (options.get("data_train"), options.get("data_val"))
         paths = [
@@ -72,14 +78,14 @@ def _halves(trained: Trained, card: Card, data_dir: Optional[str], to_compare: i
             for path, default in zip(given, ("train.rec", "val.rec"))
         ]
         first, second = (Records(path, len(card.classes), card.shape[1]) for path in paths)
-        return _records(first), _records(second)
-    if name not in DATA_SETS:
-        known = "imagenet, " + ", ".join(DATA_SETS)
+        return _pictures(first), _pictures(second)
+    if name not in SMALL:
+        known = ", ".join(DATA_SETS)
         raise FileNotFoundError(
             f"{folder}: no images (*.jpg, *.png), and the run does not say which data set ("
             f"{known}) it was trained on"
         )
-    train, test = (load(name, folder, train=half) for half in (True, False))
+    train, test = (load_data_set(name, folder, train=half) for half in (True, False))
     return train.images, test.images
 
 
@@ -95,7 +101,10 @@ def _scenes(scenes: voc.Scenes) -> Iterator[np.ndarray]:
     return (scenes.read(index)[0] for index in range(len(scenes)))
 
 
-def _records(records: Records) -> Iterator[np.ndarray]:
-    for index in range(len(records)):
-        images, _ = records.take(np.array([index]), whole=False)
-        yield images[0]
+def _pictures(pictures: Pictures) -> Iterator[np.ndarray]:
+    """Those that can be read, spread over all of them: a folder has them by class."""
+    order = np.arange(len(pictures))
+    if pictures.by_class:
+        order = np.random.default_rng(0).permutation(order)
+    for index in order:
+        yield from pictures.readable(np.array([index]))[0]

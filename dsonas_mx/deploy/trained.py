@@ -12,7 +12,8 @@ from mxnet.gluon import HybridBlock
 
 from ..cost.network import count_network
 from ..cost.traced import count_symbol
-from ..data import DATA_SETS, cifar, imagenet, voc
+from ..data import DATA_SETS, DataSet, voc
+from ..data.registry import IMAGENET_MEAN, IMAGENET_STD, RELEASE_MEAN, RELEASE_STD
 from ..io.checks import check_int, check_object, check_text
 from ..io.files import PathLike, read_json
 from ..io.params_file import read_params
@@ -71,29 +72,38 @@ class Trained:
         side = image_size or space.image_size
         architecture = self.architecture.with_space(image_size=side)
         cost = count_network(architecture)
-        name = self.options.get("data_set", "")
-        mean, std = (0.0,) * space.in_channels, (1.0,) * space.in_channels
-        classes = _numbered(space.num_classes)
-        if name == "imagenet":
-            mean, std = imagenet.MEAN, imagenet.STD
-        data = DATA_SETS.get(name)
-        if data is not None and data.channels == space.in_channels:
-            mean, std = _normalisation(self.options, data)
-            if len(data.classes) == space.num_classes:
-                classes = data.classes
+        data = self._data(space.in_channels, space.num_classes)
         return Card(
             "",
             "classification",
-            classes,
+            data.classes,
             (space.in_channels, side, side),
-            mean,
-            std,
-            resize="centre" if name == "imagenet" else "stretch",
+            data.mean,
+            data.std,
+            resize=data.resize,
             parameters=cost.parameters,
             multiply_adds=cost.multiply_adds,
             test_error=None if side != space.image_size else self.result.get("test_error"),
             architecture=architecture.to_json(),
         )
+
+    def _data(self, channels: int, num_classes: int) -> DataSet:
+        """What its run says of its data; numbers for names, and pixels as they are, if nothing."""
+        file = self.folder / "data.json"
+        if file.is_file():
+            found = read_json(file, DataSet.from_json)
+            if (found.channels, len(found.classes)) != (channels, num_classes):
+                raise ValueError(f"{file} is not of this network: its channels or classes differ")
+            return found
+        known = DATA_SETS.get(self.options.get("data_set", ""))
+        if known is None or known.channels != channels:
+            names = _numbered(num_classes)
+            return DataSet("", 0, 0, channels, names, (0.0,) * channels, (1.0,) * channels)
+        if len(known.classes) != num_classes:
+            known = replace(known, classes=_numbered(num_classes))
+        if self.options.get("normalize") == "release":
+            known = replace(known, mean=RELEASE_MEAN, std=RELEASE_STD)
+        return known
 
     def _of_segmentation(self, image_size: Optional[int]) -> Card:
         side = image_size or self.options.get("crop")
@@ -113,8 +123,8 @@ class Trained:
             "segmentation",
             classes,
             (3, side, side),
-            imagenet.MEAN,
-            imagenet.STD,
+            IMAGENET_MEAN,
+            IMAGENET_STD,
             resize="none",
             parameters=cost.parameters,
             multiply_adds=cost.multiply_adds,
@@ -125,12 +135,6 @@ class Trained:
 
 def _numbered(count: int) -> Tuple[str, ...]:
     return tuple(str(number) for number in range(count))
-
-
-def _normalisation(options: Dict[str, Any], data: Any) -> Tuple[Tuple[float, ...], ...]:
-    if options.get("normalize") == "release":
-        return cifar.RELEASE_MEAN, cifar.RELEASE_STD
-    return data.mean, data.std
 
 
 def read_trained(path: PathLike, classifier: Classifier, segmenter: Segmenter) -> Trained:

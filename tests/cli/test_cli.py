@@ -13,7 +13,8 @@ from dsonas_mx.cli import data, parser
 from dsonas_mx.cli.devices import progress
 from dsonas_mx.cli.options import ImageOptions
 from dsonas_mx.cli.run import origin
-from dsonas_mx.data import cifar, fashion_mnist
+from dsonas_mx.data import DATA_SETS
+from dsonas_mx.data.registry import RELEASE_MEAN
 from dsonas_mx.io.files import atomic
 from dsonas_mx.io.options import Groups, Options, group, option, positive
 from dsonas_mx.search.options import parse_split
@@ -167,10 +168,14 @@ def test_refuses_splits(text):
         parse_split(text)
 
 
+def statistics(name):
+    return DATA_SETS[name].mean, DATA_SETS[name].std
+
+
 def test_embedded_images():
     train, test, augmentation = data.load_images(ImageOptions(data_set="fashion_mnist"), cutout=4)
     assert (len(train), len(test)) == (6000, 2000)
-    assert (augmentation.mean, augmentation.std) == (fashion_mnist.MEAN, fashion_mnist.STD)
+    assert (augmentation.mean, augmentation.std) == statistics("fashion_mnist")
     assert (augmentation.pad, augmentation.fill, augmentation.cutout) == (2, 0, 4)
     assert augmentation.mirror
 
@@ -178,17 +183,17 @@ def test_embedded_images():
 def test_images_of_a_folder(small_cifar):
     train, test, augmentation = data.load_images(ImageOptions(data_dir=str(small_cifar)))
     assert (len(train), len(test)) == (120, 20)
-    assert (augmentation.mean, augmentation.std) == (cifar.MEAN, cifar.STD)
+    assert (augmentation.mean, augmentation.std) == statistics("cifar10")
     assert (augmentation.pad, augmentation.fill, augmentation.cutout) == (4, 127, 0)
 
 
 @pytest.mark.parametrize(
     "data_set, how, mean",
     [
-        ("cifar10", "own", cifar.MEAN),
-        ("cifar10", "release", cifar.RELEASE_MEAN),
-        ("cifar100", "own", cifar.MEAN_100),
-        ("cifar100", "release", cifar.RELEASE_MEAN),
+        ("cifar10", "own", DATA_SETS["cifar10"].mean),
+        ("cifar10", "release", RELEASE_MEAN),
+        ("cifar100", "own", DATA_SETS["cifar100"].mean),
+        ("cifar100", "release", RELEASE_MEAN),
     ],
 )
 def test_normalisation(data_set, how, mean):

@@ -6,7 +6,7 @@ import shutil
 import struct
 from pathlib import Path
 
-from dsonas_mx.data import cifar, recordio
+from dsonas_mx.data import DATA_SETS, cifar, load_cifar, recordio, registry
 
 import cv2
 import mxnet as mx
@@ -117,8 +117,8 @@ def test_each_version_is_read(tmp_path, layout, nested):
     folder = tmp_path / inside if nested else tmp_path
     folder.mkdir(exist_ok=True)
     write(folder)
-    assert_is(cifar.load(tmp_path, train=True), TRAIN)
-    assert_is(cifar.load(str(tmp_path), train=False), TEST)
+    assert_is(load_cifar(tmp_path, train=True), TRAIN)
+    assert_is(load_cifar(str(tmp_path), train=False), TEST)
 
 
 def test_the_hand_made_pickle_is_one():
@@ -132,24 +132,28 @@ def test_pickles_of_python_3_are_read(tmp_path, protocol):
     for name, images, labels in files():
         batch = {"data": planes(images), "labels": labels.tolist()}
         (tmp_path / name).write_bytes(pickle.dumps(batch, protocol))
-    assert_is(cifar.load(tmp_path), TRAIN)
+    assert_is(load_cifar(tmp_path), TRAIN)
 
 
 def test_records_need_no_index(tmp_path):
     write_records(tmp_path)
     (tmp_path / "train.idx").unlink()
-    assert_is(cifar.load(tmp_path), TRAIN)
+    assert_is(load_cifar(tmp_path), TRAIN)
 
 
 def test_a_complete_version_wins_over_remains_of_another(tmp_path):
     write_records(tmp_path)
     (tmp_path / "data_batch_1").write_bytes(b"")
-    assert_is(cifar.load(tmp_path, train=False), TEST)
+    assert_is(load_cifar(tmp_path, train=False), TEST)
 
 
 def test_default_mean_and_std_are_not_the_releases():
-    assert cifar.MEAN == (0.4914, 0.4822, 0.4465) and cifar.STD == (0.2470, 0.2435, 0.2616)
-    assert cifar.RELEASE_MEAN[0] == 0.5071 and cifar.RELEASE_STD[0] == 0.2675
+    assert DATA_SETS["cifar10"].mean == (0.4914, 0.4822, 0.4465) and DATA_SETS["cifar10"].std == (
+        0.2470,
+        0.2435,
+        0.2616,
+    )
+    assert registry.RELEASE_MEAN[0] == 0.5071 and registry.RELEASE_STD[0] == 0.2675
 
 
 @pytest.mark.skipif(not REAL.is_dir(), reason="the real records are not here")
@@ -160,7 +164,7 @@ def test_real_records(tmp_path):
         (tmp_path / f"{name}.idx").write_text("\n".join(index))
         with open(str(REAL / f"{name}.rec"), "rb") as source:
             (tmp_path / f"{name}.rec").write_bytes(source.read(end))
-    data = cifar.load(tmp_path)
+    data = load_cifar(tmp_path)
     assert data.images.shape == (300, 32, 32, 3)
     reader = mx.recordio.MXRecordIO(str(tmp_path / "train.rec"), "r")
     for number in range(300):
@@ -171,9 +175,9 @@ def test_real_records(tmp_path):
             assert abs(image - data.images[number]).max() <= 2
     reader.close()
     mean, std = data.mean_std()
-    np.testing.assert_allclose(mean, cifar.MEAN, atol=0.03)
-    np.testing.assert_allclose(std, cifar.STD, atol=0.03)
-    assert len(cifar.load(tmp_path, train=False)) == 50
+    np.testing.assert_allclose(mean, DATA_SETS["cifar10"].mean, atol=0.03)
+    np.testing.assert_allclose(std, DATA_SETS["cifar10"].std, atol=0.03)
+    assert len(load_cifar(tmp_path, train=False)) == 50
 
 
 # CIFAR-100
@@ -213,39 +217,39 @@ def test_cifar_100(tmp_path, version, inside):
     folder = tmp_path / inside
     folder.mkdir(exist_ok=True)
     write_100(folder, version)
-    train, test = (cifar.load(tmp_path, half, "cifar100") for half in (True, False))
+    train, test = (load_cifar(tmp_path, half, "cifar100") for half in (True, False))
     np.testing.assert_array_equal(train.images, TRAIN[0])
     np.testing.assert_array_equal(train.labels, 10 * TRAIN[1])
     np.testing.assert_array_equal(test.images, TEST[0])
     np.testing.assert_array_equal(test.labels, 3 + TEST[1])
     assert (train.classes[0], train.classes[99], len(train.classes)) == ("apple", "worm", 100)
     with pytest.raises((ValueError, FileNotFoundError)):
-        cifar.load(tmp_path, name="cifar10")
+        load_cifar(tmp_path, name="cifar10")
 
 
 def test_cifar_10_is_not_cifar_100(tmp_path):
     write_records(tmp_path)
     with pytest.raises(ValueError, match="no label is above 9: this is CIFAR-10, not CIFAR-100"):
-        cifar.load(tmp_path, name="cifar100")
+        load_cifar(tmp_path, name="cifar100")
 
 
 def test_damaged_cifar_100(tmp_path):
     write_100(tmp_path, "binary")
     cut(tmp_path / "train.bin", -1)
     with pytest.raises(ValueError, match=r"train\.bin: has 92,219 bytes, not a multiple of 3074"):
-        cifar.load(tmp_path, name="cifar100")
+        load_cifar(tmp_path, name="cifar100")
     write_100(tmp_path, "binary", 20 + TRAIN[1])
     with pytest.raises(ValueError, match=r"not 0 to 99; the file is corrupt or not CIFAR-100"):
-        cifar.load(tmp_path, name="cifar100")
+        load_cifar(tmp_path, name="cifar100")
 
 
 def test_half_of_the_binary_training_file_is_noticed_beside_the_test_file(tmp_path, monkeypatch):
     write_100(tmp_path, "binary")
     monkeypatch.setattr(cifar, "_OFFICIAL", PER_FILE)
-    assert len(cifar.load(tmp_path, name="cifar100")) == 5 * PER_FILE
+    assert len(load_cifar(tmp_path, name="cifar100")) == 5 * PER_FILE
     cut(tmp_path / "train.bin", 4 * PER_FILE * 3074)
     with pytest.raises(ValueError, match=r"train\.bin: has 73,776 bytes where 92,220"):
-        cifar.load(tmp_path, name="cifar100")
+        load_cifar(tmp_path, name="cifar100")
 
 
 # Missing data
@@ -253,16 +257,16 @@ def test_half_of_the_binary_training_file_is_noticed_beside_the_test_file(tmp_pa
 
 def test_no_folder_and_no_data(tmp_path):
     with pytest.raises(ValueError, match="needs `data_dir`"):
-        cifar.load(None)
+        load_cifar(None)
     with pytest.raises(FileNotFoundError, match="away: no such folder; get cifar-10"):
-        cifar.load(tmp_path / "away")
+        load_cifar(tmp_path / "away")
     with pytest.raises(
         FileNotFoundError, match=r"no data_batch_1, data_batch_1\.bin or train\.rec"
     ):
-        cifar.load(tmp_path)
+        load_cifar(tmp_path)
     (tmp_path / "cifar-10-binary.tar.gz").write_bytes(b"")
     with pytest.raises(FileNotFoundError, match=r"tar xzf cifar-10-binary\.tar\.gz"):
-        cifar.load(tmp_path)
+        load_cifar(tmp_path)
 
 
 @pytest.mark.parametrize("train", [True, False])
@@ -271,7 +275,7 @@ def test_a_missing_file_is_named(tmp_path, layout, train):
     write(tmp_path)
     (tmp_path / name).unlink()
     with pytest.raises(FileNotFoundError, match=f"{name}: not there"):
-        cifar.load(tmp_path, train)
+        load_cifar(tmp_path, train)
 
 
 # Damaged data
@@ -283,7 +287,7 @@ def test_a_truncated_file_is_named(tmp_path, layout, size):
     write(tmp_path)
     cut(tmp_path / name, size)
     with pytest.raises(ValueError, match=f"{name}: ") as error:
-        cifar.load(tmp_path)
+        load_cifar(tmp_path)
     assert "\n" not in str(error.value) and "again" in str(error.value)
 
 
@@ -295,7 +299,7 @@ def test_a_malicious_pickle_is_refused(tmp_path):
     write_python(tmp_path)
     (tmp_path / "data_batch_2").write_bytes(pickle.dumps({"data": Attack(), "labels": []}, 2))
     with pytest.raises(ValueError, match=r"data_batch_2: refused: .*mkdir"):
-        cifar.load(tmp_path)
+        load_cifar(tmp_path)
     assert not (tmp_path / "made").exists()
 
 
@@ -320,7 +324,7 @@ def test_a_wrong_python_batch_is_named(tmp_path, changes, message):
     batch = {"data": planes(TEST[0]), "labels": TEST[1].tolist(), **changes}
     (tmp_path / "test_batch").write_bytes(pickle.dumps(batch, 4))
     with pytest.raises(ValueError, match=f"test_batch: {message}"):
-        cifar.load(tmp_path, train=False)
+        load_cifar(tmp_path, train=False)
 
 
 def test_a_wrong_binary_label_is_named(tmp_path):
@@ -329,16 +333,16 @@ def test_a_wrong_binary_label_is_named(tmp_path):
     data[2 * 3073] = 77
     (tmp_path / "test_batch.bin").write_bytes(data)
     with pytest.raises(ValueError, match=r"test_batch\.bin: image 2 has label 77"):
-        cifar.load(tmp_path, train=False)
+        load_cifar(tmp_path, train=False)
 
 
 def test_half_of_the_binary_test_file_is_noticed_beside_the_others(tmp_path, monkeypatch):
     write_binary(tmp_path)
     cut(tmp_path / "test_batch.bin", 3 * 3073)
-    assert len(cifar.load(tmp_path, train=False)) == 3  # a small set of somebody's own
+    assert len(load_cifar(tmp_path, train=False)) == 3  # a small set of somebody's own
     monkeypatch.setattr(cifar, "_OFFICIAL", PER_FILE)
     with pytest.raises(ValueError, match=r"test_batch\.bin: has 9,219 bytes where 18,438"):
-        cifar.load(tmp_path, train=False)
+        load_cifar(tmp_path, train=False)
 
 
 def test_records_cut_between_two_are_noticed_by_the_index(tmp_path):
@@ -346,10 +350,10 @@ def test_records_cut_between_two_are_noticed_by_the_index(tmp_path):
     offset = int((tmp_path / "val.idx").read_text().splitlines()[3].split()[1])
     cut(tmp_path / "val.rec", offset)
     with pytest.raises(ValueError, match=r"val\.rec: its 3 records are not those that val\.idx"):
-        cifar.load(tmp_path, train=False)
+        load_cifar(tmp_path, train=False)
     shutil.copy(str(tmp_path / "train.idx"), str(tmp_path / "val.idx"))
     with pytest.raises(ValueError, match=r"val\.rec: its 3 records"):
-        cifar.load(tmp_path, train=False)
+        load_cifar(tmp_path, train=False)
 
 
 @pytest.mark.parametrize(
@@ -379,4 +383,4 @@ def test_a_wrong_record_is_named(tmp_path, label, payload, message):
     writer.write_idx(0, record)
     writer.close()
     with pytest.raises(ValueError, match=rf"val\.rec: .*{message}"):
-        cifar.load(tmp_path, train=False)
+        load_cifar(tmp_path, train=False)

@@ -82,7 +82,7 @@ def test_from_annotations_to_scenes(coco, script, tmp_path):
     out = tmp_path / "out"
     status, text, err = script("tools/prepare_data.py", "coco-voc", coco, "--out", out)
     assert (status, text, err) == (0, "train: 1 images\nval: 1 images\n", "")
-    scenes = voc.load(out, "train")
+    scenes = voc.load_scenes(out, "train")
     image, labels = scenes.read(0)
     assert image.shape == (60, 80, 3)
     expected = np.zeros((60, 80), int)
@@ -119,7 +119,7 @@ def test_sbd(script, tmp_path):
         savemat(str(root / f"cls/{name}.mat"), {"GTcls": {"Segmentation": mask}})
     status, text, err = script("tools/prepare_data.py", "sbd", root, "--out", out)
     assert (status, text, err) == (0, "train: 2 images\n", "")
-    np.testing.assert_array_equal(voc.load(out, "train").read(1)[1], mask)
+    np.testing.assert_array_equal(voc.load_scenes(out, "train").read(1)[1], mask)
     status, _, err = script("tools/prepare_data.py", "sbd", root, "--out", out)
     assert status == 2 and "train.txt is there already: give another --out, or remove it" in err
     good = (root / "cls/b.mat").read_bytes()

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from dsonas_mx.data import fashion_mnist
+from dsonas_mx.data import DATA_SETS, fashion_mnist, load_fashion_mnist
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ import pytest
 
 @pytest.mark.parametrize("train, count", [(True, 6000), (False, 2000)])
 def test_halves_are_balanced(train, count):
-    data = fashion_mnist.load(train)
+    data = load_fashion_mnist(train)
     assert data.images.shape == (count, 28, 28, 1)
     assert data.images.dtype == np.uint8 and data.images.max() == 255
     assert data.labels.dtype == np.int32
@@ -17,14 +17,17 @@ def test_halves_are_balanced(train, count):
 
 
 def test_halves_share_no_image():
-    train, test = fashion_mnist.load(True).images, fashion_mnist.load(False).images
+    train, test = (
+        load_fashion_mnist(True).images,
+        load_fashion_mnist(False).images,
+    )
     shared = {image.tobytes() for image in train} & {image.tobytes() for image in test}
     assert not shared
 
 
 def test_classes_look_like_their_names():
     # Trousers and dresses leave the left edge dark, footwear and bags the top.
-    data = fashion_mnist.load(True)
+    data = load_fashion_mnist(True)
     means = np.stack([data.images[data.labels == k, ..., 0].mean(0) for k in range(10)])
     edge = means[:, :, :6].mean((1, 2))
     top = means[:, :4].mean((1, 2))
@@ -34,15 +37,15 @@ def test_classes_look_like_their_names():
 
 
 def test_mean_and_std_are_the_training_halfs():
-    mean, std = fashion_mnist.load(True).mean_std()
-    np.testing.assert_allclose(fashion_mnist.MEAN, mean, atol=5e-5)
-    np.testing.assert_allclose(fashion_mnist.STD, std, atol=5e-5)
+    mean, std = load_fashion_mnist(True).mean_std()
+    np.testing.assert_allclose(DATA_SETS["fashion_mnist"].mean, mean, atol=5e-5)
+    np.testing.assert_allclose(DATA_SETS["fashion_mnist"].std, std, atol=5e-5)
 
 
 def test_missing_file_says_what_to_do(monkeypatch, tmp_path):
     monkeypatch.setattr(fashion_mnist, "_FILE", tmp_path / "away.npz")
     with pytest.raises(FileNotFoundError, match=r"away\.npz.*install"):
-        fashion_mnist.load()
+        load_fashion_mnist()
 
 
 def test_licence_is_beside_the_data():

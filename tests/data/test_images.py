@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from dsonas_mx.data import Images, load
+from dsonas_mx.data import Images, load_data_set
 
 import numpy as np
 import pytest
@@ -49,8 +49,8 @@ def test_what_does_not_fit_is_refused(changes, message):
 
 
 def test_load_by_name():
-    assert load("fashion_mnist", train=False).images.shape == (2000, 28, 28, 1)
+    assert load_data_set("fashion_mnist", train=False).images.shape == (2000, 28, 28, 1)
     with pytest.raises(ValueError, match="cifar10, cifar100, fashion_mnist, got mnist"):
-        load("mnist")
+        load_data_set("mnist")
     with pytest.raises(ValueError, match="`data_dir`"):
-        load("cifar10")
+        load_data_set("cifar10")

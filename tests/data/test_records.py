@@ -1,5 +1,7 @@
 """Images of RecordIO files: their index, damage, and ImageNet's augmentation."""
 
+import struct
+
 from dsonas_mx.data import recordio
 from dsonas_mx.data.imagenet import (
     EIGENVALUES,
@@ -179,3 +181,70 @@ def test_normalised():
     data = normalised(np.full((2, 3, 3), (0.485, 0.456, 0.406 + 0.225), np.float32))
     assert data.shape == (3, 2, 3)
     assert np.allclose(data[:, 0, 0], (0, 0, 1), atol=1e-6)
+
+
+def write_framed(path, payloads):
+    """Records of such payloads, and their index."""
+    offsets = []
+    with open(path, "wb") as stream:
+        for payload in payloads:
+            offsets.append(stream.tell())
+            stream.write(struct.pack("<II", 0xCED7230A, len(payload)))
+            stream.write(payload + b"\0" * (-len(payload) % 4))
+    lines = (f"{key}\t{offset}\n" for key, offset in enumerate(offsets))
+    path.with_suffix(".idx").write_text("".join(lines))
+
+
+def payload(labels, image, flag=None):
+    header = struct.pack("<IfQQ", len(labels) if flag is None else flag, labels[0], 0, 0)
+    more = struct.pack(f"<{len(labels)}f", *labels) if flag is None else b""
+    return header + more + image
+
+
+@pytest.mark.parametrize("indexed", [True, False])
+def test_a_record_has_one_label(tmp_path, indexed):
+    path = tmp_path / "train.rec"
+    write_framed(path, [payload([1.0], jpeg(3)), payload([0.0], jpeg(4), flag=0)])
+    assert Records(path, None, 8).labels.tolist() == [1, 0]
+    # As detection has them: the first number is how many there are in its header.
+    write_framed(path, [payload([1.0], jpeg(3)), payload([2.0, 5.0, 1.0], jpeg(4))])
+    if not indexed:
+        path.with_suffix(".idx").unlink()
+    with pytest.raises(ValueError, match="has 3 labels, not one, as for detection"):
+        Records(path, None, 8)
+
+
+@pytest.mark.parametrize("indexed", [True, False])
+def test_headers_without_an_image_are_skipped(tmp_path, indexed):
+    path = tmp_path / "train.rec"
+    images = [payload([n % 2], jpeg(n)) for n in range(4)]
+    write_framed(path, [payload([4.0, 6.0], b""), *images])
+    if not indexed:
+        path.with_suffix(".idx").unlink()
+    records = Records(path, None, 8)
+    assert len(records) == 4 and list(records.skipped.values()) == ["it has no image"]
+    assert not records.notes
+
+
+@pytest.mark.parametrize("label", [0.5, -1.0, float("inf")])
+def test_labels_that_are_no_class(tmp_path, label):
+    path = tmp_path / "train.rec"
+    write_framed(path, [payload([0.0], jpeg(1)), payload([label], jpeg(2))])
+    with pytest.raises(ValueError, match=f"record 1 has label {label:g}, not a whole number"):
+        Records(path, None, 8)
+
+
+def test_an_index_that_leaves_records_out_is_told_of(file):
+    index = file.with_suffix(".idx")
+    assert not Records(file, None, 8).notes
+    offsets = recordio.read_index(index)
+    index.write_text("".join(index.read_text().splitlines(True)[:-1]))
+    (note,) = Records(file, None, 8).notes
+    assert f"{file.stat().st_size - offsets[-1]:,} bytes are of no record that its .idx" in note
+
+
+def test_classes_are_counted_and_named(file):
+    assert Records(file, None, 8).classes == ("0", "1", "2")
+    (file.parent / "classes.txt").write_bytes("\ufeffa\r\nb\r\n\r\nc\r\n".encode())
+    assert Records(file, None, 8).classes == ("a", "b", "c")
+    assert len(Records(file, 5, 8).classes) == 5

@@ -3,7 +3,9 @@
 import shutil
 
 from dsonas_mx.data import voc
-from dsonas_mx.data.scenes import MEAN, STD, Crop, SceneLoader
+from dsonas_mx.data.registry import IMAGENET_MEAN as MEAN
+from dsonas_mx.data.registry import IMAGENET_STD as STD
+from dsonas_mx.data.scenes import Crop, SceneLoader
 
 import numpy as np
 import pytest
@@ -17,7 +19,7 @@ def folder(tmp_path, scenes_folder):
 
 
 def test_reads_images_and_masks(scenes_folder):
-    scenes = voc.load(scenes_folder, "val")
+    scenes = voc.load_scenes(scenes_folder, "val")
     assert scenes.classes == ("ground", "leaf", "berry")
     assert [files.name for files in scenes.files] == ["val0", "val1", "val2"]
     image, labels = scenes.read(1)
@@ -71,21 +73,21 @@ def test_names_what_is_wrong_with_a_scene(folder, damage, message):
     else:
         image.write_bytes(image.read_bytes()[:200])
     with pytest.raises(ValueError, match=message) as error:
-        voc.load(folder, "train").read(0)
+        voc.load_scenes(folder, "train").read(0)
     assert "\n" not in str(error.value)
 
 
 def test_names_what_is_missing(folder):
     (folder / "SegmentationClass/train3.png").unlink()
     with pytest.raises(FileNotFoundError, match=r"train3.png: not there, though .*train.txt names"):
-        voc.load(folder, "train")
+        voc.load_scenes(folder, "train")
     with pytest.raises(FileNotFoundError, match=r"test.txt: not there"):
-        voc.load(folder, "test")
+        voc.load_scenes(folder, "test")
     with pytest.raises(FileNotFoundError, match=r"nowhere/voc: not a folder in VOC layout"):
         voc.find("nowhere", "voc")
     (folder / "ImageSets/Segmentation/val.txt").write_text("val0\n../val1\n")
     with pytest.raises(ValueError, match=r"val.txt: line 2 is no name"):
-        voc.load(folder, "val")
+        voc.load_scenes(folder, "val")
 
 
 def test_folders_of_other_classes_are_not_mixed(scenes_folder, folder):
@@ -119,7 +121,7 @@ def test_crop_pads_with_the_mean_and_ignores_it():
 
 def test_crop_scales_and_mirrors_image_and_labels_alike(scenes_folder):
     """Colours say what the labels must be, but at the borders of the blocks."""
-    image, labels = voc.load(scenes_folder, "train").read(0)
+    image, labels = voc.load_scenes(scenes_folder, "train").read(0)
     colours = np.array([[120, 90, 60], [30, 200, 40], [220, 20, 60]])
     means = (colours / 255 - np.array(MEAN)) / np.array(STD)
     shares = []
@@ -142,7 +144,7 @@ def same(one, other):
 
 
 def test_batches_depend_on_seed_epoch_and_place_alone(scenes_folder):
-    scenes = voc.load(scenes_folder, "train")
+    scenes = voc.load_scenes(scenes_folder, "train")
     loader = SceneLoader(scenes, None, 3, Crop(16), seed=5, workers=1)
     whole = batches(loader)
     assert [data.shape for data, _ in whole] == [(3, 3, 16, 16)] * 2 == [loader.data_shape] * 2
@@ -156,6 +158,6 @@ def test_batches_depend_on_seed_epoch_and_place_alone(scenes_folder):
 
 def test_an_error_of_a_worker_is_raised(folder):
     (folder / "JPEGImages/train0.jpg").write_bytes(b"nothing")
-    loader = SceneLoader(voc.load(folder, "train"), None, 8, Crop(16))
+    loader = SceneLoader(voc.load_scenes(folder, "train"), None, 8, Crop(16))
     with pytest.raises(ValueError, match="train0.jpg: not an image"):
         batches(loader)

@@ -66,7 +66,7 @@ def test_segmentation(segmenter, script, scenes_folder, tmp_path):
     result = json.loads((segmenter / "result.json").read_text())
     assert (card.parameters, card.multiply_adds) == (result["parameters"], result["multiply_adds"])
     assert card.mean_iou == result["mean_iou"] and card.test_error is None
-    scenes = voc.load(scenes_folder, "val")
+    scenes = voc.load_scenes(scenes_folder, "val")
     for form in set(card.forms) - {"int8"}:  # each on whole images, as in the test of the training
         predictor = Predictor(segmenter / "model.json", form)
         confusion = evaluate(lambda image, p=predictor: p.segment([image])[0], scenes)

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from dsonas_mx.cost import count as cost
-from dsonas_mx.data import fashion_mnist
+from dsonas_mx.data import DATA_SETS, load_data_set
 from dsonas_mx.release.names import export_checkpoint, to_authors, to_ours
 from dsonas_mx.space.architecture import Architecture
 from dsonas_mx.space.normal import SearchSpace
@@ -337,10 +337,9 @@ def test_compare_checkpoint(tmp_path, script, randomised):
     result = json.loads(out)
     assert result["parameters"] == cost.count(found).parameters
     assert result["connections"] == 9 and not result["supernet"]
-    images = fashion_mnist.load(train=False)
-    data = (images.images.transpose(0, 3, 1, 2) / 255 - fashion_mnist.MEAN[0]) / fashion_mnist.STD[
-        0
-    ]
+    images = load_data_set("fashion_mnist", train=False)
+    known = DATA_SETS["fashion_mnist"]
+    data = (images.images.transpose(0, 3, 1, 2) / 255 - known.mean[0]) / known.std[0]
     guesses = net(mx.nd.array(data)).asnumpy().argmax(1)
     assert result["test_error"] == pytest.approx((guesses != images.labels).mean(), abs=2e-3)
     status, out, _ = script("tools/compare.py", *words)

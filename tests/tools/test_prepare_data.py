@@ -41,10 +41,10 @@ def test_nothing_is_lost(prepare, small_cifar, tmp_path):
         name + suffix for name in NAMES for suffix in (".rec", ".idx", ".lst")
     )
     for half in (True, False):
-        before, after = cifar.load(small_cifar, half), cifar.load(folder, half)
+        before, after = cifar.load_cifar(small_cifar, half), cifar.load_cifar(folder, half)
         np.testing.assert_array_equal(before.images, after.images)
         np.testing.assert_array_equal(before.labels, after.labels)
-    train = cifar.load(small_cifar)
+    train = cifar.load_cifar(small_cifar)
     parts = split(None, train.labels, (3, 1), 5)
     for name, images, indices in zip(NAMES[2:], load_parts("cifar10", str(folder)), parts):
         np.testing.assert_array_equal(images.images, train.images[indices])
@@ -57,7 +57,7 @@ def test_nothing_is_lost(prepare, small_cifar, tmp_path):
 def test_mxnet_reads_it(prepare, small_cifar, tmp_path):
     """By number, and with the iterator that the authors use, which gives RGB."""
     prepare()
-    folder, train = tmp_path / "out", cifar.load(small_cifar)
+    folder, train = tmp_path / "out", cifar.load_cifar(small_cifar)
     places = str(folder / "train2.idx"), str(folder / "train2.rec")
     reader = mx.recordio.MXIndexedRecordIO(*places, "r")
     key = reader.keys[7]
@@ -85,7 +85,7 @@ def test_cifar_100(script, tmp_path):
     status, _, _ = script(PREPARE, "cifar100", tmp_path, "--out", out, "--split", "none")
     assert status == 0
     assert len(list(out.iterdir())) == 6
-    images = cifar.load(out, name="cifar100")
+    images = cifar.load_cifar(out, name="cifar100")
     np.testing.assert_array_equal(images.labels, np.arange(400) % 100)
 
 

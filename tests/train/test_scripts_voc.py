@@ -85,7 +85,7 @@ def test_search_train_and_test(found, script, options, scenes_folder, tmp_path):
     status, out, err = script(TRAIN, *words)
     assert (status, err) == (0, "")
     net = import_symbol(run / "model-symbol.json", run / "model-0000.params")
-    scenes = voc.load(scenes_folder, "val")
+    scenes = voc.load_scenes(scenes_folder, "val")
     expected = evaluate(Predictor(net, mx.cpu(), SCALES, flip=True), scenes)
     scaled = json.loads((tmp_path / "scales" / "result.json").read_text())
     assert scaled["mean_iou"] == pytest.approx(expected.mean_iou, abs=1e-3)

@@ -46,12 +46,12 @@ def fit(space, scenes_folder, some_architecture):
         mx.random.seed(seed)
         net = deeplab(some_architecture(space), auxiliary=True)
         net.initialize()
-        scenes = voc.load(scenes_folder, "train")
+        scenes = voc.load_scenes(scenes_folder, "train")
         planned = [
             Stage(SceneLoader(scenes, None, 4, Crop(24), seed, number), *stage)
             for number, stage in enumerate(stages)
         ]
-        test = voc.load(scenes_folder, "val")
+        test = voc.load_scenes(scenes_folder, "val")
         given = SegmentationOptions(**{"test_every": 1, **options})
         return SegmentationFit(net, stages=planned, test_data=test, options=given, loss=LOSS)
 
@@ -120,7 +120,7 @@ def test_a_search_goes_on_bit_for_bit(space, scenes_folder):
 
     def search():
         mx.random.seed(0)
-        scenes = voc.load(scenes_folder, "train")
+        scenes = voc.load_scenes(scenes_folder, "train")
         data = {
             name: SceneLoader(scenes, part, 2, Crop(24), 0, stream)
             for stream, (name, part) in enumerate(
@@ -168,7 +168,7 @@ def test_whole_images_of_any_size(scales, flip):
 
 
 def test_evaluate_counts_all_scenes(scenes_folder):
-    scenes, seen = voc.load(scenes_folder, "val"), []
+    scenes, seen = voc.load_scenes(scenes_folder, "val"), []
     right = {scenes.read(index)[0].tobytes(): scenes.read(index)[1] for index in range(3)}
 
     def predict(image):

@@ -12,7 +12,7 @@ from typing import Any, Callable, Dict
 from dsonas_mx import Predictor
 from dsonas_mx.cost.count import count
 from dsonas_mx.cost.width import Target, fit_width, parameters
-from dsonas_mx.data import load
+from dsonas_mx.data import load_data_set
 from dsonas_mx.deploy.card import Card
 from dsonas_mx.deploy.forms import deploy
 from dsonas_mx.deploy.quantize import float_operators
@@ -89,7 +89,7 @@ def errors(options: argparse.Namespace) -> Dict[str, Any]:
     if not real:
         raise ValueError("the run's data set is not here: give --data-dir")
     folder = options.data_dir or trained.options.get("data_dir")
-    test = load(trained.options["data_set"], folder, train=False)
+    test = load_data_set(trained.options["data_set"], folder, train=False)
     result: Dict[str, Any] = {"images": len(test)}
     with tempfile.TemporaryDirectory() as place:
         prefix = Path(place) / "net"
