@@ -23,7 +23,6 @@ from typing import Iterable, List
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from dsonas_mx.cli.devices import progress
 from dsonas_mx.cli.parser import Parser, run
 from dsonas_mx.data import Images, coco, load_data_set
 from dsonas_mx.data.folders import list_folder
@@ -108,6 +107,8 @@ def write_part(folder: Path, name: str, entries: Iterable[Entry]) -> None:
 
 def write_folder(options: argparse.Namespace) -> None:
     """Records of a folder of classes."""
+    from dsonas_mx.cli.devices import progress
+
     listing, out = list_folder(options.source), Path(options.out)
     for name in ("train.rec", "val.rec"):
         if (out / name).exists() and (out / "classes.txt").exists():

@@ -65,7 +65,7 @@ def main(options: Options) -> None:
 
     run.check_run(options)
     data = imagenet.opened(options)
-    options = data.options
+    options, about = data.options, data.about
     space = imagenet.space_of(options)
     is_full = options.setting.is_normal and options.space.scope == "full"
     name = options.budget.budget or ("flops" if is_full else "latency")  # section 4.3
@@ -73,28 +73,20 @@ def main(options: Options) -> None:
     setup = devices.setup_of(
         options.devices, options.memory, options.data.batch_size, options.precision
     )
-    start = imagenet.complete(space, run.origin(options, data.about.name))
+    start = imagenet.complete(space, run.origin(options, about.name))
     budget, target = budgets.of_setting(options, space, network_of, Operation, setup.contexts[0])
 
     def build(found: AnyArchitecture) -> Any:
         return network_of(found, weighted=True, fix_gamma=options.search.fix_gamma)
 
     if options.memory.dry_run:
-        batch, split = options.data.batch_size, options.search.split
-        steps = dry_run.search_steps(batch, data.about.num_train, split)
+        batch = options.data.batch_size
+        steps = dry_run.search_steps(batch, about.num_train, options.search.split)
         dry_run.print_dry_run(setup, build(start), start, batch, steps)
         return
+    loaders = imagenet.train_loaders(data, options.search.split)
     search.search_to_end(
-        options,
-        build,
-        start,
-        imagenet.train_loaders(data, options.search.split),
-        setup,
-        data=data.about.name,
-        about=data.about,
-        source=data.source,
-        budget=budget,
-        target=target,
+        options, build, start, loaders, setup, budget=budget, target=target, **data.told
     )
 
 

@@ -13,7 +13,6 @@ from ..data.loader import Loader, split
 from ..data.registry import RELEASE_MEAN, RELEASE_STD
 from ..data.small import Stretched, small_images
 from ..search.options import Split
-from .devices import progress
 from .options import ImageOptions
 
 Small = Union[Images, Stretched]
@@ -38,6 +37,8 @@ def load_images(
 def _load(data: ImageOptions, train: bool) -> Small:
     if data.source is None:
         return load_data_set(data.name, data.data_dir, train)
+    from .devices import progress
+
     pictures = data.source.train if train else data.source.test
     return small_images(pictures, data.about.image_size, data.about.channels, progress)
 

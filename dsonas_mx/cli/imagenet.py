@@ -4,7 +4,18 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, List, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Dict,
+    List,
+    Mapping,
+    NamedTuple,
+    Optional,
+    Sequence,
+    Tuple,
+    Union,
+)
 
 from ..data import DATA_SETS, DataSet
 from ..data.imagenet import ImageNetAugmentation, mean_std_at
@@ -18,7 +29,6 @@ from ..space.mobile import STRIDES, MobileSpace
 from ..space.mobile_architecture import AnyArchitecture, MobileArchitecture
 from ..space.normal import SearchSpace, parse_blocks
 from .data_log import DATA
-from .devices import progress
 from .options import RecordOptions
 
 if TYPE_CHECKING:
@@ -45,6 +55,11 @@ class Opened(NamedTuple):
     about: DataSet
     train: Optional[Pictures]
     source: Optional[Source]
+
+    @property
+    def told(self) -> Dict[str, Any]:
+        """What a search and a training are told of it."""
+        return {"data": self.about.name, "about": self.about, "source": self.source}
 
 
 def opened(options: Any) -> Opened:
@@ -122,6 +137,8 @@ def augmentation(data: Opened) -> ImageNetAugmentation:
     if before is not None and (before / DATA).is_file():
         known = read_json(before / DATA, DataSet.from_json)
         return replace(augment, mean=known.mean, std=known.std)
+    from .devices import progress
+
     mean, std = mean_std_at(data.source.train, given.image_size, progress)
     return replace(augment, mean=mean, std=std)
 
