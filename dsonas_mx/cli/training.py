@@ -14,6 +14,7 @@ from ..data.source import Source
 from ..deploy.export import export, load_parameters
 from ..engine.setup import Setup
 from ..io.files import write_json
+from ..io.params_file import read_params
 from ..runs.folder import save_parameters
 from ..training.fit import Fit, FitEpoch
 from ..training.options import FitOptions
@@ -91,7 +92,7 @@ def train_to_end(
         test = fit.test()
         save_parameters(run.folder / "model.params", fit.net)
         deployed = build()
-        load_parameters(deployed, mx.nd.load(str(run.folder / "model.params")))
+        load_parameters(deployed, read_params(run.folder / "model.params"))
         exported = export(deployed, run.folder / "model", next(test_data.epoch(0)).data)
         result = {
             "test_error": 1 - test.accuracy,

@@ -120,7 +120,11 @@ def import_symbol(symbol: PathLike, parameters: PathLike) -> SymbolBlock:
         A file cannot be read, or is damaged; the message names it.
     """
     network = read_symbol(symbol)
-    read_params(parameters)
+    arrays = {  # without "arg:" and "aux:"; read here, for MXNet opens no name that is not UTF-8
+        name[4:]: mx.nd.array(array, dtype=array.dtype)
+        for name, array in read_params(parameters).items()
+    }
     net = SymbolBlock(network, mx.sym.var("data", dtype="float32"))
-    net.load_parameters(str(parameters), ctx=mx.cpu(), cast_dtype=True, dtype_source="saved")
+    known = net.collect_params()
+    known.load_dict(arrays, ctx=mx.cpu(), cast_dtype=True, dtype_source="saved")
     return net
