@@ -22,7 +22,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple
 
-from ..io.checks import check_fields, check_int, check_object, shown
+from ..io.checks import check_fields, check_int, check_object, check_printable, shown
 from ..io.files import PathLike, read_json
 
 STAGES = ("search", "train")
@@ -268,7 +268,7 @@ def from_json(data: Any, scale: str, folder: PathLike = ".") -> Experiment:
     return Experiment(
         data["name"],
         scale,
-        data.get("description", ""),
+        check_printable("description", data.get("description", "")),
         {"search": data["data_set"], "train": transfer},
         _seeds(here["seeds"]) if "seeds" in here else seeds,
         tuple(parsed),
@@ -340,6 +340,7 @@ def _reference(data: Mapping[str, Any], rows: Iterable[str], where: str) -> Opti
 def _check_rows(rows: Sequence[Row]) -> None:
     folders: Dict[str, str] = {}
     for row in rows:
+        check_printable("a row", row.name)
         other = folders.setdefault(slug(row.name), row.name)
         if not slug(row.name) or other != row.name:
             raise ValueError(
