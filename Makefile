@@ -17,12 +17,12 @@ ifeq ($(GPU),1)
 DEVICE := gpu
 REQUIREMENTS := requirements-gpu.txt
 MXNET := mxnet-cu112
-MARKS := not slow
+MARKS := not slow and not cluster
 else
 DEVICE := cpu
 REQUIREMENTS := requirements.txt
 MXNET := mxnet
-MARKS := not slow and not gpu
+MARKS := not slow and not gpu and not cluster
 endif
 
 READY := $(VENV)/.ready-$(DEVICE)
@@ -44,7 +44,7 @@ NO_PYTHON := no Python 3.8 to 3.13 with venv found among: $(or $(PYTHON),$(PYTHO
 LINK_CUDA := (cd "$$($(PY) -c 'import sysconfig; print(sysconfig.get_paths()["purelib"])')/mxnet" \
 	&& ln -sf ../nvidia/*/lib/lib[cn]*.so.* .)
 
-.PHONY: help setup test test-all test-nullgpu test-gpu test-pythons lint docs search bench soak faults clean remake
+.PHONY: help setup test test-all test-cluster test-nullgpu test-gpu test-pythons lint docs search bench soak faults clean remake
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -95,7 +95,12 @@ test: $(READY_DEV) ## the fast tests
 	$(PYTEST) -m "$(MARKS)" $(ARGS)
 
 test-all: $(READY_DEV) ## all tests (those marked gpu after setup with GPU=1)
-	$(PYTEST) -m "$(if $(filter gpu,$(DEVICE)),,not gpu)" $(ARGS)
+	$(PYTEST) -m "$(if $(filter gpu,$(DEVICE)),,not gpu and )not cluster" $(ARGS)
+
+test-cluster: $(READY_DEV) ## experiments and searches on a SLURM that is started here (root, Debian)
+	@command -v slurmctld >/dev/null || { echo "apt-get install slurmctld slurmd slurm-client munge"; exit 1; }
+	$(PY) -m pip install --quiet --disable-pip-version-check -r requirements-cluster.txt
+	OMP_NUM_THREADS=1 $(PY) -m pytest -m cluster tests/cluster $(ARGS)
 
 # The null GPU is CUDA's driver to the dynamic linker, which finds it loaded already.
 NULLGPU := $(CURDIR)/build/nullgpu/libcuda.so.1

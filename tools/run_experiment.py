@@ -2,21 +2,26 @@
 """Run an experiment of experiments/: what is missing of it, then its table.
 
 OUT gets a folder for every run, and results.json, renewed after each of them. Interrupt it at will:
-the same command goes on.
+the same command goes on. With --slurm the runs are jobs of a cluster, the same command says how far
+they are and submits what is missing, and --collect makes the table.
 """
 
 from __future__ import annotations
 
 import argparse
-import importlib.util
-import io
 import sys
-from contextlib import redirect_stderr
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from dsonas_mx.cli.experiment import (
+    add_slurm,
+    allocation,
+    check_data,
+    checker,
+    data_folders,
+    parse_seeds,
+)
 from dsonas_mx.cli.parser import Parser, run
 from dsonas_mx.experiments import experiment
 from dsonas_mx.io.files import atomic, write_json
@@ -39,71 +44,14 @@ def arguments() -> Parser:
     parser.add_argument("--out", help="runs/NAME/SCALE if it is not given")
     parser.add_argument("--docs", help="a folder for NAME_SCALE.json and the table NAME_SCALE.md")
     parser.add_argument("--list", action="store_true", help="print the commands, run nothing")
+    add_slurm(parser)
     return parser
-
-
-def checker(script: Path) -> Callable[[List[str]], None]:
-    """What refuses a command line as `script` would."""
-    if not script.is_file():
-        raise ValueError(f"there is no {script}")
-    spec = importlib.util.spec_from_file_location(script.stem, script)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[script.stem] = module  # its options are looked up there
-    spec.loader.exec_module(module)
-    parser: Parser = module.arguments()
-    parser.allow_abbrev = False
-
-    def check(words: List[str]) -> None:
-        told = io.StringIO()
-        try:
-            with redirect_stderr(told):
-                parser.read(words)
-        except SystemExit:
-            raise ValueError(told.getvalue().strip().split(": ", 1)[-1]) from None
-        except ValueError as error:
-            raise ValueError(parser.named(str(error))) from None
-
-    return check
-
-
-def parse_seeds(text: Optional[str]) -> Optional[List[int]]:
-    """'0,1,2' → [0, 1, 2]."""
-    if text is None:
-        return None
-    seeds = [int(part) if part.isdecimal() else -1 for part in text.split(",")]
-    if min(seeds) < 0 or len(set(seeds)) < len(seeds):
-        raise ValueError(f"--seeds must be as 0,1,2, each once, got {text}")
-    return seeds
-
-
-def data_folders(found: experiment.Experiment, given: Mapping[str, Any]) -> Dict[str, str]:
-    """The data folder of each stage, of the options that are given."""
-    stages = {stage: found.data_option(stage) for stage in experiment.STAGES}
-    for option, folder in given.items():
-        if folder is not None and option not in stages.values():
-            raise ValueError(f"leave out {option}: scale {found.scale} transfers to no other data")
-        if folder is not None and not Path(folder).is_dir():
-            raise ValueError(f"{option} {folder} is no folder")
-    return {s: given[option] for s, option in stages.items() if given[option] is not None}
-
-
-def check_data(
-    found: experiment.Experiment, folders: Mapping[str, str], tasks: Sequence[experiment.Task]
-) -> None:
-    """Refuse runs that have no data, or that would not read the folder."""
-    for task in tasks:
-        option = found.data_option(task.stage)
-        if task.is_embedded and task.stage in folders:
-            raise ValueError(f"leave out {option}: {task.name} is on embedded images")
-        if not task.is_embedded and task.stage not in folders:
-            raise ValueError(f"{task.name} needs {option}")
 
 
 def main(options: argparse.Namespace) -> int:
     from dsonas_mx.engine.device import contexts
     from dsonas_mx.experiments.results import collect, table
-    from dsonas_mx.experiments.runner import Machine, Runner, check_options, is_done
+    from dsonas_mx.experiments.runner import LOCK, Machine, Runner, check_options, is_done
 
     found = experiment.load(options.file, options.scale)
     scripts = {stage: SCRIPTS / f"{stage}_{name}.py" for stage, name in found.data_sets.items()}
@@ -141,7 +89,12 @@ def main(options: argparse.Namespace) -> int:
     def say(line: str) -> None:
         print(line, flush=True)
 
-    failed = Runner(machine, say, report).run(wanted, out)
+    if options.slurm:
+        from dsonas_mx.experiments.cluster import submit
+
+        print(*submit(wanted, machine, allocation(options), out), sep="\n")
+        return 0
+    failed = [] if options.collect else Runner(machine, say, report).run(wanted, out / LOCK)
     print(report(), end="")
     return 1 if failed else 0
 

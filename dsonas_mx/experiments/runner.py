@@ -26,7 +26,7 @@ from ..io.files import PathLike, read_json, write_json
 from .experiment import RESULT, Task, words
 
 PATIENCE = 20  # seconds that a terminated process has to end by itself
-_LOCK = ".lock"
+LOCK = ".lock"  # in the folder of an experiment
 _HOURS = ("hours", "processor_hours")  # of a record
 
 
@@ -122,6 +122,11 @@ def check_options(tasks: Sequence[Task]) -> None:
         )
 
 
+def lock_of(task: Task) -> Path:
+    """The lock of one run, where each is made by itself."""
+    return _beside(task, "lock")
+
+
 def _beside(task: Task, suffix: str) -> Path:
     return task.folder.with_name(f"{task.folder.name}.{suffix}")
 
@@ -149,6 +154,8 @@ class Runner:
         Gets a line about every run that ends.
     ended : callable
         Called after each of them.
+    patience : float
+        Seconds that a run has for its checkpoint when it is stopped.
     """
 
     def __init__(
@@ -156,20 +163,24 @@ class Runner:
         machine: Machine,
         say: Callable[[str], None] = print,
         ended: Callable[[], Any] = lambda: None,
+        patience: float = PATIENCE,
     ) -> None:
+        self._patience = patience
         self._machine = machine
         self._say = say
         self._ended = ended
         self._running: List[_Child] = []
 
-    def run(self, tasks: Sequence[Task], out: PathLike) -> List[Task]:
+    def run(self, tasks: Sequence[Task], lock: PathLike) -> List[Task]:
         """Run what is not done yet; returns what failed, and what needed it.
+
+        The file `lock` is held meanwhile, so that nobody else does the same.
 
         An interrupt (SIGINT, SIGTERM) ends the processes that run, too.
         """
         waiting = [task for task in tasks if not is_done(task)]
         total, failed = len(waiting), []
-        with _locked(Path(out)) as lock, _terminable():
+        with locked(Path(lock)) as held, _terminable():
             try:
                 while waiting or self._running:
                     for child in [c for c in self._running if self._has_ended(c)]:
@@ -181,10 +192,10 @@ class Runner:
                         waiting.remove(task)
                         failed.append(task)
                         self._say(f"{task.name}: not run, what it needs failed")
-                    self._start_next(waiting, lock)
+                    self._start_next(waiting, held)
                     time.sleep(0.2)
             finally:
-                self._stop()
+                self.stop()
         return failed
 
     def _has_ended(self, child: _Child) -> bool:
@@ -235,13 +246,14 @@ class Runner:
         self._say(f"[{number}/{total}] {task.name}, {60 * hours:.1f} min: {state}{last}")
         return well
 
-    def _stop(self) -> None:
+    def stop(self) -> None:
+        """End what runs, each with a checkpoint if it has the time."""
         for child in self._running:
             child.process.terminate()  # a shell's background processes ignore SIGINT
         for child in self._running:
             before = _processor_hours()
             try:
-                child.process.wait(PATIENCE)
+                child.process.wait(self._patience)
             except subprocess.TimeoutExpired:
                 child.process.kill()
                 child.process.wait()
@@ -268,15 +280,15 @@ def _processor_hours() -> float:
 
 
 @contextmanager
-def _locked(out: Path) -> Iterator[int]:
-    """One process at a time works in `out`; a run that outlives its own counts, too."""
-    out.mkdir(parents=True, exist_ok=True)
-    with open(out / _LOCK, "w") as file:
+def locked(path: Path) -> Iterator[int]:
+    """One process at a time has the file; a run that outlives its own counts, too."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             raise ValueError(
-                f"{out}: its runs are being made already, by another process"
+                f"{path.parent}: its runs are being made already, by another process"
             ) from None
         yield file.fileno()
 

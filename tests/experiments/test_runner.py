@@ -11,7 +11,7 @@ from pathlib import Path
 
 from dsonas_mx import Architecture, SearchSpace
 from dsonas_mx.experiments import experiment, results, runner
-from dsonas_mx.experiments.runner import Machine, Runner
+from dsonas_mx.experiments.runner import LOCK, Machine, Runner
 
 import pytest
 
@@ -73,7 +73,9 @@ def run(scripts, tmp_path):
         tasks = experiment.from_json(data, "small").tasks(tmp_path / "out", seeds)
         lines = []
         runner.check_options(tasks)
-        failed = Runner(Machine(scripts, jobs=jobs), lines.append).run(tasks, tmp_path / "out")
+        failed = Runner(Machine(scripts, jobs=jobs), lines.append).run(
+            tasks, tmp_path / "out" / LOCK
+        )
         return tasks, failed, lines
 
     return runs

@@ -1,0 +1,202 @@
+"""Experiments on SLURM: what is missing is submitted as arrays of jobs, a run a job.
+
+A run that SLURM wants to end, for a time limit or for somebody else, is warned first: it writes a
+checkpoint, and is put back into the queue to go on from there. submitit does the submitting, the
+warning and the putting back; here is what a job does, and what has to be submitted.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Dict, List, Mapping, Optional, Sequence
+
+from .._compat import usable_cpus
+from ..io.files import PathLike, parse_json, write_json
+from .experiment import Task
+from .runner import LOCK, Machine, Runner, is_done, lock_of, locked, record_of
+
+JOBS = "slurm.json"  # in the folder of an experiment: the last job of each run
+_LOGS = "slurm"
+# Every process of a job gets the signal of the warning: it must be one that ends a run well.
+_WARNING = ("SUBMITIT_PREEMPT_SIGNAL", "USR1")
+_TO_REQUEUE = 10.0  # seconds of the grace that putting a run back takes
+_ROOT = Path(__file__).resolve().parents[2]
+_TIME = re.compile(r"(?:(\d+)-)?(\d+)(?::(\d\d))?(?::(\d\d))?")
+
+
+@dataclass(frozen=True)
+class Allocation:
+    """What every run gets of the cluster.
+
+    Parameters
+    ----------
+    time : str
+        As SLURM writes it: ``'90'`` minutes, ``'24:00:00'``, ``'2-00:00:00'``.
+    gpus, cpus : int
+        Of a run; without GPUs it uses the CPU.
+    partition, account : str, optional
+    max_running : int
+        Of an array at a time.
+    grace : int
+        Seconds between the warning and the end, for a step and a checkpoint.
+    """
+
+    time: str = "24:00:00"
+    gpus: int = 0
+    cpus: int = 4
+    partition: Optional[str] = None
+    account: Optional[str] = None
+    max_running: int = 100
+    grace: int = 120
+
+    def __post_init__(self) -> None:
+        for name, least in (("gpus", 0), ("cpus", 1), ("max_running", 1), ("grace", 1)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}")
+        if self.minutes < 1:
+            raise ValueError(f"time must be at least a minute, got {self.time}")
+
+    @property
+    def minutes(self) -> int:
+        """The time in minutes."""
+        match = _TIME.fullmatch(self.time)
+        if match is None:
+            raise ValueError(f"time must be as 90, 24:00:00 or 2-00:00:00, got {self.time!r}")
+        days, first, second, third = (int(part or 0) for part in match.groups())
+        if match[3] is None and match[1] is None:
+            return first  # minutes
+        return 1440 * days + 60 * first + second + (third > 0)
+
+    def parameters(self) -> Dict[str, Any]:
+        """For submitit."""
+        options: Dict[str, Any] = {
+            "timeout_min": self.minutes,
+            "cpus_per_task": self.cpus,
+            "slurm_array_parallelism": self.max_running,
+            "slurm_signal_delay_s": self.grace,
+            "slurm_setup": [
+                f"export PYTHONPATH={_ROOT}${{PYTHONPATH:+:$PYTHONPATH}}",
+                "export {}={}".format(*_WARNING),
+            ],
+            "slurm_additional_parameters": {"requeue": True},
+        }
+        if self.gpus:
+            options["slurm_gpus_per_node"] = self.gpus
+        for name in ("partition", "account"):
+            if getattr(self, name) is not None:
+                options[f"slurm_{name}"] = getattr(self, name)
+        return options
+
+
+class Job:
+    """What a job does: one run, on the devices that SLURM gave it.
+
+    Parameters
+    ----------
+    machine : Machine
+        Scripts and data folders.
+    gpus : int
+        SLURM shows a job its own GPUs alone, numbered from 0.
+    grace : int
+        Seconds from SLURM's warning to the end.
+    """
+
+    def __init__(self, machine: Machine, gpus: int, grace: int) -> None:
+        self._machine = replace(machine, gpus=",".join(map(str, range(gpus))))
+        self._patience = max(1.0, grace - _TO_REQUEUE)
+        self._runner: Optional[Runner] = None
+
+    def __getstate__(self) -> Dict[str, Any]:
+        return {**self.__dict__, "_runner": None}
+
+    def __call__(self, task: Task) -> bool:
+        """Do the run, or go on with it; whether it ended well."""
+        if not all(map(is_done, task.needs)):
+            print(f"{task.name}: not run, what it needs is not done", flush=True)
+            return False
+        cpus = int(os.environ.get("SLURM_CPUS_PER_TASK") or usable_cpus())
+        os.environ["OMP_NUM_THREADS"] = str(max(1, int(min(cpus, usable_cpus()))))
+        self._runner = Runner(self._machine, patience=self._patience)
+        return not self._runner.run([task], lock_of(task))
+
+    def checkpoint(self, task: Task) -> Any:
+        """SLURM warns: end the run, with a checkpoint, and go on in another job."""
+        from submitit.helpers import DelayedSubmission
+
+        if self._runner is not None:
+            self._runner.stop()
+        return DelayedSubmission(self, task)
+
+
+def submit(
+    tasks: Sequence[Task], machine: Machine, allocation: Allocation, out: PathLike
+) -> List[str]:
+    """Submit what is neither done nor in the queue; a line about each task of the experiment.
+
+    What a run needs comes first: of runs that need others an array waits for these to end.
+    """
+    os.environ.update([_WARNING])
+    try:
+        import submitit
+    except ImportError:
+        raise ValueError(
+            "SLURM is reached through submitit: pip install -r requirements-cluster.txt"
+        ) from None
+    out = Path(out)
+    with locked(out / LOCK):
+        jobs = known_jobs(out)
+        queue = queued(jobs.values())
+        states = {task: _state(task, jobs.get(task.name), queue) for task in tasks}
+        missing = [task for task, state in states.items() if state in ("missing", "failed")]
+        while missing:
+            wave = [task for task in missing if not set(task.needs) & set(missing)]
+            missing = [task for task in missing if task not in wave]
+            waits = {jobs[need.name] for task in wave for need in task.needs if not is_done(need)}
+            after = {"slurm_dependency": "afterany:" + ":".join(sorted(waits))} if waits else {}
+            # However often a run is put back, it goes on.
+            executor = submitit.AutoExecutor(
+                folder=out / _LOGS, cluster="slurm", slurm_max_num_timeout=10**6
+            )
+            executor.update_parameters(name=out.parent.name, **allocation.parameters(), **after)
+            job = Job(machine, allocation.gpus, allocation.grace)
+            for task, submitted in zip(wave, executor.map_array(job, wave)):
+                jobs[task.name] = submitted.job_id
+                states[task] = f"submitted, job {submitted.job_id}"
+            write_json(out / JOBS, jobs)
+    return [f"{task.name}: {state}" for task, state in states.items()]
+
+
+def known_jobs(out: PathLike) -> Dict[str, str]:
+    """The last job of each run by the names of the tasks; empty before the first."""
+    path = Path(out) / JOBS
+    if not path.exists():
+        return {}
+    jobs = parse_json(path.read_bytes())
+    if not isinstance(jobs, dict) or not all(isinstance(job, str) for job in jobs.values()):
+        raise ValueError(f"{path} is damaged: see squeue, and remove it when no job is left")
+    return jobs
+
+
+def queued(jobs: Any) -> Mapping[str, str]:
+    """The state of those jobs that SLURM still has in its queue."""
+    jobs = sorted(set(jobs))
+    if not jobs:
+        return {}
+    command = ["squeue", "--noheader", "--array", "--format=%i %T", "--me"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise ValueError(f"squeue failed, so nothing was submitted: {done.stderr.strip()}")
+    pairs = [line.split() for line in done.stdout.splitlines()]
+    return {pair[0]: pair[1].lower() for pair in pairs if len(pair) == 2 and pair[0] in jobs}
+
+
+def _state(task: Task, job: Optional[str], queue: Mapping[str, str]) -> str:
+    if is_done(task):
+        return "done"
+    if job in queue:
+        return f"{queue[job]}, job {job}"
+    return "failed" if record_of(task).get("status") == "failed" else "missing"

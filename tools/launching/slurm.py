@@ -1,0 +1,53 @@
+"""What the launcher asks of SLURM: the nodes of its allocation, processes on them, another try."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import subprocess
+from pathlib import Path
+from typing import List
+
+
+def nodes() -> List[str]:
+    """The nodes of the allocation, the one that this runs on first."""
+    if "SLURM_JOB_ID" not in os.environ:
+        raise ValueError("--slurm is for a job of SLURM: sbatch -N 2 … tools/launch.py --slurm …")
+    names = _asked("show", "hostnames", os.environ["SLURM_JOB_NODELIST"]).split()
+    here = os.environ.get("SLURMD_NODENAME")
+    return sorted(names, key=lambda name: name != here)
+
+
+def address(node: str) -> str:
+    """The one under which the others reach a node."""
+    match = re.search(r"NodeAddr=(\S+)", _asked("show", "node", node))
+    return socket.gethostbyname(match[1] if match else node)
+
+
+def on_node(node: str) -> List[str]:
+    """What a command line begins with to run on a node of the allocation, beside others."""
+    return ["srun", "--overlap", "--nodes=1", "--ntasks=1", f"--nodelist={node}"]
+
+
+def resumed(command: List[str]) -> List[str]:
+    """The command of a job; of one that was put back, with `--resume` if there is what to resume."""
+    if int(os.environ.get("SLURM_RESTART_COUNT", "0")) == 0 or "--resume" in command:
+        return command
+    given = dict(zip(command, command[1:]))
+    given.update(word.split("=", 1) for word in command if word.startswith("--save-dir="))
+    folder = given.get("--save-dir")
+    begun = folder is None or (Path(folder) / "args.json").exists()
+    return [*command, "--resume"] if begun else command
+
+
+def requeue() -> None:
+    """Put this job back into the queue, which ends it here."""
+    _asked("requeue", os.environ["SLURM_JOB_ID"])
+
+
+def _asked(*words: str) -> str:
+    done = subprocess.run(["scontrol", *words], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise ValueError(f"scontrol {' '.join(words)}: {done.stderr.strip()}")
+    return done.stdout
