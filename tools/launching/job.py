@@ -18,6 +18,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Dict, List, Optional
 
+from . import slurm
 from .follow import BEAT, GRACE, SILENCE
 
 ARRIVAL = 60.0  # seconds in which every process has to come up
@@ -51,7 +52,7 @@ class Process:
         where: List[str],
         token: str,
     ) -> None:
-        """Start it, by ssh if it has a host; only it gets to know the token."""
+        """Start it, by srun or ssh if it has a host; only it gets to know the token."""
         command = [sys.executable, str(Path(__file__).with_name("follow.py")), *where]
         command += [self.name, *options.command]
         environment = {
@@ -59,7 +60,9 @@ class Process:
             "DMLC_ROLE": self.role,
             "DSONAS_WORKER": str(self.number),
         }
-        if self.host:
+        if self.host and options.slurm:
+            command = [*slurm.on_node(self.host), *command]
+        elif self.host:
             variables = [f"{name}={value}" for name, value in environment.items()]
             text = " ".join(map(shlex.quote, ["env", *variables, *command]))
             text = f"cd {shlex.quote(os.getcwd())} && exec {text}"
@@ -127,8 +130,15 @@ class Job:
     """All processes, and the socket that they report to."""
 
     def __init__(self, options: argparse.Namespace) -> None:
-        hosts: List[Optional[str]] = [*_hosts(options.hostfile)] if options.hostfile else [None]
-        address = _own_address(hosts[0])
+        hosts: List[Optional[str]] = [None]
+        if options.slurm:
+            hosts = [*slurm.nodes()]
+            options.workers = options.workers or len(hosts)
+            options.command = slurm.resumed(options.command)
+            address = slurm.address(hosts[0] or "")
+        else:
+            hosts = [*_hosts(options.hostfile)] if options.hostfile else hosts
+            address = _own_address(hosts[0])
         self.socket = socket.create_server((address, 0), backlog=256)
         self.root = _reserved(address)
         self.token = secrets.token_hex(16)
@@ -150,7 +160,7 @@ class Job:
             "DMLC_NUM_WORKER": str(options.workers),
             "DMLC_NUM_SERVER": str(options.servers),
         }
-        if not options.hostfile and "OMP_NUM_THREADS" not in os.environ:
+        if hosts == [None] and "OMP_NUM_THREADS" not in os.environ:
             cores = len(os.sched_getaffinity(0))
             environment["OMP_NUM_THREADS"] = str(max(1, cores // options.workers))
         if sys.platform == "linux":  # what a killed follower leaves becomes the launcher's
@@ -193,6 +203,13 @@ class Job:
         self._clear()
         status = 0 if failed is None else failed.failed
         return status if status >= 0 else 128 - status
+
+    @property
+    def may_go_on(self) -> bool:
+        """Whether it ended for what another try may be spared: a warning, or a lost process."""
+        if self.asked is not None:
+            return self.asked not in (signal.SIGTERM, signal.SIGINT)
+        return any(p.lost or (p.status or 0) < 0 or (p.status or 0) > 128 for p in self.processes)
 
     def ask(self, number: int, frame: object) -> None:
         """Pass on a signal to the workers, which finish a step; a second Ctrl-C ends them."""

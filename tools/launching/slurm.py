@@ -31,7 +31,7 @@ def on_node(node: str) -> List[str]:
 
 
 def resumed(command: List[str]) -> List[str]:
-    """The command of a job; of one that was put back, with `--resume` if there is what to resume."""
+    """The command of a job; of one that was put back with `--resume`, if there is a run."""
     if int(os.environ.get("SLURM_RESTART_COUNT", "0")) == 0 or "--resume" in command:
         return command
     given = dict(zip(command, command[1:]))
