@@ -22,7 +22,7 @@ from .runner import LOCK, Machine, Runner, is_done, lock_of, locked, record_of
 JOBS = "slurm.json"  # in the folder of an experiment: the last job of each run
 _LOGS = "slurm"
 # Every process of a job gets the signal of the warning: it must be one that ends a run well.
-_WARNING = ("SUBMITIT_PREEMPT_SIGNAL", "USR1")
+_WARNING = "USR1"
 _TO_REQUEUE = 10.0  # seconds of the grace that putting a run back takes
 _ROOT = Path(__file__).resolve().parents[2]
 _TIME = re.compile(r"(?:(\d+)-)?(\d+)(?::(\d\d))?(?::(\d\d))?")
@@ -80,7 +80,7 @@ class Allocation:
             "slurm_signal_delay_s": self.grace,
             "slurm_setup": [
                 f"export PYTHONPATH={_ROOT}${{PYTHONPATH:+:$PYTHONPATH}}",
-                "export {}={}".format(*_WARNING),
+                f"export SUBMITIT_PREEMPT_SIGNAL={_WARNING}",
             ],
             "slurm_additional_parameters": {"requeue": True},
         }
@@ -139,13 +139,14 @@ def submit(
 
     What a run needs comes first: of runs that need others an array waits for these to end.
     """
-    os.environ.update([_WARNING])
     try:
         import submitit
+        from submitit.slurm.slurm import SlurmJobEnvironment
     except ImportError:
         raise ValueError(
             "SLURM is reached through submitit: pip install -r requirements-cluster.txt"
         ) from None
+    SlurmJobEnvironment.USR_SIG = _WARNING
     out = Path(out)
     with locked(out / LOCK):
         jobs = known_jobs(out)
