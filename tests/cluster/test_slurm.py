@@ -135,7 +135,9 @@ def test_an_array_runs_two_at_a_time_and_never_twice(tasks, send):
 
 @pytest.mark.parametrize("how", ["signal", "time limit"])
 def test_a_run_that_has_to_go_writes_a_checkpoint_and_goes_on(how, tasks, send, cluster):
-    wanted = [task for task in tasks(60 if how == "signal" else 1000, [0]) if task.stage == "search"]
+    wanted = [
+        task for task in tasks(60 if how == "signal" else 1000, [0]) if task.stage == "search"
+    ]
     # SLURM may warn up to a minute before it has to.
     send(wanted, time="5" if how == "signal" else "2", grace=20)
     wait(lambda: starts(wanted[0]))
