@@ -130,6 +130,23 @@ class Cluster:
         process.kill()
         process.wait()
 
+    def fail(self, node: str) -> None:
+        """Let a node die, with all that runs there; SLURM is told, or it would take a while."""
+        self.kill(node)
+        self.run("scontrol", "update", f"NodeName={node}", "State=DOWN", "Reason=test")
+        for path in Path("/proc").glob("[0-9]*"):
+            try:
+                variables = (path / "environ").read_bytes().split(b"\0")
+            except OSError:
+                continue
+            if f"SLURMD_NODENAME={node}".encode() in variables:
+                os.kill(int(path.name), signal.SIGKILL)
+
+    def mend(self, node: str) -> None:
+        """Start a node again that failed."""
+        self.start_node(node)
+        self.run("scontrol", "update", f"NodeName={node}", "State=RESUME")
+
     def run(self, *command: str) -> str:
         """What a command of SLURM prints; '' if it fails."""
         done = subprocess.run(

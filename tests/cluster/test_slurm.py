@@ -157,11 +157,11 @@ def test_a_node_that_fails_costs_what_followed_the_last_checkpoint(tasks, send, 
     wait(lambda: starts(wanted[0]))
     time.sleep(3)
     node = starts(wanted[0])[0].split()[1]
-    cluster.run("scontrol", "update", f"NodeName={node}", "State=DOWN", "Reason=test")
+    cluster.fail(node)
     try:
         wait(lambda: is_done(wanted[0]))
     finally:
-        cluster.run("scontrol", "update", f"NodeName={node}", "State=RESUME")
+        cluster.mend(node)
     assert len(starts(wanted[0])) == 2
     assert starts(wanted[0])[1].split()[1] != node
 
@@ -267,12 +267,12 @@ def test_a_node_of_a_search_dies(batch, cluster, tmp_path):
     job = batch(2, "tools/launch.py", "--slurm", sys.executable, *words)
     metrics = tmp_path / "nodes/metrics.csv"
     wait(lambda: metrics.exists() and len(metrics.read_text().splitlines()) > 1, 180)
-    cluster.run("scontrol", "update", "NodeName=n2", "State=DOWN", "Reason=test")
+    cluster.fail("n2")
     end = time.monotonic() + 30
     while queued([job]).get(job) == "running":
         assert time.monotonic() < end
         time.sleep(0.2)
-    cluster.run("scontrol", "update", "NodeName=n2", "State=RESUME")
+    cluster.mend("n2")
     wait(lambda: not queued([job]), 240)
     assert (tmp_path / "nodes/architecture.json").exists(), (tmp_path / "job.log").read_text()
     assert "goes on" in (tmp_path / "nodes/log.txt").read_text()
