@@ -84,11 +84,11 @@ def run(scripts, tmp_path):
 @pytest.mark.parametrize(
     "gpus, jobs, message",
     [
-        ("0,", 2, "--gpus must be numbers such as 0,1, got '0,'"),
-        ("0, ", 2, "--gpus must be numbers such as 0,1, got '0, '"),
-        ("a", 1, "--gpus must be numbers such as 0,1, got 'a'"),
-        ("0,0", 2, "--gpus must name each GPU once, got '0,0'"),
-        ("0,-1", 2, "--gpus must name each GPU once, got '0,-1'"),
+        ("0,", 2, "gpus must be numbers such as 0,1, got '0,'"),
+        ("0, ", 2, "gpus must be numbers such as 0,1, got '0, '"),
+        ("a", 1, "gpus must be numbers such as 0,1, got 'a'"),
+        ("0,0", 2, "gpus must name each GPU once, got '0,0'"),
+        ("0,-1", 2, "gpus must name each GPU once, got '0,-1'"),
         ("0,1", 3, "3 jobs need as many GPUs, got 0,1"),
     ],
 )
