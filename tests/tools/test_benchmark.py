@@ -5,6 +5,7 @@ import math
 import os
 import subprocess
 import sys
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -245,3 +246,36 @@ def test_data_beside_a_step(script, bench):
     assert {name: result.pop(name) for name in OPTIONS} == OPTIONS
     assert result["ratio"] == pytest.approx(result["step_samples_s"] / result["samples_s"])
     assert 0 < result["ratio"] < 1
+
+
+def test_busy_is_over_the_fair_share(script, bench, monkeypatch):
+    """Two threads on two cores have 2/3 of them beside one process, and 1/3 beside four."""
+    from bench import busy
+
+    beside = []
+
+    @contextmanager
+    def counted(count):
+        beside.append(count)
+        yield
+
+    rates = {"ours": {0: 9.0, 1: 5.4, 4: 2.7}, "spinning": {0: 10.0, 1: 2.0, 4: 1.0}}
+    kinds = iter(rates)
+    monkeypatch.setattr(busy, "busy", counted)
+    monkeypatch.setattr(busy, "steps_of", lambda policy: nullcontext(next(kinds)))
+    monkeypatch.setattr(busy, "rate", lambda process, steps: rates[process][beside[-1]])
+    monkeypatch.setattr(busy, "usable_cpus", lambda: 2.0)
+    status, out, _ = script(BENCHMARK, "busy", "--rounds", 2, "--json")
+    result = json.loads(out.splitlines()[-1])
+    assert status == 0 and beside == [0, 1, 4] * 2
+    assert result["share"] == pytest.approx({"1": 0.9, "4": 0.9})
+    assert result["share_spinning"] == pytest.approx({"1": 0.3, "4": 0.3})
+    assert (result["idle"], result["cpus"], result["steps_s"]) == (0.9, 2, 9.0)
+
+
+def test_a_process_steps_when_it_is_told(bench):
+    from bench import busy
+
+    with busy.busy(1), busy.steps_of({}) as process:
+        assert busy.rate(process, 1) > 0
+    assert process.returncode == 0
