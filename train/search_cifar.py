@@ -11,13 +11,13 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Mapping
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from dsonas_mx import Architecture, SearchSpace
 from dsonas_mx.cli import options as cli
-from dsonas_mx.cli import parser
+from dsonas_mx.cli import parser, presets
 from dsonas_mx.cli.data import check_split_files, search_loaders
 from dsonas_mx.io.options import Groups, group
 from dsonas_mx.search.budget import default_budget
@@ -47,6 +47,10 @@ class Options(Groups):
     budget: BudgetOptions = group(BudgetOptions(), "budget")
     memory: cli.MemoryOptions = group(cli.MemoryOptions("auto"), "memory")
     run: cli.RunOptions = group(cli.RunOptions("runs/search_cifar"), "run folder")
+
+    @classmethod
+    def implied(cls, values: Mapping[str, Any]) -> Mapping[str, Any]:
+        return presets.of_search(values, cli.images_of(values))
 
 
 def arguments() -> parser.Parser:

@@ -10,12 +10,12 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import List
+from typing import Any, List, Mapping
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from dsonas_mx import SearchSpace
-from dsonas_mx.cli import data, parser
+from dsonas_mx.cli import data, parser, presets
 from dsonas_mx.cli import options as cli
 from dsonas_mx.io.options import Groups, group
 
@@ -42,6 +42,10 @@ class Options(Groups):
     training: cli.ImageTrainingOptions = group(cli.ImageTrainingOptions(), "training")
     memory: cli.MemoryOptions = group(cli.MemoryOptions(), "memory")
     run: cli.RunOptions = group(cli.RunOptions("runs/train_cifar"), "run folder")
+
+    @classmethod
+    def implied(cls, values: Mapping[str, Any]) -> Mapping[str, Any]:
+        return presets.of_training(values, cli.images_of(values))
 
 
 def arguments() -> parser.Parser:
@@ -79,6 +83,8 @@ def main(options: Options) -> None:
         dry_run.print_dry_run(setup, net, architecture, images.batch_size, steps, loss, notes)
         return
     loaders = data.fit_loaders(images, how.cutout, how.validation)
+    width = architecture.space.width
+    notes += filter(None, [presets.advice(images.preset, num_train, how.num_epochs, width)])
     training.train_to_end(
         options,
         net,

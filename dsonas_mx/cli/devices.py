@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import warnings
+from functools import partial
 from typing import Any, Dict, Iterable, Optional
 
-from tqdm import tqdm
+from tqdm import TqdmWarning
 
 from ..engine.device import contexts
 from ..engine.graph import shares
@@ -13,6 +15,10 @@ from ..engine.recompute import parse_mirror
 from ..engine.setup import Setup
 from ..engine.workers import connect
 from .options import DeviceOptions, MemoryOptions, PrecisionOptions
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore", TqdmWarning)  # a notebook without ipywidgets has no bars
+    from tqdm.auto import tqdm
 
 
 def setup_of(
@@ -38,14 +44,16 @@ def setup_of(
         contexts=found,
         recompute=parse_mirror(memory.recompute),
         dtype=dtype,
-        progress=progress,
+        progress=partial(progress, batch_size=batch_size),
     )
 
 
 class _Bar(tqdm):
-    """A bar that knows, too, how long the steps after its own will take at the same rate."""
+    """A bar that knows, too, how long the steps after its own will take at the same rate, and how
+    many images a second that is.
+    """
 
-    later = 0
+    later = batch_size = 0
 
     @property
     def format_dict(self) -> Dict[str, Any]:
@@ -53,18 +61,23 @@ class _Bar(tqdm):
         step = known["elapsed"] / known["n"] if known["n"] else 0.0
         left = step * (known["total"] - known["n"] + self.later)
         known["all"] = self.format_interval(left) if step else "?"
+        unit = "images" if self.batch_size else "steps"
+        known["speed"] = f"{(self.batch_size or 1) / step:,.0f} {unit}/s" if step else "?"
         return known
 
 
-def progress(steps: Iterable[Any], length: int, what: str, later: int = 0) -> Iterable[Any]:
-    """A bar on a terminal, nothing elsewhere; one for all workers.
+def progress(
+    steps: Iterable[Any], length: int, what: str, later: int = 0, batch_size: int = 0
+) -> Iterable[Any]:
+    """A bar on a terminal or in a notebook, nothing elsewhere; one for all workers.
 
-    It shows the time that is left of these steps, and of the whole run, which has so many later.
+    It shows how many images, in steps of so many, are done a second, the time that is left of these
+    steps, and of the whole run, which has so many later.
     """
     hidden = True if rank() else None
-    bar = "{l_bar}{bar}| {n_fmt}/{total_fmt}, {rate_fmt}, left: {remaining}, of the run {all}"
+    bar = "{l_bar}{bar}| {n_fmt}/{total_fmt}, {speed}, left: {remaining}, of the run {all}"
     shown = _Bar(
         steps, what, length, leave=False, disable=hidden, dynamic_ncols=True, bar_format=bar
     )
-    shown.later = later
+    shown.later, shown.batch_size = later, batch_size
     return shown

@@ -10,7 +10,7 @@ import math
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Dict, Optional, Protocol, Tuple
+from typing import Any, Dict, Mapping, Optional, Protocol, Tuple
 
 from ..data import DATA_SETS, SMALL, DataSet, check_source
 from ..data.loader import check_seed
@@ -22,6 +22,7 @@ from ..search.options import SearchOptions
 from ..space.mobile import SKELETONS
 from ..space.normal import SCOPES, parse_blocks
 from ..training.options import FitOptions
+from .presets import PRESETS
 
 SIDE = 32  # of small images that are made of pictures of any size
 SEED = "same seed, same result, on the CPU with as many threads (OMP_NUM_THREADS)"
@@ -62,6 +63,12 @@ class ImageOptions(Options):
     demo: bool = place(
         False, "a small setting on the embedded Fashion-MNIST; options that are given win over it"
     )
+    preset: Optional[str] = place(
+        None,
+        "how much to do with the images that there are: quick, minutes; standard, ten minutes for "
+        "2,000 images, and for one's own if not given; paper, all of it; given options win over it",
+        choices=PRESETS,
+    )
     batch_size: int = option(128, _BATCH, check=at_least(1))
     seed: int = option(0, SEED, check=check_seeds)
 
@@ -98,6 +105,13 @@ class ImageOptions(Options):
                 f"{MOST_SIDE}, or use the scripts for ImageNet, which take larger ones"
             )
         return self.source.about(size)
+
+
+def images_of(values: Mapping[str, Any]) -> DataSet:
+    """What is known of the images that values, by their names in a record, say."""
+    given = {k: values[k] for k in ("data_set", "data_dir", "image_size") if k in values}
+    images = ImageOptions(**given)
+    return DATA_SETS[images.name] if images.source is None else images.about
 
 
 @dataclass(frozen=True)

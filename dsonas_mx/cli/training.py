@@ -19,6 +19,7 @@ from ..runs.folder import save_parameters
 from ..training.fit import Fit, FitEpoch
 from ..training.options import FitOptions
 from .data_log import DataLog
+from .quality import write_quality
 from .run import open_run, origin, train
 
 
@@ -100,6 +101,8 @@ def train_to_end(
             "multiply_adds": cost.multiply_adds,
             "connections": cost.connections,
         }
+        device = setup.contexts[0]
+        result.update(write_quality(run.folder, fit.net, test_data, device, about.classes))
         if test.top5 is not None:
             result["test_top5_error"] = 1 - test.top5
         write_json(run.folder / "result.json", result)

@@ -26,7 +26,9 @@ class PictureFiles(Pictures):
     ----------
     root : path
     files : sequence of str
-    labels, classes, image_size, threads
+    labels, classes, image_size
+        See `Pictures`.
+    threads : int
         See `Pictures`.
     """
 

@@ -52,8 +52,10 @@ class ImageNetAugmentation:
         False: the short side becomes size · 256/224, and the centre is cut out.
     threads : int
         That work on a batch.
-    mean, std : tuple of float
+    mean : tuple of float
         By channel, of pixels scaled to 0..1.
+    std : tuple of float
+        By channel, as `mean`.
     """
 
     size: int = 224

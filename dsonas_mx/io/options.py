@@ -147,6 +147,7 @@ class Groups:
             A value that cannot be.
         """
         complete = cls(frozenset(given))
+        values = {**cls.implied(values), **values}
         changes: Dict[str, Dict[str, Any]] = {}
         for group, name, one in members(cls):
             if one.record in values:
@@ -154,6 +155,11 @@ class Groups:
         for group, some in changes.items():
             complete = complete.but(group, **some)
         return complete
+
+    @classmethod
+    def implied(cls, values: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Other defaults than those of the groups, where these values are given."""
+        return {}
 
     def but(self, group: str, **changes: Any) -> Any:
         """The same but for some values of a group."""

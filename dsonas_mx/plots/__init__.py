@@ -7,6 +7,7 @@ The drawing functions take data and return a matplotlib Figure; `draw_run` reads
 
 from __future__ import annotations
 
+import io
 import math
 from dataclasses import asdict
 from functools import singledispatch
@@ -21,6 +22,7 @@ from ..io.files import PathLike, atomic, read_json, unique_names
 from ..space.architecture import Architecture
 from ..space.mobile_architecture import MobileArchitecture, load_architecture
 from .agreement import draw_agreement
+from .answers import draw_confusion, draw_mistakes
 from .block import draw_block, draw_blocks
 from .curves import draw_curves
 from .lambdas import draw_lambdas
@@ -34,13 +36,16 @@ __all__ = [
     "draw_architecture",
     "draw_block",
     "draw_blocks",
+    "draw_confusion",
     "draw_curves",
     "draw_lambdas",
+    "draw_mistakes",
     "draw_mobile",
     "draw_pareto",
     "draw_run",
     "draw_runs",
     "draw_seeds",
+    "png",
     "read_table",
     "save",
 ]
@@ -158,6 +163,13 @@ def _point(folder: Path, name: str) -> Point:
     if budget not in BUDGETS:
         raise ValueError(f"{folder}: the architecture is of an unknown budget {shown(budget)}")
     return Point(budget, architecture.space.scope, error, asdict(count(architecture)), name)
+
+
+def png(figure: Figure, dpi: float = 70) -> bytes:
+    """A figure for a screen."""
+    content = io.BytesIO()
+    figure.savefig(content, format="png", dpi=dpi, metadata={"Software": None})
+    return content.getvalue()
 
 
 def save(figure: Figure, path: Path) -> Path:

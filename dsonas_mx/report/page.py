@@ -88,7 +88,7 @@ def section(folder: Path, name: str) -> str:
         table = read_table(folder / "metrics.csv")
         if len(table["epoch"]):
             parts += ["<h3>Curves</h3>", picture(draw_curves(table), "learning curves")]
-    parts += results(outcome) + segmented(folder) + command(arguments)
+    parts += results(outcome) + classified(folder) + segmented(folder) + command(arguments)
     return "\n".join(parts)
 
 
@@ -181,6 +181,19 @@ def shown(key: str, value: Any) -> str:
     if isinstance(value, float) and key.endswith(("error", "iou", "accuracy")):
         return f"{value:.2%}"
     return f"{value:,}" if isinstance(value, (int, float)) else str(value)
+
+
+def classified(folder: Path) -> List[str]:
+    """What a classifier takes for what, and its mistakes."""
+    parts = []
+    for name, title in (
+        ("confusion", "What is taken for what"),
+        ("mistakes", "The most confident mistakes"),
+    ):
+        path = folder / f"{name}.png"
+        if path.is_file():
+            parts += [f"<h3>{title}</h3>", image(path.read_bytes(), "png", title)]
+    return parts
 
 
 def segmented(folder: Path) -> List[str]:

@@ -156,6 +156,16 @@ def test_a_search_of_the_mobile_setting(mobile, run, tmp_path, script):
     assert data["groups"]["blocks"][7] == ["k5e3", "2.1", [1.0, 0.0454]]
 
 
+def test_what_is_taken_for_what_is_in_the_page(run):
+    folder, _ = run
+    assert page.classified(folder) == []
+    (folder / "mistakes.png").write_bytes(b"content")
+    (folder / "confusion.png").write_bytes(b"content")
+    text = page.section(folder, "run")
+    assert text.index("What is taken for what") < text.index("The most confident mistakes")
+    assert text.count("data:image/png;base64,Y29udGVudA==") == 2
+
+
 def test_a_training_in_segmentation(tmp_path, some_architecture):
     """Its backbone with maps as large as they are there, the heads, mean IoU, test images."""
     space = SearchSpace.imagenet(

@@ -180,13 +180,16 @@ def test_search_train_export(tmp_path):
     path = folder / "architecture.json"
     done = process(TRAIN, "--architecture", path, *demo, "--save-dir", trained)
     assert (done.returncode, done.stderr) == (0, "")
-    files = ["architecture.json", "args.json", "checkpoint", "log.txt", "metrics.csv"]
+    files = ["architecture.json", "args.json", "checkpoint", "confusion.csv", "confusion.png"]
+    files += ["log.txt", "metrics.csv", "mistakes.png"]
     files += ["model-0000.params", "model-symbol.json", "model.params", "result.json"]
     assert names(trained) == files
     (row,) = table(trained / "metrics.csv")
     assert list(row) == TRAIN_COLUMNS
     assert float(row["learning_rate"]) == 0.05
     result = json.loads((trained / "result.json").read_text())
+    of_classes = result.pop("class_error")
+    assert np.mean(list(of_classes.values())) == pytest.approx(result["test_error"])  # as many each
     assert set(result) == {"test_error", "parameters", "multiply_adds", "connections"}
     assert repr(result["test_error"]) == row["test_error"]
     assert result["connections"] == found.num_connections == 2

@@ -1,0 +1,118 @@
+"""Presets of the scripts for small images: settings that grow with the data.
+
+A preset is a set of defaults: options that are given win, and what follows from them (γ from the
+number of steps) follows. `docs/presets.md` has what each takes.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Dict, Mapping, NamedTuple, Optional
+
+from ..data import DataSet
+
+PRESETS = ("quick", "standard", "paper")
+_FALL = 5.6  # γ × steps of λ: what takes most λ of a small search from 1 to 0, as in the demo
+_MOST_GAMMA = 0.03  # with more, the first steps take all away
+
+
+class _Scale(NamedTuple):
+    """How long a preset searches and trains, and how wide what it trains is.
+
+    Samples are seen in all, unless that would be fewer epochs.
+    """
+
+    search_samples: int
+    search_epochs: int
+    train_samples: int
+    train_epochs: int
+    width: int
+
+
+_SCALES = {
+    "quick": _Scale(20_000, 8, 25_000, 8, 8),
+    "standard": _Scale(60_000, 12, 90_000, 15, 16),
+}
+_SIZES = ("width", "target_params", "target_flops", "target_latency")
+
+
+def of_search(values: Mapping[str, Any], data: DataSet) -> Dict[str, Any]:
+    """Defaults of a search on these images, by their names in a record.
+
+    Parameters
+    ----------
+    values : mapping
+        What is given, by the same names, `preset` among it.
+    """
+    name = _preset(values, data)
+    if name not in _SCALES:
+        return {}
+    scale, num_train = _SCALES[name], data.num_train
+    batch = values.get("batch_size", _batch_size(num_train))
+    epochs = max(scale.search_epochs, round(scale.search_samples / num_train))
+    pretrain = values.get("pretrain_epochs", epochs // 4)
+    search = values.get("num_epochs", epochs - epochs // 4)
+    steps = max(1, search * (num_train // 2 // batch))  # of λ, which have half of the images
+    return {
+        "preset": name,
+        "blocks": "1",
+        "width": 8,
+        "batch_size": batch,
+        "pretrain_epochs": pretrain,
+        "num_epochs": search,
+        "shrink_every": max(1, search // 6),
+        "patience": max(2, search // 3),
+        "gamma": min(_MOST_GAMMA, float(f"{_FALL / steps:.2g}")),
+        "mirror": "off",
+    }
+
+
+def of_training(values: Mapping[str, Any], data: DataSet) -> Dict[str, Any]:
+    """Defaults of a training on these images; as `of_search`."""
+    name = _preset(values, data)
+    if name not in _SCALES:
+        return {}
+    scale = _SCALES[name]
+    epochs = values.get("num_epochs", _train_epochs(scale, data.num_train))
+    sized = any(values.get(name) is not None for name in _SIZES)
+    return {
+        "preset": name,
+        **({} if sized else {"width": scale.width}),
+        "batch_size": _batch_size(data.num_train),
+        "num_epochs": epochs,
+        "period": epochs,
+        "dropout": 0.0,
+        "drop_path": 0.0,
+        "auxiliary": 0.0,
+        "cutout": data.image_size // 4 if scale.width > 8 else 0,
+    }
+
+
+def advice(preset: Optional[str], num_train: int, epochs: int, width: int) -> str:
+    """What a training does, and what the next larger preset would; empty without a preset."""
+    if preset not in _SCALES:
+        return ""
+    text = f"preset {preset}: {epochs} epochs at width {width}"
+    if preset == "standard":
+        return f"{text}; paper takes 630 epochs at 3.0M parameters, which is for a GPU"
+    larger = _SCALES["standard"]
+    more = _train_epochs(larger, num_train)
+    times = more * larger.width**2 / (epochs * width**2)
+    return (
+        f"{text}; standard takes {more} epochs at width {larger.width}, {times:.0f} times the "
+        "multiply-adds, and makes fewer errors"
+    )
+
+
+def _preset(values: Mapping[str, Any], data: DataSet) -> str:
+    """What is given; of one's own images, which the paper's epochs do not suit, standard."""
+    default = "standard" if data.is_own and not values.get("demo") else "paper"
+    return values.get("preset") or default
+
+
+def _train_epochs(scale: _Scale, num_train: int) -> int:
+    return max(scale.train_epochs, round(scale.train_samples / num_train))
+
+
+def _batch_size(num_train: int) -> int:
+    """A power of two, from 4 to 64: a twentieth of the images or less."""
+    return max(4, min(64, 1 << (max(num_train // 20, 1).bit_length() - 1)))
