@@ -8,6 +8,7 @@ from . import _compat  # noqa: F401  must stay first: it makes mxnet importable
 if TYPE_CHECKING:
     from .deploy.predictor import Guess, Predictor
     from .engine.setup import Setup
+    from .notebook import train
     from .search.apg_nag import APGNAG
     from .search.options import SearchOptions
     from .search.search import Search
@@ -40,6 +41,7 @@ _PLACES = {
     "SegmentationOptions": "training.options",
     "Setup": "engine.setup",
     "load_architecture": "space.mobile_architecture",
+    "train": "notebook",
 }
 
 __all__ = [
@@ -60,10 +62,14 @@ __all__ = [
     "SegmentationOptions",
     "Setup",
     "load_architecture",
+    "search",
+    "train",
 ]
 
 
 def __getattr__(name: str) -> Any:
+    if name == "search":  # a package that can be called
+        return import_module(".search", __name__)
     if name not in _PLACES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f".{_PLACES[name]}", __name__), name)

@@ -18,6 +18,7 @@ from ..io.files import read_json, write_json
 from .masks import Branches, Mask, draw_count, draw_density, live_branches, prune
 from .normal import INPUT, OUTPUT, SearchSpace
 from .scales import BRANCHES, Scales
+from .shown import Shown
 
 FORMAT = "dsonas-architecture"
 VERSION = 1
@@ -28,7 +29,7 @@ _CHANGEABLE = ("stem", "blocks", "width", "num_classes", "in_channels", "image_s
 
 
 @dataclass(frozen=True)
-class Architecture:
+class Architecture(Shown):
     """The surviving connections of every structure, and branches of every reduction.
 
     Parameters

@@ -13,6 +13,7 @@ from ..io.files import read_json, write_json
 from .architecture import Architecture
 from .mobile import OPERATIONS, MobileSpace
 from .scales import Scales
+from .shown import Shown
 
 FORMAT = "dsonas-mobile-architecture"
 VERSION = 1
@@ -24,7 +25,7 @@ Mask = Tuple[bool, ...]
 
 
 @dataclass(frozen=True)
-class MobileArchitecture:
+class MobileArchitecture(Shown):
     """The surviving operations of every block, at least one in each.
 
     Parameters
