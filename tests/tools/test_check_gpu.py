@@ -1,6 +1,7 @@
 """The checks of tools/check_gpu.py, on the CPU, which passes them; and with something wrong."""
 
 import sys
+from pathlib import Path
 
 import mxnet as mx
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 
 @pytest.fixture
 def values(monkeypatch, plain):
-    monkeypatch.syspath_prepend("tools")
+    monkeypatch.syspath_prepend(str(Path(__file__).resolve().parents[2] / "tools"))
     from gpu_checks import values
 
     yield values
