@@ -2,10 +2,11 @@
 
 import pickle
 
-from dsonas_mx.data import cifar, load_parts
+from dsonas_mx.data import DATA_SETS, cifar, load_parts
 from dsonas_mx.data.loader import split
 from dsonas_mx.search.search import Search
 
+import cv2
 import mxnet as mx
 import numpy as np
 import pytest
@@ -37,9 +38,10 @@ def test_nothing_is_lost(prepare, small_cifar, tmp_path):
     assert second == "val: 20 images, 2 to 2 a class"
     assert third.startswith("train1: 90 images, ")
     folder = tmp_path / "out"
-    assert sorted(path.name for path in folder.iterdir()) == sorted(
-        name + suffix for name in NAMES for suffix in (".rec", ".idx", ".lst")
-    )
+    files = [name + suffix for name in NAMES for suffix in (".rec", ".idx", ".lst")]
+    assert sorted(path.name for path in folder.iterdir()) == sorted([*files, "classes.txt"])
+    names = (folder / "classes.txt").read_text().splitlines()
+    assert tuple(names) == DATA_SETS["cifar10"].classes
     for half in (True, False):
         before, after = cifar.load_cifar(small_cifar, half), cifar.load_cifar(folder, half)
         np.testing.assert_array_equal(before.images, after.images)
@@ -84,7 +86,7 @@ def test_cifar_100(script, tmp_path):
     out = tmp_path / "out"
     status, _, _ = script(PREPARE, "cifar100", tmp_path, "--out", out, "--split", "none")
     assert status == 0
-    assert len(list(out.iterdir())) == 6
+    assert len(list(out.iterdir())) == 7  # with classes.txt
     images = cifar.load_cifar(out, name="cifar100")
     np.testing.assert_array_equal(images.labels, np.arange(400) % 100)
 
@@ -179,3 +181,23 @@ def test_nothing_is_overwritten(prepare, script, tmp_path):
     assert (tmp_path / "out" / "train.rec").read_bytes() == before
     status, _, err = script(PREPARE, "cifar10", tmp_path / "no", "--out", tmp_path / "new")
     assert "no such folder; get cifar-10-python.tar.gz from https://" in err
+
+
+def test_a_folder_of_pictures(script, tmp_path):
+    for name in ("ant", "bee"):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        for number in range(6):
+            pixels = np.full((9, 12, 3), 20 * number, np.uint8)
+            cv2.imwrite(str(tmp_path / "photos" / name / f"{number}.png"), pixels)
+    (tmp_path / "photos" / "bee" / "broken.png").write_bytes(b"x")
+    words = ["tools/prepare_data.py", "folder", tmp_path / "photos", "--out", tmp_path / "rec"]
+    status, out, err = script(*words)
+    assert (status, err) == (0, "")
+    assert "train: 10 images\n" in out and "val: 2 images\n" in out
+    assert "skipped bee/broken.png: not an image that can be read\n" in out
+    assert out.endswith("rec: 2 classes: ant, bee\n")
+    assert (tmp_path / "rec" / "classes.txt").read_text() == "ant\nbee\n"
+    status, _, err = script(*words)
+    assert status == 2 and "train.rec is there already: give another --out" in err
+    status, _, err = script(*words, "--split", "1:1")
+    assert status == 2 and "--split is for cifar10 and cifar100: leave it out" in err
