@@ -198,6 +198,6 @@ def queued(jobs: Any) -> Mapping[str, str]:
 def _state(task: Task, job: Optional[str], queue: Mapping[str, str]) -> str:
     if is_done(task):
         return "done"
-    if job in queue:
+    if job is not None and job in queue:
         return f"{queue[job]}, job {job}"
     return "failed" if record_of(task).get("status") == "failed" else "missing"

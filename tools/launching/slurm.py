@@ -35,7 +35,7 @@ def resumed(command: List[str]) -> List[str]:
     if int(os.environ.get("SLURM_RESTART_COUNT", "0")) == 0 or "--resume" in command:
         return command
     given = dict(zip(command, command[1:]))
-    given.update(word.split("=", 1) for word in command if word.startswith("--save-dir="))
+    given.update((word[:10], word[11:]) for word in command if word.startswith("--save-dir="))
     folder = given.get("--save-dir")
     begun = folder is None or (Path(folder) / "args.json").exists()
     return [*command, "--resume"] if begun else command
