@@ -9,8 +9,7 @@ import mxnet as mx
 import numpy as np
 from mxnet.gluon import Parameter
 
-from .flat import Flat, flattened
-from .tracing import is_lambda
+from .flat import Flat, flattened, is_lambda
 
 SPARE = "spare"  # where elements go that nobody uses
 
@@ -91,11 +90,6 @@ class Derived:
         return self._symbols[name]
 
     # For the graph
-
-    @property
-    def assembled(self) -> List[Parameter]:
-        """What takes memory beside that of the parameters."""
-        return [self.inputs[name] for name in self._pieces]
 
     def make(self) -> List[Parameter]:
         """Put them where they are, and return what is to be updated in place of the parameters."""

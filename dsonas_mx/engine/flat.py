@@ -10,9 +10,12 @@ import mxnet as mx
 from mxnet import autograd, gluon
 from mxnet.gluon import Parameter
 
-from .tracing import is_lambda
-
 ALIGNMENT = 64  # elements, 256 bytes: what follows in an array starts where cudaMalloc would start
+
+
+def is_lambda(parameter: Parameter) -> bool:
+    """Whether a parameter holds scales λ rather than weights."""
+    return parameter.name.endswith("lambdas")
 
 
 class Part(NamedTuple):
@@ -183,12 +186,7 @@ def flattened(parameters: Iterable[Parameter]) -> List[Flat]:
     for parameter in parameters:
         kind = "lambdas" if is_lambda(parameter) else f"decay{parameter.wd_mult:g}"
         kinds.setdefault(kind, []).append(parameter)
-    flat = [Flat(kind, members) for kind, members in kinds.items()]
-    mx.nd.waitall()
-    for context in flat[0].list_ctx():  # or MXNet's pool keeps the memory of the arrays before
-        if context.device_type == "gpu":
-            context.empty_cache()
-    return flat
+    return [Flat(kind, members) for kind, members in kinds.items()]
 
 
 def _add_up(copies: Sequence[mx.nd.NDArray]) -> None:

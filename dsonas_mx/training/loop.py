@@ -12,10 +12,9 @@ from mxnet.gluon import HybridBlock, Parameter
 from ..data.loader import Batch, Loader
 from ..engine.device import threads
 from ..engine.flat import FlatTrainer
-from ..engine.graph import TrainGraph, shares
+from ..engine.graph import TrainGraph, is_lambda, shares
 from ..engine.recompute import Plan
 from ..engine.setup import Setup
-from ..engine.tracing import is_lambda
 from .metric import Score, Tally
 from .state import State, not_finite, take
 
@@ -97,13 +96,8 @@ class Loop:
 
     @property
     def plan(self) -> Plan:
-        """What is computed again in backward."""
+        """What is computed again in backward, and the MB that the network takes on each device."""
         return self._graph.plan
-
-    @property
-    def takes(self) -> str:
-        """What the training takes on each device, part by part, and why."""
-        return self._graph.takes
 
     def surroundings(self) -> Dict[str, Any]:
         """What may be another when it goes on from a state, but not without changing bits."""

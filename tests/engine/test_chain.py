@@ -1,8 +1,10 @@
 """Chains of executors: segments that make up the whole, the same bits, memory used in turn."""
 
 import json
+import math
 
 from dsonas_mx import Architecture, SearchSpace
+from dsonas_mx.engine import recompute as mirror
 from dsonas_mx.engine.chain import (
     HEAD_GRADIENT,
     INPUT,
@@ -12,9 +14,8 @@ from dsonas_mx.engine.chain import (
     split,
     with_head_gradient,
 )
-from dsonas_mx.engine.forward import Forward
 from dsonas_mx.engine.graph import TrainGraph
-from dsonas_mx.engine.recompute import Plan, Planner, TooLarge
+from dsonas_mx.engine.recompute import cuttable, find_plan
 from dsonas_mx.space.mobile import MobileSpace
 from dsonas_mx.space.mobile_architecture import MobileArchitecture
 from dsonas_mx.training.loss import cross_entropy, pixel_cross_entropy
@@ -91,11 +92,8 @@ def test_a_forward_pass_moves_no_averages():
     assert (executor.aux_dict["bn_moving_var"].asnumpy() == 7).all()
 
 
-@pytest.mark.parametrize(
-    ("cuts", "keeps"),
-    [("first", 1), ("second", 1), ("first second", 1), ("first second", 2), ("first second", 0)],
-)
-def test_a_chain_is_the_whole_executor(cuts, keeps):
+@pytest.mark.parametrize("cuts", [["first"], ["second"], ["first", "second"]])
+def test_a_chain_is_the_whole_executor(cuts):
     """Outputs and gradients, of a weight that all segments use too, step after step.
 
     Up to rounding: a segment adds up its own gradients of the weight first.
@@ -106,8 +104,7 @@ def test_a_chain_is_the_whole_executor(cuts, keeps):
         given = arrays()
         slots = {name: mx.nd.zeros_like(array) for name, array in given.items()}
         if chained:
-            plan = Plan(0, cuts=tuple(cuts.split()), keeps=keeps)
-            executor = Chain(symbol, plan, mx.cpu(), given, slots, {})
+            executor = Chain(symbol, cuts, mx.cpu(), given, slots, {})
         else:
             executor = symbol.bind(mx.cpu(), given, slots)
         steps = []
@@ -130,8 +127,8 @@ def test_nothing_before_the_first_gradient_runs_backward():
     x = mx.sym.FullyConnected(x, mx.sym.Variable("last"), num_hidden=3, no_bias=True)
     symbol = mx.sym.MakeLoss(mx.sym.sum(x))
     slot = mx.nd.zeros((3, 3))
-    chain = Chain(symbol, Plan(0, cuts=("cut",), keeps=1), mx.cpu(), given, {"last": slot}, {})
-    assert (list(chain._forward), list(chain._backward)) == ([0], [1])
+    chain = Chain(symbol, ["cut"], mx.cpu(), given, {"last": slot}, {})
+    assert [len(executors) for executors in chain.executors] == [1, 1]
     chain.forward()
     chain.backward()
     hidden = np.tanh(given["data"].asnumpy() @ given["weight"].asnumpy().T)
@@ -146,11 +143,9 @@ def test_gradients_of_maps_take_the_place_of_maps():
         x = mx.sym.Activation(x, act_type="tanh", name=name)
     symbol = mx.sym.MakeLoss(mx.sym.sum(x * x))
     data, slot = mx.nd.ones((4, 3)), mx.nd.zeros((4, 3))
-    chain = Chain(
-        symbol, Plan(0, cuts=tuple(names), keeps=5), mx.cpu(), {"data": data}, {"data": slot}, {}
-    )
+    chain = Chain(symbol, names, mx.cpu(), {"data": data}, {"data": slot}, {})
+    assert chain.bytes_between == (5 + 1) * 4 * 3 * 4
     maps, gradients = chain._maps, chain._map_gradients
-    assert len({id(array) for array in (*maps, *gradients)}) == 5 + 1
     for index, gradient in enumerate(gradients):  # what backward needs when it writes this one
         assert gradient is not maps[index]
         assert all(gradient is not following for following in gradients[index + 1 : index + 2])
@@ -165,10 +160,6 @@ def test_gradients_of_maps_take_the_place_of_maps():
 
 
 # The plan
-
-
-def cuts_of(symbol):
-    return Forward(symbol, SHAPES).cuts
 
 
 def block_space(scope="share"):
@@ -271,15 +262,13 @@ def steps_of(name, mirroring):
 
 
 def check_bits(name):
-    """Chains, of which nothing and half is kept, against one executor that keeps everything."""
-    (whole, plain), (chained, least) = steps_of(name, "off"), steps_of(name, "least")
-    assert len(least.cuts) > 1 and least.keeps == len(least.cuts) and least.recomputed
-    wish = graph_of(supernet(name), "least", name).footprint.total
-    half, some = steps_of(name, wish + 0.6 * (plain.megabytes - least.megabytes))
-    assert 0 < some.keeps < len(some.cuts)
-    for step, (wanted, *others) in enumerate(zip(whole, chained, half)):
-        for key, got in ((key, other[key]) for key in wanted for other in others):
-            np.testing.assert_array_equal(got, wanted[key], f"{name}, {step}: {key}")
+    """A chain against one executor that keeps everything."""
+    mirror._smallest = lambda *_: (mirror.Plan(frozenset(), math.inf), ())  # no other deep plan
+    (whole, _), (chained, plan) = steps_of(name, "off"), steps_of(name, "deep")
+    assert len(plan.cuts) > 1 and plan.recomputed
+    for step, (wanted, got) in enumerate(zip(whole, chained)):
+        for key in wanted:
+            np.testing.assert_array_equal(got[key], wanted[key], f"{name}, {step}: {key}")
 
 
 @pytest.mark.parametrize("mkldnn", [0, 1])
@@ -296,46 +285,36 @@ def test_numbers_are_drawn_behind_the_last_cut_only():
         for _ in range(8):
             x = mx.sym.tanh(x)
     ends = mx.sym.Activation(x, act_type="tanh", name="last")
-    assert cuts_of(mx.sym.sum(mx.sym.Dropout(ends)))
+    assert cuttable(mx.sym.sum(mx.sym.Dropout(ends)), SHAPES)
     late = mx.sym.Activation(mx.sym.Dropout(ends), act_type="tanh", name="late")
-    assert cuts_of(mx.sym.sum(late)) == cuts_of(mx.sym.sum(mx.sym.Dropout(ends)))
+    assert cuttable(mx.sym.sum(late), SHAPES) == cuttable(mx.sym.sum(mx.sym.Dropout(ends)), SHAPES)
     drawn = mx.sym.Dropout(mx.sym.Variable("data"))
-    assert cuts_of(ends(data=drawn)) == ()
+    assert cuttable(ends(data=drawn), SHAPES) == ()
 
 
-class Sizes:
-    """What a planner asks, of a graph of seven segments."""
-
-    def whole(self, recomputed, limit):
-        return 100.0
-
-    def segments(self, recomputed):
-        return [4.0 if recomputed else 28.0] * 6 + [1.0]
-
-    def kept(self):
-        return [12.0] * 6
-
-    def between(self):
-        return 2.0
-
-
-def test_the_fastest_chain_that_fits():
-    """Each step of memory buys time, from everything computed again to nothing."""
+def test_a_chain_is_for_what_one_executor_cannot_do():
+    """With room for one executor there is no chain, and none without its measure."""
     x = mx.sym.Variable("data")
     for number in range(6):
         for _ in range(9):
             x = mx.sym.tanh(x)
         x = mx.sym.Activation(x, act_type="tanh", name=f"cut{number}")
     symbol = mx.sym.MakeLoss(mx.sym.sum(x))
-    planner = Planner(Forward(symbol, SHAPES), Sizes())
-    assert planner.plan(100.0).cuts == ()
-    limits = (99.0, 89.0, 50.0, 31.0, 20.0, 17.0, 7.0)
-    plans = [planner.plan(limit) for limit in limits]
-    assert (plans[0].maps, plans[0].keeps, plans[0].recomputed) == (90.0, 1, frozenset())
-    assert (plans[-1].maps, plans[-1].keeps) == (6.0, 6) and plans[-1].recomputed
-    assert all(a.again <= b.again for a, b in zip(plans, plans[1:]))
-    assert all(plan.megabytes <= limit for plan, limit in zip(plans, limits))
-    assert planner.plan(0.0).maps == 6.0
-    assert all(again < plans[-1].again for _, again in plans[-1].faster)
-    with pytest.raises(TooLarge, match="the smallest plan takes 6 MB"):
-        planner.plan(5.0)
+    whole = {True: 30.0, False: 100.0}  # something recomputed, or nothing
+
+    def measure(recomputed, limit):
+        return whole[bool(recomputed)]
+
+    def measure_chain(cuts, recomputed):
+        size = 4.0 if recomputed else 28.0
+        return [size] * len(cuts) + [1.0], 2.0
+
+    plan = find_plan(symbol, SHAPES, measure, 40.0, measure_chain)
+    assert (plan.megabytes, plan.cuts) == (30.0, ())
+    plan = find_plan(symbol, SHAPES, measure, 30.0 - 1e-3, measure_chain)
+    assert plan.megabytes == 6.0 and plan.cuts and plan.recomputed
+    assert find_plan(symbol, SHAPES, measure, "deep", measure_chain) == plan
+    assert find_plan(symbol, SHAPES, measure, "deep").cuts == ()
+    with pytest.raises(ValueError, match="`recompute` 5: the smallest plan takes 6 MB"):
+        find_plan(symbol, SHAPES, measure, 5.0, measure_chain)
+    assert mirror.NOTHING.cuts == ()

@@ -131,14 +131,14 @@ def test_memory_measures_three_plans(bench, script, monkeypatch):
     result = json.loads(out.splitlines()[-1])
     assert (result["dataset"], result["batch_size"]) == ("cifar10", 128)
     assert {name: result[name] for name in child} == child
-    least = result["least_mb"]
-    assert least < 0.7 * result["plain_mb"]
+    plain, mirrored, deep = (result[f"{name}_mb"] for name in ("plain", "mirrored", "deep"))
+    assert deep <= mirrored < 0.7 * plain
     space = bench.memory.SearchSpace.cifar10()
-    graph = bench.memory.prepared(space, 128, "least")
-    assert least == graph.footprint.total + workspaces[0]
+    assert deep == bench.memory.prepared(space, 128, "deep").plan.megabytes + workspaces[0]
     assert (workspaces[0] > 0) == result["native"]
     assert 0.5 < result["time_overhead"] < 4
-    assert len(result) == 8
+    assert 0.5 < result["deep_overhead"] < 4
+    assert len(result) == 10
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs /proc")
@@ -190,8 +190,8 @@ def test_the_table_of_a_document_is_renewed(script, tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(ROOT / "tools"))
     from bench import memory, shrink, step
 
-    sizes = {"plain_mb": 4000.0, "least_mb": 700.0}
-    overheads = {"time_overhead": 1.5}
+    sizes = {"plain_mb": 4000.0, "mirrored_mb": 900.0, "deep_mb": 700.0}
+    overheads = {"time_overhead": 1.31, "deep_overhead": 1.5}
     results = {
         step: {"ratio": 0.1, "ours_nodes": 153, "plain_nodes": 1048, "max_difference": 3e-5},
         memory: {**sizes, **overheads},
@@ -206,7 +206,7 @@ def test_the_table_of_a_document_is_renewed(script, tmp_path, monkeypatch):
 
         def measure(options, result=result):
             asked.append((options.name, getattr(options, "dataset", None)))
-            return {**result, "batch_size": 64} if "least_mb" in result else result
+            return {**result, "batch_size": 64} if "deep_mb" in result else result
 
         monkeypatch.setattr(module, "measure", measure)
     document = tmp_path / "performance.md"
