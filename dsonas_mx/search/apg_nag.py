@@ -163,13 +163,15 @@ class APGNAG(mx.optimizer.Optimizer):
         self, index: int, weight: mx.nd.NDArray, updated: mx.nd.NDArray
     ) -> mx.nd.NDArray:
         """An update of λ, a vector or one a row, that leaves none of `never_empty` without any."""
-        key = "held", index, weight.context
-        if key not in self._uploaded:
-            names = [name in self.never_empty for name in self._names(index)]
-            held = np.array(names, np.float32).reshape((-1,) + (1,) * (weight.ndim - 1))
-            self._uploaded[key] = mx.nd.array(held, ctx=weight.context)
         largest = weight * mx.nd.broadcast_equal(weight, weight.max(axis=-1, keepdims=True))
-        lost = (updated.max(axis=-1, keepdims=True) == 0) * self._uploaded[key]
+        lost = updated.max(axis=-1, keepdims=True) == 0
+        names = self._names(index)
+        if not self.never_empty.issuperset(names):
+            key = "held", index, weight.context
+            if key not in self._uploaded:
+                held = np.float32([[name in self.never_empty] for name in names])
+                self._uploaded[key] = mx.nd.array(held, ctx=weight.context)
+            lost = lost * self._uploaded[key]
         return updated + mx.nd.broadcast_mul(largest, lost)
 
     def _momenta(self, t: int) -> Tuple[float, float]:
