@@ -4,6 +4,7 @@ Importing this module does everything, so it must come before anything that impo
 It has to parse on older Pythons too: they should see a message, not a SyntaxError.
 """
 
+import importlib
 import importlib.abc
 import importlib.util
 import math
@@ -316,8 +317,14 @@ class Imported(importlib.abc.Loader):
         return self.module
 
     def exec_module(self, module: Any) -> None:
-        """Nothing, but to leave it as it was."""
+        """Leave it as it was, but for an optimizer that it knows from now on."""
         module.__spec__ = self.spec
+        register()
+
+
+def register() -> None:
+    """Have `mxnet.optimizer.create("apgnag")` find λ's optimizer."""
+    importlib.import_module("dsonas_mx.search.apg_nag")
 
 
 @contextmanager
@@ -343,6 +350,7 @@ def prepare() -> None:
         os.environ.setdefault(CUDNN_CHECK, "0")
         if "mxnet" in sys.modules:
             check_gradient_sum_cap(import_mxnet())
+            register()
         else:
             sys.meta_path.insert(0, Finder())  # type: ignore[arg-type]
 

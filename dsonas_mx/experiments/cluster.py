@@ -36,8 +36,10 @@ class Allocation:
     ----------
     time : str
         As SLURM writes it: ``'90'`` minutes, ``'24:00:00'``, ``'2-00:00:00'``.
-    gpus, cpus : int
-        Of a run; without GPUs it uses the CPU.
+    gpus : int
+        Of a run; without any it uses the CPU.
+    cpus : int
+        Of a run.
     partition, account : str, optional
     max_running : int
         Of an array at a time.

@@ -6,6 +6,7 @@ kilobytes can unpack to gigabytes. Here the sizes are looked at first.
 
 from __future__ import annotations
 
+import errno
 import os
 import zipfile
 import zlib
@@ -40,7 +41,9 @@ def read_arrays(path: PathLike, most: int) -> Dict[str, np.ndarray]:
                     name = member.filename[: -len(_ENDING)]
                     arrays[name] = _array(cast(BinaryIO, content), member.file_size)
             return arrays
-    except _DAMAGED as error:
+    except (*_DAMAGED, OSError) as error:
+        if isinstance(error, OSError) and error.errno != errno.EINVAL:  # a place before its start
+            raise
         raise ValueError(f"{os.fspath(path)}: not an .npz file, or damaged ({error})") from None
     except ValueError as error:
         prefix = "" if str(error).startswith(os.fspath(path)) else f"{os.fspath(path)}: "

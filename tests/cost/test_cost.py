@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from dsonas_mx.cli.parser import run
 from dsonas_mx.cost import count as cost
 from dsonas_mx.cost.count import Cost, count, count_lambdas
 from dsonas_mx.space.architecture import Architecture
@@ -226,7 +227,15 @@ def tool():
     spec = importlib.util.spec_from_file_location("tools_cost", SCRIPT)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    return module
+
+    def called(words):
+        """Its exit status."""
+        with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as stopped:
+            patch.setattr(sys, "argv", ["cost.py", *words])
+            run(module.main, module.arguments())
+        return int(stopped.value.code or 0)
+
+    return called
 
 
 @pytest.fixture
@@ -237,7 +246,7 @@ def file(tmp_path):
 
 
 def ask(tool, capsys, *arguments):
-    assert tool.main([*arguments, "--json"]) == 0
+    assert tool([*arguments, "--json"]) == 0
     out, err = capsys.readouterr()
     assert out.count("\n") == 1 and err == ""
     return json.loads(out)
@@ -250,7 +259,7 @@ def test_tool_uses_the_space_in_the_file(tool, file, capsys):
         "multiply_adds": expected.multiply_adds,
         "connections": 25,
     }
-    assert tool.main([file]) == 0
+    assert tool([file]) == 0
     out = capsys.readouterr().out
     assert f"{expected.parameters:,}" in out
     assert f"{expected.multiply_adds:,}" in out
@@ -285,7 +294,7 @@ def test_tool_transfers(tool, file, capsys):
 
 
 def test_tool_counts_the_networks_of_table_1(tool, capsys):
-    assert tool.main(["--model", "densenet_bc_190_40"]) == 0
+    assert tool(["--model", "densenet_bc_190_40"]) == 0
     assert "25,624,430, published as 25.6M" in capsys.readouterr().out
     assert ask(tool, capsys, "--model", "resnet_preact_1001")["parameters"] == 10_327_706
 
@@ -311,9 +320,7 @@ def test_tool_counts_the_networks_of_table_1(tool, capsys):
 def test_tool_refuses_in_one_line(tool, file, tmp_path, capsys, arguments, message):
     (tmp_path / "text").write_text("weights")
     places = {"missing": "nowhere.json", "folder": tmp_path, "text": tmp_path / "text"}
-    with pytest.raises(SystemExit) as stopped:
-        tool.main([argument.format(file=file, **places) for argument in arguments])
-    assert stopped.value.code == 2
+    assert tool([argument.format(file=file, **places) for argument in arguments]) == 2
     out, err = capsys.readouterr()
     assert out == ""
     assert message in err and err.count("\n") == 1

@@ -145,11 +145,11 @@ def same(one, other):
 
 def test_batches_depend_on_seed_epoch_and_place_alone(scenes_folder):
     scenes = voc.load_scenes(scenes_folder, "train")
-    loader = SceneLoader(scenes, None, 3, Crop(16), seed=5, workers=1)
+    loader = SceneLoader(scenes, None, 3, Crop(16), seed=5, threads=1)
     whole = batches(loader)
     assert [data.shape for data, _ in whole] == [(3, 3, 16, 16)] * 2 == [loader.data_shape] * 2
     assert [labels.shape for _, labels in whole] == [loader.label_shape] * 2
-    other = SceneLoader(scenes, None, 3, Crop(16), seed=5, workers=4)
+    other = SceneLoader(scenes, None, 3, Crop(16), seed=5, threads=4)
     assert same(batches(other), whole)
     assert same(batches(other, start=1), whole[1:])
     assert not same(batches(other, epoch=1), whole)

@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from dsonas_mx.engine import workers
+from dsonas_mx.engine import process
 from dsonas_mx.engine.workers import Workers, connect
 
 import numpy as np
@@ -103,7 +103,7 @@ def test_alone():
     assert own.tell("x") == "x"
     assert own.agree(True, False) == [True, False]
     own.check_same({"a": array})
-    assert not workers.is_connected()
+    assert not process.is_connected()
 
 
 def test_refuses_what_it_was_not_started_for(monkeypatch):

@@ -98,7 +98,8 @@ def test_experiments_do_rows_of_the_paper():
     for number, rows in EXPERIMENTS.items():
         names = {row["name"] for row in read_paper()[number]["rows"]}
         path = ROOT / f"experiments/{experiment_of(number)}.json"
-        done = set(json.loads(path.read_text("utf-8"))["rows"])
+        given = json.loads(path.read_text("utf-8"))["rows"]
+        done = {name for name, row in given.items() if "candidates" not in row}  # not the paper's
         assert set(rows) <= names
         if path.stem == f"table{number}":
             assert set(rows.values()) == done

@@ -26,7 +26,7 @@ SEARCH_VALUES = {  # section 4.2
     "operations": "sep3,sep5,max,avg",
     "blocks": "8",  # of three stages
     "normalize": "own",
-    "data_set": "cifar10",
+    "data_set": None,
 }
 TRAIN_VALUES = {
     "num_epochs": 630,
@@ -42,7 +42,7 @@ TRAIN_VALUES = {
     "cutout": 16,
     "batch_size": 128,
     "validation": 0,
-    "data_set": "cifar10",
+    "data_set": None,
 }
 
 

@@ -84,11 +84,11 @@ def run(scripts, tmp_path):
 @pytest.mark.parametrize(
     "gpus, jobs, message",
     [
-        ("0,", 2, "gpus must be numbers such as 0,1, got '0,'"),
-        ("0, ", 2, "gpus must be numbers such as 0,1, got '0, '"),
-        ("a", 1, "gpus must be numbers such as 0,1, got 'a'"),
-        ("0,0", 2, "gpus must name each GPU once, got '0,0'"),
-        ("0,-1", 2, "gpus must name each GPU once, got '0,-1'"),
+        ("0,", 2, "`gpus` must be numbers such as 0,1, got '0,'"),
+        ("0, ", 2, "`gpus` must be numbers such as 0,1, got '0, '"),
+        ("a", 1, "`gpus` must be numbers such as 0,1, got 'a'"),
+        ("0,0", 2, "`gpus` must name each GPU once, got '0,0'"),
+        ("0,-1", 2, "`gpus` must name each GPU once, got '0,-1'"),
         ("0,1", 3, "3 jobs need as many GPUs, got 0,1"),
     ],
 )
@@ -199,7 +199,7 @@ def test_an_interrupt_ends_the_processes(run, tmp_path):
 def test_two_at_once_are_refused(run, scripts, tmp_path):
     """Also when only the process of a run is left of the first."""
     (tmp_path / "out").mkdir()
-    with runner._locked(tmp_path / "out") as lock:
+    with runner.locked(tmp_path / "out" / LOCK) as lock:
         child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=-1, pass_fds=[lock])
     try:
         with pytest.raises(ValueError, match="made already"):

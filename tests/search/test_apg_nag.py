@@ -183,3 +183,10 @@ def test_refuses_a_gamma_of_another_shape():
     x = mx.nd.ones(3)
     with pytest.raises(ValueError, match=r"shape of λ, \(3,\), got \(4,\)"):
         optimizer.update(0, x, mx.nd.ones(3), optimizer.create_state(0, x))
+
+
+@pytest.mark.parametrize("order", ["dsonas_mx, mxnet", "mxnet, dsonas_mx"])
+def test_mxnet_finds_it_by_name(order, in_child):
+    program = f"import {order}; import mxnet as mx; print(mx.optimizer.create('apgnag').momentum)"
+    cap = {"MXNET_EXEC_INPLACE_GRAD_SUM_CAP": "100"}
+    assert in_child(program, **cap) == "0.9\n"

@@ -274,6 +274,7 @@ def test_gpus(search, train, tmp_path, monkeypatch, architecture):
     monkeypatch.setattr(device.mx.runtime, "Features", Features)
     monkeypatch.setattr(device.mx.context, "num_gpus", lambda: 2)
     monkeypatch.setattr(device.mx, "gpu", gpu)
+    monkeypatch.setattr(device, "capability", lambda number: (8, 6))
     status, _, err = search("--gpus", "0,1")
     assert (status, err, used) == (0, "", [0, 1])
     check_search(tmp_path / "run", epochs=1)
