@@ -9,8 +9,7 @@ import mxnet as mx
 import numpy as np
 from mxnet.gluon import Parameter
 
-from .flat import Flat, flattened
-from .tracing import is_lambda
+from .flat import Flat, flattened, is_lambda
 
 SPARE = "spare"  # where elements go that nobody uses
 
@@ -92,11 +91,6 @@ class Derived:
 
     # For the graph
 
-    @property
-    def assembled(self) -> List[Parameter]:
-        """What takes memory beside that of the parameters."""
-        return [self.inputs[name] for name in self._pieces]
-
     def make(self) -> List[Parameter]:
         """Put them where they are, and return what is to be updated in place of the parameters."""
         contexts = next(iter(self._parameters.values())).list_ctx()
@@ -148,9 +142,8 @@ class _Copy:
             for piece in parts:
                 start = source.parts[piece.source].start
                 taken = np.asarray(piece.taken, np.int64)  # an empty list has none
-                places[start + taken] = target.parts[name].start + np.asarray(
-                    piece.places, np.int64
-                )
+                to = np.asarray(piece.places, np.int64)
+                places[start + taken] = target.parts[name].start + to
         self.is_of_lambdas = is_lambda(source)
         self._size = size
         self._pairs = [(source, target, context) for context in source.list_ctx()]
