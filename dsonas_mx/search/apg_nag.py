@@ -169,7 +169,7 @@ class APGNAG(mx.optimizer.Optimizer):
         if not self.never_empty.issuperset(names):
             key = "held", index, weight.context
             if key not in self._uploaded:
-                held = np.float32([[name in self.never_empty] for name in names])
+                held = np.array([[name in self.never_empty] for name in names], np.float32)
                 self._uploaded[key] = mx.nd.array(held, ctx=weight.context)
             lost = lost * self._uploaded[key]
         return updated + mx.nd.broadcast_mul(largest, lost)

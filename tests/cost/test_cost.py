@@ -303,7 +303,7 @@ def test_tool_counts_the_networks_of_table_1(tool, capsys):
     ("arguments", "message"),
     [
         (["{missing}"], "No such file"),
-        (["{folder}"], "directory"),
+        (["{folder}"], "is a folder: give a file"),
         (["{text}"], "not a JSON file"),
         (["{file}", "--width", "0"], "width must be at least 1, got 0"),
         (["{file}", "--width", "wide"], "--width"),
@@ -312,7 +312,7 @@ def test_tool_counts_the_networks_of_table_1(tool, capsys):
         (["{file}", "--depth", "3"], "--depth"),
         ([], "ARCHITECTURE.json"),
         (["{file}", "--model", "densenet_bc_190_40"], "not allowed with argument"),
-        (["--model", "densenet"], "invalid choice: 'densenet'"),
+        (["--model", "densenet"], "--model must be one of densenet_bc_190_40, resnet_preact_1001"),
         (["--model", "densenet_bc_190_40", "--num-classes", "5"], "--num-classes is not for"),
         (["{file}", "--transfer", "mnist"], "invalid choice: 'mnist'"),
     ],
