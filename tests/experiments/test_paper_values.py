@@ -4,6 +4,7 @@ import json
 import re
 
 from dsonas_mx import Architecture, SearchSpace
+from dsonas_mx.cli.options import ImageOptions
 from dsonas_mx.cost.count import count
 
 import pytest
@@ -53,6 +54,10 @@ TRAIN_VALUES = {
 def test_defaults(script_module, name, words, expected):
     found = script_module(name).arguments().read(words).record()
     assert {option: found[option] for option in expected} == expected
+
+
+def test_without_a_folder_the_data_set_is_cifar10():
+    assert ImageOptions().name == "cifar10"
 
 
 @pytest.fixture
