@@ -450,7 +450,9 @@ SEARCH, TRAIN = "train/search_cifar.py", "train/train_cifar.py"
 
 def figures_of(output):
     """What `--dry-run` printed, by name."""
-    return {line[:15].strip(): int(line[15:].replace(",", "")) for line in output.splitlines()}
+    lines = {line[:15].strip(): line[15:].strip() for line in output.splitlines()}
+    stages = {name: lines.pop(name) for name in ("blocks a stage", "width of each") if name in lines}
+    return {**stages, **{name: int(text.replace(",", "")) for name, text in lines.items()}}
 
 
 @pytest.fixture
@@ -471,6 +473,8 @@ def test_a_dry_run_of_the_paper(dry_run):
     figures = dry_run(SEARCH, "--mirror", "off", "--batch-size", 64)
     plain = figures.pop("MB a device")
     assert figures == {
+        "blocks a stage": "8,8,8",
+        "width of each": "48,96,192",
         "parameters": 10_031_130,
         "connections": 124,
         "multiply-adds": 1_484_539_776,

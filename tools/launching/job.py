@@ -171,7 +171,7 @@ class Job:
 
     def run(self) -> int:
         """Until all have ended; returns the status of the first worker that failed."""
-        said = before = time.monotonic()
+        said = before = since = time.monotonic()
         failed: Optional[Process] = None
         while any(process.status is None for process in self.processes):
             for key, _ in self.selector.select(0.2):
@@ -187,7 +187,10 @@ class Job:
             self._forget(now - GREETING)
             broken = [process for process in self.processes if process.failed]
             broken.sort(key=lambda process: process.role != "worker")
-            if broken and failed is None:
+            since = min(since, now) if broken else now
+            # A mistake in the command ends all: a worker's end says more than the scheduler's.
+            telling = broken and (broken[0].role == "worker" or now - since > BEAT)
+            if telling and failed is None:
                 failed = broken[0]
                 if self.asked is None:
                     wrong = "the job ends" if failed.status == 2 else "go on with --resume"
