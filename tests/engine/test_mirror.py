@@ -451,8 +451,11 @@ SEARCH, TRAIN = "train/search_cifar.py", "train/train_cifar.py"
 def figures_of(output):
     """What `--dry-run` printed, by name."""
     lines = {line[:15].strip(): line[15:].strip() for line in output.splitlines()}
-    stages = {name: lines.pop(name) for name in ("blocks a stage", "width of each") if name in lines}
-    return {**stages, **{name: int(text.replace(",", "")) for name, text in lines.items()}}
+    by_stage = ("blocks a stage", "width of each")
+    return {
+        name: text if name in by_stage else int(text.replace(",", ""))
+        for name, text in lines.items()
+    }
 
 
 @pytest.fixture
