@@ -16,8 +16,8 @@ from typing import Any, Mapping
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from dsonas_mx import Architecture, SearchSpace
+from dsonas_mx.cli import machine, parser, presets
 from dsonas_mx.cli import options as cli
-from dsonas_mx.cli import parser, presets
 from dsonas_mx.cli.data import check_split_files, search_loaders
 from dsonas_mx.io.options import Groups, group
 from dsonas_mx.search.budget import default_budget
@@ -41,12 +41,12 @@ DEMO = {
 @dataclass(frozen=True)
 class Options(Groups):
     data: cli.ImageOptions = group(cli.ImageOptions(), "data")
-    devices: cli.DeviceOptions = group(cli.DeviceOptions(), "devices")
+    devices: machine.DeviceOptions = group(machine.DeviceOptions(), "devices")
     space: cli.SpaceOptions = group(cli.SpaceOptions(), "search space")
     search: cli.ImageSearchOptions = group(cli.ImageSearchOptions(), "search")
     budget: BudgetOptions = group(BudgetOptions(), "budget")
-    memory: cli.MemoryOptions = group(cli.MemoryOptions("auto"), "memory")
-    run: cli.RunOptions = group(cli.RunOptions("runs/search_cifar"), "run folder")
+    memory: machine.MemoryOptions = group(machine.MemoryOptions("auto"), "memory")
+    run: machine.RunOptions = group(machine.RunOptions("runs/search_cifar"), "run folder")
 
     @classmethod
     def implied(cls, values: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -18,7 +18,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from dsonas_mx.cli import imagenet, parser
+from dsonas_mx.cli import imagenet, machine, parser
 from dsonas_mx.cli import options as cli
 from dsonas_mx.io.options import Groups, group
 from dsonas_mx.search.options import BudgetOptions
@@ -43,14 +43,14 @@ PAPER = cli.SupernetOptions(30, 30, (4, 1), 1, weight_decay=4e-5, gamma=0.01)
 @dataclass(frozen=True)
 class Options(Groups):
     data: cli.RecordOptions = group(cli.RecordOptions(), "data")
-    devices: cli.DeviceOptions = group(cli.DeviceOptions(), "devices")
-    precision: cli.PrecisionOptions = group(cli.PrecisionOptions())
+    devices: machine.DeviceOptions = group(machine.DeviceOptions(), "devices")
+    precision: machine.PrecisionOptions = group(machine.PrecisionOptions())
     setting: cli.SettingOptions = group(cli.SettingOptions(), "search space")
     space: cli.EitherSpaceOptions = group(cli.EitherSpaceOptions(), "search space")
     search: cli.SupernetOptions = group(PAPER, "search")
     budget: BudgetOptions = group(BudgetOptions(), "budget")
-    memory: cli.MemoryOptions = group(cli.MemoryOptions("auto"), "memory")
-    run: cli.RunOptions = group(cli.RunOptions("runs/search_imagenet"), "run folder")
+    memory: machine.MemoryOptions = group(machine.MemoryOptions("auto"), "memory")
+    run: machine.RunOptions = group(machine.RunOptions("runs/search_imagenet"), "run folder")
 
 
 def arguments() -> parser.Parser:

@@ -15,8 +15,8 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from dsonas_mx import Architecture
+from dsonas_mx.cli import machine, parser
 from dsonas_mx.cli import options as cli
-from dsonas_mx.cli import parser
 from dsonas_mx.cli.scenes import BackboneSearchOptions, SearchSceneOptions
 from dsonas_mx.io.options import Groups, group
 
@@ -26,15 +26,15 @@ PAPER = BackboneSearchOptions(0, 50, (4, 1), learning_rate=0.014, weight_decay=4
 @dataclass(frozen=True)
 class Options(Groups):
     data: SearchSceneOptions = group(SearchSceneOptions(batch_size=80), "data")
-    devices: cli.DeviceOptions = group(cli.DeviceOptions(), "devices")
+    devices: machine.DeviceOptions = group(machine.DeviceOptions(), "devices")
     space: cli.SpaceOptions = group(
         cli.SpaceOptions(blocks="2,2,13,6", width=28),
         "search space",
         help={"blocks": "a stage: a number, or one each"},
     )
     search: BackboneSearchOptions = group(PAPER, "search")
-    memory: cli.MemoryOptions = group(cli.MemoryOptions("auto"), "memory")
-    run: cli.RunOptions = group(cli.RunOptions("runs/search_voc"), "run folder")
+    memory: machine.MemoryOptions = group(machine.MemoryOptions("auto"), "memory")
+    run: machine.RunOptions = group(machine.RunOptions("runs/search_voc"), "run folder")
 
 
 def arguments() -> parser.Parser:

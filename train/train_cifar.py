@@ -15,7 +15,7 @@ from typing import Any, List, Mapping
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from dsonas_mx import SearchSpace
-from dsonas_mx.cli import data, parser, presets
+from dsonas_mx.cli import data, machine, parser, presets
 from dsonas_mx.cli import options as cli
 from dsonas_mx.io.options import Groups, group
 
@@ -35,13 +35,13 @@ DEMO = {
 @dataclass(frozen=True)
 class Options(Groups):
     data: cli.ImageOptions = group(cli.ImageOptions(), "data")
-    devices: cli.DeviceOptions = group(cli.DeviceOptions(), "devices")
+    devices: machine.DeviceOptions = group(machine.DeviceOptions(), "devices")
     network: cli.ImageNetworkOptions = group(
         cli.ImageNetworkOptions(), "network", help=cli.sizes("target_params", "3.0M")
     )
     training: cli.ImageTrainingOptions = group(cli.ImageTrainingOptions(), "training")
-    memory: cli.MemoryOptions = group(cli.MemoryOptions(), "memory")
-    run: cli.RunOptions = group(cli.RunOptions("runs/train_cifar"), "run folder")
+    memory: machine.MemoryOptions = group(machine.MemoryOptions(), "memory")
+    run: machine.RunOptions = group(machine.RunOptions("runs/train_cifar"), "run folder")
 
     @classmethod
     def implied(cls, values: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -16,7 +16,7 @@ from typing import List
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from dsonas_mx import SearchSpace
-from dsonas_mx.cli import imagenet, parser
+from dsonas_mx.cli import imagenet, machine, parser
 from dsonas_mx.cli import options as cli
 from dsonas_mx.io.options import Groups, group
 from dsonas_mx.space.mobile_architecture import MobileArchitecture
@@ -35,8 +35,8 @@ DEMO = {
 @dataclass(frozen=True)
 class Options(Groups):
     data: cli.RecordOptions = group(cli.RecordOptions(batch_size=1024), "data")
-    devices: cli.DeviceOptions = group(cli.DeviceOptions(), "devices")
-    precision: cli.PrecisionOptions = group(cli.PrecisionOptions())
+    devices: machine.DeviceOptions = group(machine.DeviceOptions(), "devices")
+    precision: machine.PrecisionOptions = group(machine.PrecisionOptions())
     network: cli.TowerOptions = group(
         cli.TowerOptions(), "network", help=cli.sizes("target_flops", "600M")
     )
@@ -46,8 +46,8 @@ class Options(Groups):
         without=("final_learning_rate", "period", "factor"),
         help={"learning_rate": "of the first epoch; then linear to 0"},
     )
-    memory: cli.MemoryOptions = group(cli.MemoryOptions(), "memory")
-    run: cli.RunOptions = group(cli.RunOptions("runs/train_imagenet"), "run folder")
+    memory: machine.MemoryOptions = group(machine.MemoryOptions(), "memory")
+    run: machine.RunOptions = group(machine.RunOptions("runs/train_imagenet"), "run folder")
 
 
 def arguments() -> parser.Parser:

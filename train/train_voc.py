@@ -14,8 +14,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from dsonas_mx.cli import options as cli
-from dsonas_mx.cli import parser, scenes
+from dsonas_mx.cli import machine, parser, scenes
 from dsonas_mx.data import voc
 from dsonas_mx.io.options import Groups, group
 from dsonas_mx.training.options import SegmentationOptions
@@ -26,13 +25,13 @@ SAVE_DIR = "runs/train_voc"
 @dataclass(frozen=True)
 class Options(Groups):
     data: scenes.TrainSceneOptions = group(scenes.TrainSceneOptions(), "data")
-    devices: cli.DeviceOptions = group(cli.DeviceOptions(), "devices")
+    devices: machine.DeviceOptions = group(machine.DeviceOptions(), "devices")
     network: scenes.BackboneOptions = group(scenes.BackboneOptions(), "network")
     stages: scenes.StageOptions = group(scenes.StageOptions(), "training")
     training: SegmentationOptions = group(SegmentationOptions(), "training")
     test: scenes.TestOptions = group(scenes.TestOptions(), "test")
-    memory: cli.MemoryOptions = group(cli.MemoryOptions(), "memory")
-    run: cli.RunOptions = group(cli.RunOptions(SAVE_DIR), "run folder")
+    memory: machine.MemoryOptions = group(machine.MemoryOptions(), "memory")
+    run: machine.RunOptions = group(machine.RunOptions(SAVE_DIR), "run folder")
 
 
 def arguments() -> parser.Parser:

@@ -14,7 +14,7 @@ from ..engine.process import rank
 from ..engine.recompute import parse_mirror
 from ..engine.setup import Setup
 from ..engine.workers import connect
-from .options import DeviceOptions, MemoryOptions, PrecisionOptions
+from .machine import DeviceOptions, MemoryOptions, PrecisionOptions
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", TqdmWarning)  # a notebook without ipywidgets has no bars

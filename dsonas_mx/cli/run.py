@@ -14,7 +14,7 @@ from ..runs.checkpoint import is_checkpoint
 from ..runs.folder import Run, check_folder
 from ..runs.session import Session
 from ..training.loop import Loop
-from .options import RunOptions, Script
+from .machine import RunOptions, Script
 
 
 class _Aside(Run):
