@@ -13,7 +13,7 @@ import argparse
 import sys
 from functools import partial
 from pathlib import Path
-from typing import Any, List, Optional, Union
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -48,8 +48,7 @@ def read(options: argparse.Namespace) -> Any:
     from symbols import get_model
 
     operations = options.operations and options.operations.split(",")
-    blocks = parse_blocks(options.blocks)
-    told = Told(options.architecture, options.levels, operations, blocks, options.width)
+    told = Told(options.architecture, options.levels, operations, options.blocks, options.width)
     return read(path_of(options), options.epoch, told, partial(get_model, "dsonas"))
 
 
@@ -58,19 +57,6 @@ def path_of(options: argparse.Namespace) -> str:
     if options.epoch < 0:
         raise ValueError(f"EPOCH must be at least 0, got {options.epoch}")
     return f"{options.prefix}-{options.epoch:04d}.params"
-
-
-def parse_blocks(text: Optional[str]) -> Union[int, List[int], None]:
-    """'8' → 8; '2,2,13,6' → [2, 2, 13, 6]."""
-    if text is None:
-        return None
-    try:
-        counts = [int(part) for part in text.split(",")]
-    except ValueError:
-        raise ValueError(
-            f"--blocks must be a number or one a stage (2,2,13,6), got {text!r}"
-        ) from None
-    return counts[0] if len(counts) == 1 else counts
 
 
 def main(options: argparse.Namespace) -> None:

@@ -84,16 +84,7 @@ def main(options: Options) -> None:
         return
     loaders = search_loaders(images, how.split, how.split_files)
     search.search_to_end(
-        options,
-        build,
-        start,
-        loaders,
-        setup,
-        data=images.name,
-        about=known,
-        source=images.source,
-        budget=budget,
-        target=target,
+        options, build, start, loaders, setup, budget=budget, target=target, **images.told
     )
 
 

@@ -62,13 +62,12 @@ def main(options: Options) -> None:
     images, how = options.data, options.training
     run.check_run(options)
     setup = devices.setup_of(options.devices, options.memory, images.batch_size)
-    known = images.about
-    num_train = data.left(known.num_train, how.validation)
+    num_train = data.left(images.about.num_train, how.validation)
     steps = dry_run.fit_steps(images.batch_size, num_train) if options.memory.dry_run else 0
     latency = NetworkLatency(lambda found: get_model("dsonas", found), setup.contexts[0])
     notes: List[str] = []
     architecture, options = network.load_network(
-        options, SearchSpace.cifar10(), known, latency, architectures.find, notes.append
+        options, SearchSpace.cifar10(), images.about, latency, architectures.find, notes.append
     )
     auxiliary = options.network.auxiliary
     loss = with_auxiliary(auxiliary) if auxiliary else cross_entropy
@@ -83,17 +82,14 @@ def main(options: Options) -> None:
         dry_run.print_dry_run(setup, net, architecture, images.batch_size, steps, loss, notes)
         return
     loaders = data.fit_loaders(images, how.cutout, how.validation)
-    width = architecture.space.width
-    notes += filter(None, [presets.advice(images.preset, num_train, how.num_epochs, width)])
+    notes += presets.advice(images.preset, num_train, how.num_epochs, architecture.space.width)
     training.train_to_end(
         options,
         net,
         lambda: get_model("dsonas", architecture),
         loaders,
         setup,
-        data=images.name,
-        about=known,
-        source=images.source,
+        **images.told,
         settings=how,
         loss=loss,
         notes=notes,

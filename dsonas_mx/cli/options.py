@@ -104,6 +104,11 @@ class ImageOptions(Options):
             )
         return self.source.about(size)
 
+    @property
+    def told(self) -> Dict[str, Any]:
+        """What a search and a training are told of the images."""
+        return {"data": self.name, "about": self.about, "source": self.source}
+
 
 def images_of(values: Mapping[str, Any]) -> DataSet:
     """What is known of the images that values, by their names in a record, say."""

@@ -6,7 +6,7 @@ number of steps) follows. `docs/presets.md` has what each takes.
 
 from __future__ import annotations
 
-from typing import Any, Dict, Mapping, NamedTuple, Optional
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional
 
 from ..data import DataSet
 
@@ -87,20 +87,20 @@ def of_training(values: Mapping[str, Any], data: DataSet) -> Dict[str, Any]:
     }
 
 
-def advice(preset: Optional[str], num_train: int, epochs: int, width: int) -> str:
-    """What a training does, and what the next larger preset would; empty without a preset."""
+def advice(preset: Optional[str], num_train: int, epochs: int, width: int) -> List[str]:
+    """What a training does, and what the next larger preset would; nothing without a preset."""
     if preset not in _SCALES:
-        return ""
+        return []
     text = f"preset {preset}: {epochs} epochs at width {width}"
     if preset == "standard":
-        return f"{text}; paper takes 630 epochs at 3.0M parameters, which is for a GPU"
+        return [f"{text}; paper takes 630 epochs at 3.0M parameters, which is for a GPU"]
     larger = _SCALES["standard"]
     more = _train_epochs(larger, num_train)
     times = more * larger.width**2 / (epochs * width**2)
-    return (
+    return [
         f"{text}; standard takes {more} epochs at width {larger.width}, {times:.0f} times the "
         "multiply-adds, and makes fewer errors"
-    )
+    ]
 
 
 def _preset(values: Mapping[str, Any], data: DataSet) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Callable, Dict, List, NamedTuple, Optional, Union
+from typing import Any, Callable, Dict, List, NamedTuple, Optional
 
 import numpy as np
 from mxnet.gluon import HybridBlock
@@ -11,6 +11,7 @@ from mxnet.gluon import HybridBlock
 from ..io.files import PathLike
 from ..io.params_file import read_params
 from ..space.architecture import Architecture
+from ..space.normal import parse_blocks
 from .check import check_parameters
 from .names import INPUTS, read_lambdas, to_ours
 from .space import read_space
@@ -30,13 +31,13 @@ class Told:
     architecture : path, optional
         Of a derived network, whose file has no scales.
     levels, operations, blocks, width : optional
-        As in `SearchSpace`; `blocks` may be one number for all stages.
+        As in `SearchSpace`; `blocks` as `parse_blocks` takes it.
     """
 
     architecture: Optional[PathLike] = None
     levels: Optional[int] = None
     operations: Optional[List[str]] = None
-    blocks: Union[int, List[int], None] = None
+    blocks: Optional[str] = None
     width: Optional[int] = None
 
 
@@ -99,8 +100,7 @@ def _read_derived(theirs: Arrays, told: Told, build: Build) -> Checkpoint:
     weight = theirs.get("stage1_unit1_id_conv_weight")
     changes: Dict[str, Any] = {} if weight is None else {"width": weight.shape[0]}
     if told.blocks is not None:
-        stages = len(architecture.space.blocks)
-        changes["blocks"] = (told.blocks,) * stages if isinstance(told.blocks, int) else told.blocks
+        changes["blocks"] = parse_blocks(told.blocks, len(architecture.space.blocks))
     if "fc1_weight" in theirs:
         changes["num_classes"] = theirs["fc1_weight"].shape[0]
     architecture = architecture.with_space(**changes)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import re
-from itertools import product
-from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Set, Tuple, Union
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Set, Tuple
 
 import numpy as np
 
 from ..io.checks import shown
-from ..space.normal import MOST_BLOCKS, MOST_LEVELS, MOST_STAGES, OPERATIONS, SearchSpace
+from ..space.normal import MOST_BLOCKS, MOST_STAGES, OPERATIONS, SearchSpace, parse_blocks
 from .names import THEIR_OPERATIONS, Arrays
 
 _UNIT = re.compile(r"(lambda_|lambda_after_)?stage(\d{1,4})_unit(\d{1,4})(?:_(.+))?")
@@ -34,7 +33,7 @@ def read_space(
     levels: Optional[int] = None,
     operations: Optional[Sequence[str]] = None,
     data_set: Optional[str] = None,
-    blocks: Union[int, Sequence[int], None] = None,
+    blocks: Optional[str] = None,
     width: Optional[int] = None,
     num_classes: Optional[int] = None,
     image_size: Optional[int] = None,
@@ -49,8 +48,7 @@ def read_space(
     arrays : mapping of name to array
         By their names, without `arg:` and `aux:`. The scales alone will do.
     scope, levels, operations, blocks, width, num_classes, image_size : optional
-        As in `SearchSpace`, for what the arrays cannot tell. `blocks` may be one number for all
-        stages.
+        As in `SearchSpace`, for what the arrays cannot tell; `blocks` as `parse_blocks` takes it.
     data_set : {'cifar', 'imagenet'}, optional
         Whose defaults to take.
 
@@ -74,7 +72,7 @@ def read_space(
             "CIFAR, three ImageNet"
         )
     defaults = SearchSpace.imagenet() if data_set == "imagenet" else SearchSpace.cifar10()
-    levels, operations = _read_operations(arrays, units.vectors, levels, operations)
+    levels, operations = _read_operations(arrays, units.vectors, levels, operations, defaults)
     width = _agreed("width", _read_width(arrays), width)
     num_classes = _agreed("num_classes", _size(arrays, "fc1_weight", 2, 0), num_classes)
     in_channels = _size(arrays, "conv0_weight", 4, 1)
@@ -173,9 +171,7 @@ def _read_width(arrays: Arrays) -> Optional[int]:
     return None
 
 
-def _read_blocks(
-    units: _Units, given: Union[int, Sequence[int], None], defaults: Sequence[int]
-) -> Tuple[int, ...]:
+def _read_blocks(units: _Units, given: Optional[str], defaults: Sequence[int]) -> Tuple[int, ...]:
     """Blocks of each stage; without weights the share scope does not tell those of the last."""
     stages = len(units.reductions) + 1
     told: List[Optional[int]] = [units.reductions[stage] - 1 for stage in range(1, stages)]
@@ -184,7 +180,7 @@ def _read_blocks(
         if told[-1] is None and len(defaults) != stages:
             raise ValueError(f"the arrays do not tell the blocks of stage {stages}: give blocks")
         return tuple(defaults[i] if count is None else count for i, count in enumerate(told))
-    wanted = (given,) * stages if isinstance(given, int) else tuple(given)
+    wanted = parse_blocks(given, stages)
     if len(wanted) != stages:
         raise ValueError(f"blocks has {len(wanted)} stages, but the arrays are of {stages}")
     for stage, (count, want) in enumerate(zip(told, wanted), 1):
@@ -197,63 +193,62 @@ def _read_operations(
     vectors: Set[int],
     levels: Optional[int],
     operations: Optional[Sequence[str]],
+    defaults: SearchSpace,
 ) -> Tuple[int, Sequence[str]]:
-    """M and the N operations: the pair that explains the sizes of all scales."""
-    seen_levels, seen_names = 0, set()
-    seen_outputs = 0
+    """M and the N operations.
+
+    The output of a block has M·N scales, an operation of a level one from the block's input and N
+    from each level before: they tell both. A vector of all of a block does not; there the names of
+    the weights do, or else what is given, or the defaults.
+    """
+    m, most_outputs = 0, 0
+    names: Set[str] = set()
     layers: Dict[Tuple[int, int], int] = {}
-    after: Set[int] = set()
+    outputs: Set[int] = set()
     for name, array in arrays.items():
         unit, layer = _UNIT.fullmatch(name), _LAYER.fullmatch(name)
         rest = unit[4] or "" if unit and unit[1] is None else ""
         operation, output = _OPERATION.match(rest), _OUTPUT_CONV.fullmatch(rest)
         if operation:
-            seen_levels = max(seen_levels, int(operation[1]))
-            seen_names.add(operation[2])
+            m = max(m, int(operation[1]))
+            names.add(operation[2])
         elif output:
-            seen_outputs = max(seen_outputs, int(output[1]))
+            most_outputs = max(most_outputs, int(output[1]))
         elif layer:
             layers[int(layer[1]), int(layer[2])] = int(np.size(array))
         elif name.startswith("lambda_after"):
-            after.add(int(np.size(array)))
-    seen = tuple(name for name in OPERATIONS if THEIR_OPERATIONS[name] in seen_names)
-
-    def fits(m: int, n: int) -> bool:
-        return (
-            m >= seen_levels
-            and n >= len(seen)
-            and m * n >= seen_outputs
-            and after <= {m * n}
-            and vectors <= {(m * m - m) * n * n // 2 + 2 * m * n - n}
-            and all(
-                2 <= level <= m and 1 <= k <= n and size == 1 + n * (level - 1)
-                for (level, k), size in layers.items()
-            )
+            outputs.add(int(np.size(array)))
+    seen = tuple(name for name in OPERATIONS if THEIR_OPERATIONS[name] in names)
+    least, count = m, None if operations is None else len(operations)
+    if outputs:
+        sizes = ((size - 1) // (level - 1) for (level, _), size in layers.items() if level > 1)
+        n = next(sizes, max(outputs) // max(m, 1))
+        m = max(outputs) // max(n, 1)
+        _agreed("levels", m, levels)
+        _agreed("the number of operations", n, count)
+    else:
+        m = levels or m or defaults.levels
+        n = count or len(seen) or len(defaults.operations)
+    if not (
+        m >= least
+        and n >= len(seen)
+        and m * n >= most_outputs
+        and outputs <= {m * n}
+        and vectors <= {(m * m - m) * n * n // 2 + 2 * m * n - n}
+        and all(
+            2 <= level <= m and 1 <= k <= n and size == 1 + n * (level - 1)
+            for (level, k), size in layers.items()
         )
-
-    def unlikely(pair: Tuple[int, int]) -> Tuple[bool, int, bool]:
-        """Rather what the weights are of, then no arrays missing, then the release's N."""
-        m, n = pair
-        missing = (m - 1) * n - len(layers) if after else 0
-        return pair != (seen_levels, len(seen)), missing, n != len(SearchSpace().operations)
-
-    most = (range(1, MOST_LEVELS + 1), range(1, len(OPERATIONS) + 1))
-    pairs = sorted((pair for pair in product(*most) if fits(*pair)), key=unlikely)
-    if not pairs:
-        raise ValueError("the sizes of the scales fit no number of levels and operations")
-    count = None if operations is None else len(operations)
-    wanted = [(m, n) for m, n in pairs if levels in (None, m) and count in (None, n)]
-    if not wanted:
-        raise ValueError("the arrays are of {} levels of {} operations".format(*pairs[0]))
-    if len(wanted) > 1 and unlikely(wanted[0]) == unlikely(wanted[1]):
-        several = " or ".join(f"{m} levels of {n}" for m, n in wanted)
-        raise ValueError(f"the arrays can be of {several} operations: give levels or operations")
-    m, n = wanted[0]
+    ):
+        raise ValueError(
+            f"the arrays are not those of {m} levels of {n} operations; if they are of others, "
+            "give `levels` and `operations`"
+        )
     if operations is None:
         operations = seen if len(seen) == n else OPERATIONS[:n]
     if not set(seen) <= set(operations):
         raise ValueError(
             f"operations are not {', '.join(operations)}, since the arrays have {', '.join(seen)}: "
-            "give operations"
+            "give `operations`"
         )
     return m, operations

@@ -70,7 +70,7 @@ def test_ones_own_images_have_standard():
 
 
 def test_what_more_would_buy():
-    assert presets.advice(None, 1_200, 1, 8) == presets.advice("paper", 1_200, 630, 80) == ""
-    quick = presets.advice("quick", 1_200, 21, 8)
+    assert presets.advice(None, 1_200, 1, 8) == presets.advice("paper", 1_200, 630, 80) == []
+    (quick,) = presets.advice("quick", 1_200, 21, 8)
     assert "21 epochs at width 8" in quick and "75 epochs at width 16, 14 times" in quick
-    assert "paper takes 630 epochs" in presets.advice("standard", 1_200, 75, 16)
+    assert "paper takes 630 epochs" in presets.advice("standard", 1_200, 75, 16)[0]

@@ -250,33 +250,37 @@ def test_space_of_a_complete_network(name, layout):
 @pytest.mark.parametrize("levels", range(1, 7))
 @pytest.mark.parametrize("count", range(1, 6))
 def test_levels_and_operations_from_scales_alone(levels, count):
-    """Where the sizes leave more than one choice, the number of operations decides."""
-    operations = OPERATIONS[:count]
+    """The vector of a block does not tell them: they are the release's, or have to be given."""
+    operations, blocks = OPERATIONS[:count], "1,1,1"
     for scope, layout in (("share", "vector"), ("full", "vector"), ("full", "layers")):
         space = SearchSpace(scope, levels, operations, blocks=(1, 1, 1))
         arrays = their_arrays(space, layout)
         scales = {n: a for n, a in arrays.items() if n.startswith("lambda")}
-        blocks = (1, 1, 1)
-        assert read_space(scales, operations=operations, blocks=blocks) == space
-        assert read_space(scales, levels=levels, blocks=blocks) == space
-        if (scope, layout) != ("full", "vector"):
+        assert read_space(scales, levels=levels, operations=operations, blocks=blocks) == space
+        if (scope, layout) != ("full", "vector") or (levels, count) == (4, 4):
             assert read_space(scales, blocks=blocks) == space
+        else:
+            with pytest.raises(ValueError, match="not those of 4 levels of 4 operations.* give"):
+                read_space(scales, blocks=blocks)
 
 
 def test_what_the_scales_cannot_tell():
     scales = {name: array for name, array in their_arrays(SPACES["full"]).items()
               if name.startswith("lambda")}  # fmt: skip
-    # 68 is the size of one pair of M and N only, 4 of two.
-    assert read_space(scales).levels == 3
+    assert read_space(scales, levels=3).levels == 3
+    with pytest.raises(ValueError, match="not those of 4 levels of 4 operations"):
+        read_space(scales)
     one = {"lambda_stage1_unit1": np.ones(4), "lambda_stage1_unit2": np.ones(2)}
     two = {**one, "lambda_stage2_unit1": np.ones(4), "lambda_stage2_unit2": np.ones(2)}
     two["lambda_stage3_unit1"] = np.ones(4)
-    space = read_space(two)
+    # 4 is the size of two pairs of M and N.
+    space = read_space(two, levels=1)
     assert (space.levels, space.operations, space.blocks) == (1, OPERATIONS[:4], (1, 1, 1))
-    assert read_space(two, levels=2).operations == ("sep3",)
+    assert read_space(two, levels=2, operations=["sep5"]).operations == ("sep5",)
+    one["lambda_stage2_unit1"] = np.ones(4)
     with pytest.raises(ValueError, match="there are 1 reductions"):
-        read_space({**one, "lambda_stage2_unit1": np.ones(4)})
-    space = read_space({**one, "lambda_stage2_unit1": np.ones(4)}, data_set="cifar")
+        read_space(one)
+    space = read_space(one, data_set="cifar", levels=1)
     assert space.blocks == (1, 1)
 
 
