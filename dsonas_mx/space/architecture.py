@@ -6,7 +6,6 @@ reaches the block's output over such connections. A block with nothing left is i
 
 from __future__ import annotations
 
-import os
 import random
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Dict, List, Mapping, Optional, Sequence, Tuple, Union
@@ -14,11 +13,10 @@ from typing import Any, ClassVar, Dict, List, Mapping, Optional, Sequence, Tuple
 import numpy as np
 
 from ..io.checks import check_format, check_int, check_json, check_list, check_object, shown
-from ..io.files import read_json, write_json
+from .base import Found
 from .masks import Branches, Mask, draw_count, draw_density, live_branches, prune
 from .normal import INPUT, OUTPUT, SearchSpace
 from .scales import BRANCHES, Scales
-from .shown import Shown
 
 FORMAT = "dsonas-architecture"
 VERSION = 1
@@ -29,7 +27,7 @@ _CHANGEABLE = ("stem", "blocks", "width", "num_classes", "in_channels", "image_s
 
 
 @dataclass(frozen=True)
-class Architecture(Shown):
+class Architecture(Found):
     """The surviving connections of every structure, and branches of every reduction.
 
     Parameters
@@ -199,11 +197,6 @@ class Architecture(Shown):
 
     # What survives
 
-    @property
-    def num_connections(self) -> int:
-        """Surviving connections: of the one block (share scope), or summed over blocks (full)."""
-        return sum(sum(mask) for mask in self.kept)
-
     def live_sources(self, structure: int, target: str) -> Tuple[str, ...]:
         """The sources of the kept connections into `target` (an operation or ``'output'``)."""
         mask = self.kept[structure][self.space.inputs(target)]
@@ -277,23 +270,6 @@ class Architecture(Shown):
                         f"reductions[{position}] must be two of true and false, got {shown(branch)}"
                     )
         return cls(space, kept, tuple(reductions), data["origin"])
-
-    def save(self, path: Union[str, os.PathLike]) -> None:
-        """Write the JSON file; nothing is left half-written."""
-        write_json(path, self.to_json())
-
-    @classmethod
-    def load(cls, path: Union[str, os.PathLike]) -> Architecture:
-        """Read the JSON file.
-
-        Raises
-        ------
-        ValueError
-            The file is not an architecture; the message has its name and the field.
-        OSError
-            It cannot be read.
-        """
-        return read_json(path, cls.from_json)
 
 
 def _complete_reductions(space: SearchSpace) -> Tuple[Branches, ...]:

@@ -6,11 +6,12 @@ MBConv of expansion 1, six stages of blocks, a 1×1 convolution, pooling and the
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
-from ..io.checks import check_choice, check_fields, check_int, check_list
+from ..io.checks import check_choice, check_int, check_list
+from .base import Space
 from .normal import MOST_BLOCKS, OUTPUT, Connection, halved
 
 KERNELS, EXPANSIONS = (3, 5, 7), (3, 6)
@@ -56,7 +57,7 @@ def kernel_and_expansion(operation: str) -> Tuple[int, int]:
 
 
 @dataclass(frozen=True)
-class MobileSpace:
+class MobileSpace(Space):
     """Six operations in every block of a skeleton; each block has its own structure.
 
     Parameters
@@ -145,15 +146,6 @@ class MobileSpace:
         """Operations of all blocks together."""
         return self.num_structures * len(OPERATIONS)
 
-    @cached_property
-    def block_positions(self) -> Tuple[Tuple[int, int], ...]:
-        """(stage, block), both from 1, of every block in the order of the network."""
-        return tuple(
-            (stage, block)
-            for stage, count in enumerate(self.blocks, 1)
-            for block in range(1, count + 1)
-        )
-
     # The network
 
     @property
@@ -172,23 +164,3 @@ class MobileSpace:
             inputs = self.widths[stage - 1]
             side = halved(side) if stride == 2 else side
         return tuple(shapes)
-
-    # Files
-
-    def to_json(self) -> Dict[str, Any]:
-        """The fields, as JSON has them."""
-        return {
-            name: list(value) if isinstance(value, tuple) else value
-            for name, value in asdict(self).items()
-        }
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> MobileSpace:
-        """The space that `to_json` wrote.
-
-        Raises
-        ------
-        ValueError
-            A field is unknown, missing, or of a wrong value; the message names it.
-        """
-        return cls(**check_fields("space", data, [field.name for field in fields(cls)]))

@@ -9,11 +9,11 @@ from typing import Any, ClassVar, Dict, Mapping, Optional, Sequence, Tuple, Unio
 import numpy as np
 
 from ..io.checks import check_format, check_json, check_list, check_object, shown
-from ..io.files import read_json, write_json
+from ..io.files import read_json
 from .architecture import Architecture
+from .base import Found
 from .mobile import OPERATIONS, MobileSpace
 from .scales import Scales
-from .shown import Shown
 
 FORMAT = "dsonas-mobile-architecture"
 VERSION = 1
@@ -25,7 +25,7 @@ Mask = Tuple[bool, ...]
 
 
 @dataclass(frozen=True)
-class MobileArchitecture(Shown):
+class MobileArchitecture(Found):
     """The surviving operations of every block, at least one in each.
 
     Parameters
@@ -105,11 +105,6 @@ class MobileArchitecture(Shown):
 
     # What survives
 
-    @property
-    def num_connections(self) -> int:
-        """Surviving operations of all blocks."""
-        return sum(map(sum, self.kept))
-
     def live(self, block: int) -> Tuple[str, ...]:
         """The operations of a block, by its number from 0."""
         return tuple(name for name, lives in zip(OPERATIONS, self.kept[block]) if lives)
@@ -148,10 +143,6 @@ class MobileArchitecture(Shown):
         check_format("an architecture", data, FORMAT, VERSION, FIELDS)
         space = MobileSpace.from_json(data["space"])
         return cls.of(space, check_list("blocks", data["blocks"]), data["origin"])
-
-    def save(self, path: Union[str, os.PathLike]) -> None:
-        """Write the JSON file; nothing is left half-written."""
-        write_json(path, self.to_json())
 
 
 AnyArchitecture = Union[Architecture, MobileArchitecture]

@@ -5,11 +5,12 @@ The order of `SearchSpace.connections` is the order of every λ vector, mask and
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Dict, List, Mapping, NamedTuple, Tuple
+from typing import Any, Dict, List, NamedTuple, Tuple
 
-from ..io.checks import check_choice, check_fields, check_int, check_list, shown
+from ..io.checks import check_choice, check_int, check_list, shown
+from .base import Space
 from .operations import DEFAULT_OPERATIONS, OPERATIONS
 
 SCOPES = ("share", "full")
@@ -38,7 +39,7 @@ class Connection(NamedTuple):
 
 
 @dataclass(frozen=True)
-class SearchSpace:
+class SearchSpace(Space):
     """The normal setting of the paper (section 3.1), checked when built.
 
     A block has `levels` levels of every operation. Operations of level 1 take the block's input
@@ -195,15 +196,6 @@ class SearchSpace:
         """Connections of all structures together."""
         return self.num_structures * len(self.connections)
 
-    @cached_property
-    def block_positions(self) -> Tuple[Tuple[int, int], ...]:
-        """(stage, block), both from 1, of every block in the order of the network."""
-        return tuple(
-            (stage, block)
-            for stage, count in enumerate(self.blocks, 1)
-            for block in range(1, count + 1)
-        )
-
     def structure_of(self, block_index: int) -> int:
         """Which structure the block at `block_index` (from 0, in network order) has."""
         if not 0 <= block_index < self.num_blocks:
@@ -224,26 +216,6 @@ class SearchSpace:
             channels, side = 2 * channels, halved(side)
         return tuple(shapes)
 
-    # Files
-
-    def to_json(self) -> Dict[str, Any]:
-        """The fields, as JSON has them."""
-        return {
-            name: list(value) if isinstance(value, tuple) else value
-            for name, value in asdict(self).items()
-        }
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> SearchSpace:
-        """The space that `to_json` wrote.
-
-        Raises
-        ------
-        ValueError
-            A field is unknown, missing, or of a wrong value; the message names it.
-        """
-        return cls(**check_fields("space", data, [field.name for field in fields(cls)]))
-
 
 def halved(side: int) -> int:
     """The side of a map of that `side` after a convolution of stride 2."""
@@ -256,7 +228,7 @@ def parse_blocks(text: str, stages: int) -> Tuple[int, ...]:
         counts = tuple(int(part) for part in text.split(","))
     except ValueError:
         raise ValueError(
-            f"blocks must be a number or one a stage (2,2,13,6), got {shown(text)}"
+            f"`blocks` must be a number or one a stage (2,2,13,6), got {shown(text)}"
         ) from None
     return _check_blocks(counts * stages if len(counts) == 1 else counts)
 
