@@ -38,16 +38,10 @@ def bench(monkeypatch):
     return SimpleNamespace(memory=memory, profile=profile, shrink=shrink, step=step)
 
 
-def test_step_compares_with_the_original():
-    done = subprocess.run(
-        [sys.executable, str(ROOT / BENCHMARK), "step", *map(str, TINY), "--json"],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    result = json.loads(done.stdout.splitlines()[-1])
+def test_step_compares_with_the_original(script):
+    status, out, error = script(BENCHMARK, "step", *TINY, "--json")
+    assert (status, error) == (0, "")
+    result = json.loads(out.splitlines()[-1])
     native = result.pop("native")
     assert {name: result.pop(name) for name in OPTIONS} == OPTIONS
     assert result.keys() == {
@@ -188,7 +182,7 @@ def test_profile_times_operators_longest_first(bench):
 def test_the_table_of_a_document_is_renewed(script, tmp_path, monkeypatch):
     """By `all --into`, from the results of every benchmark, leaving what is around it."""
     monkeypatch.syspath_prepend(str(ROOT / "tools"))
-    from bench import memory, shrink, step
+    from bench import data, memory, shrink, step
 
     sizes = {"plain_mb": 4000.0, "mirrored_mb": 900.0, "deep_mb": 700.0}
     overheads = {"time_overhead": 1.31, "deep_overhead": 1.5}
@@ -200,6 +194,7 @@ def test_the_table_of_a_document_is_renewed(script, tmp_path, monkeypatch):
             "operations": {"100": 1.0, "10": 0.31},
             "multiply_adds": {"100": 1.0, "10": 0.29},
         },
+        data: {"samples_s": 4321.0, "step_samples_s": 100.0, "width": 16},
     }
     asked = []
     for module, result in results.items():
@@ -220,6 +215,7 @@ def test_the_table_of_a_document_is_renewed(script, tmp_path, monkeypatch):
         ("memory", "cifar10"),
         ("memory", "imagenet"),
         ("shrink", None),
+        ("data", None),
     ]
     text = document.read_text(encoding="utf-8")
     assert text.startswith("before\n<!-- performance -->\n| ")
@@ -233,6 +229,7 @@ def test_the_table_of_a_document_is_renewed(script, tmp_path, monkeypatch):
         "4000 MB",
         "10 %: 0.31",
         "10 %: 0.29",
+        "4,321; 100 (width 16)",
     ):
         assert figure in text
     assert "old" not in text
@@ -276,6 +273,7 @@ def test_busy_is_over_the_fair_share(script, bench, monkeypatch):
 def test_a_process_steps_when_it_is_told(bench):
     from bench import busy
 
-    with busy.busy(1), busy.steps_of({}) as process:
-        assert busy.rate(process, 1) > 0
+    with busy.steps_of({}) as process:
+        with busy.busy(1):
+            assert busy.rate(process, 1) > 0
     assert process.returncode == 0
