@@ -11,14 +11,13 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-from typing import Any, List, Optional, Tuple
+from typing import Optional
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from dsonas_mx.cli.parser import Parser, run
+from dsonas_mx.io.checks import check_int
 from dsonas_mx.io.text import read_lines
-
-import numpy as np
 
 # Images at a time to calibrate, and in the comparison: a map of classes is large.
 PARTS = {"classification": (8, 16), "segmentation": (1, 4)}
@@ -55,46 +54,35 @@ def parse_batch(text: str) -> Optional[int]:
     return int(text)
 
 
-def read_names(path: Optional[str]) -> Optional[Tuple[str, ...]]:
-    """The lines of a file."""
-    if path is None:
-        return None
-    return tuple(line for _, line in read_lines(path))
-
-
 def main(options: argparse.Namespace) -> int:
-    from dsonas_mx.deploy.forms import check, deploy, table
-    from dsonas_mx.deploy.samples import sample_images
+    from dsonas_mx.deploy.forms import check, deploy, refuse_to_replace, table
+    from dsonas_mx.deploy.samples import batches, sample_images
     from dsonas_mx.deploy.trained import read_trained
 
     from symbols import network_of
     from symbols.segmentation import deeplab
 
     for name in ("batch_size", "images", "image_size"):
-        value = getattr(options, name)
-        if value is not None and value < 1:
-            raise ValueError(f"--{name.replace('_', '-')} must be at least 1, got {value}")
+        if getattr(options, name) is not None:
+            check_int(f"`{name}`", getattr(options, name), 1)
     batch = parse_batch(options.batch)
     if options.out is not None:
         refuse_to_replace(Path(options.out))
     trained = read_trained(options.run, network_of, deeplab)
-    names = read_names(options.classes)
+    names = options.classes and tuple(line for _, line in read_lines(options.classes))
     card = trained.card(options.image_size, options.uint8_input, batch, names)
     forms = ["mxnet", *(["fused"] if options.fuse else []), *(["int8"] if options.int8 else [])]
     forms += ["onnx"] if options.onnx else []
     part, compared = PARTS[card.task]
+    to_calibrate = options.images if options.int8 else 1
     calibration, pixels, real = sample_images(
-        trained,
-        card,
-        options.calibrate,
-        options.images if options.int8 else 1,
-        options.batch_size or compared,
+        trained, card, options.calibrate, to_calibrate, options.batch_size or compared
     )
     if options.int8 and not real:
         raise ValueError("--int8 needs images: give --calibrate, the folder of the data set")
-    expected = outputs(trained, card.normalise(pixels))
+    expected = trained.outputs(card.normalise(pixels))
     prefix = Path(options.out or trained.folder / "model")
-    card = deploy(trained.net, prefix, card, forms, split(calibration, part))
+    card = deploy(trained.net, prefix, card, forms, batches(calibration, part))
     for form in card.forms:
         for path in card.files(prefix.parent, form):
             print(path)
@@ -106,28 +94,6 @@ def main(options: argparse.Namespace) -> int:
     print(f"difference  {largest:.3g} at most, of {len(pixels)} images' outputs in the form mxnet")
     wrong = [row["form"] for row in rows if row.get("relative", 0) > MOST.get(row["form"], 1)]
     return 1 if wrong else 0
-
-
-def refuse_to_replace(prefix: Path) -> None:
-    """What lies at a prefix that was given may be another network's."""
-    for end in (".json", "-symbol.json", "-0000.params", ".onnx"):
-        path = prefix.with_name(f"{prefix.name}{end}")
-        if path.exists():
-            raise ValueError(f"--out: {path} is there already: give another, or remove it")
-
-
-def split(images: np.ndarray, size: int) -> List[np.ndarray]:
-    """Batches of one size; what is left over is not used, if there is a whole one."""
-    parts = [images[i : i + size] for i in range(0, len(images), size)]
-    return [part for part in parts if len(part) == len(parts[0])]
-
-
-def outputs(trained: Any, data: np.ndarray) -> np.ndarray:
-    """What Gluon gives."""
-    import mxnet as mx
-
-    found = trained.net(mx.nd.array(data))
-    return (found[0] if isinstance(found, (list, tuple)) else found).asnumpy()
 
 
 if __name__ == "__main__":

@@ -12,17 +12,15 @@ import argparse
 import sys
 from itertools import islice
 from pathlib import Path
-from typing import Dict, Iterator, List, Tuple
+from typing import Iterator, List, Tuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import dsonas_mx as dso
 from dsonas_mx.cli.parser import Parser, run
-from dsonas_mx.data.picture import SUFFIXES, read_picture
-from dsonas_mx.data.voc import palette
+from dsonas_mx.data.picture import read_picture
 from dsonas_mx.deploy.card import FORMS
 from dsonas_mx.io.checks import printable
-from dsonas_mx.io.files import atomic
 
 import numpy as np
 
@@ -39,8 +37,9 @@ def arguments() -> Parser:
 
 def main(options: argparse.Namespace) -> int:
     from dsonas_mx.deploy.predictor import MOST
+    from dsonas_mx.deploy.preprocess import images_at
 
-    options.images = [path for given in options.images for path in files_of(given)]
+    options.images = [str(path) for given in options.images for path in images_at(given)]
     predictor = dso.Predictor(options.card, options.form)
     broken: List[str] = []
     if predictor.card.task == "segmentation":
@@ -72,32 +71,13 @@ def readable(
             print(f"{Path(sys.argv[0]).name}: {printable(str(reason))}", file=sys.stderr)
 
 
-def files_of(path: str) -> List[str]:
-    """The images in a folder; or what is given."""
-    if not Path(path).is_dir():
-        return [path]
-    from dsonas_mx.deploy.preprocess import image_files
-
-    files = [str(file) for file in image_files(path)]
-    if not files:
-        raise ValueError(f"{path}: no images ({', '.join(SUFFIXES)}) in this folder")
-    return files
-
-
 def segment(predictor: dso.Predictor, options: argparse.Namespace, broken: List[str]) -> None:
     """Print what is in each image, and write the maps."""
-    classes = predictor.card.classes
-    if options.out is not None and len(classes) > 256:
-        raise ValueError(f"--out writes a byte a pixel: {len(classes)} classes are too many")
-    outputs: Dict[Path, str] = {}
-    for name in options.images if options.out is not None else ():
-        path = Path(options.out) / f"{Path(name).stem}.png"
-        if path in outputs:
-            raise ValueError(f"{name} and {outputs[path]} would both be {path}: one at a time")
-        if path.resolve() == Path(name).resolve():
-            raise ValueError(f"{name} would be overwritten: give another --out")
-        outputs[path] = name
+    from dsonas_mx.deploy.maps import map_files, save_map
+
+    classes, maps = predictor.card.classes, {}
     if options.out is not None:
+        maps = map_files(options.images, options.out, len(classes))
         Path(options.out).mkdir(parents=True, exist_ok=True)
     for name, pixels in readable(options.images, predictor.card.shape[0], broken):
         (labels,) = predictor.segment([pixels])
@@ -105,18 +85,8 @@ def segment(predictor: dso.Predictor, options: argparse.Namespace, broken: List[
         order = [index for index in np.argsort(-counts, kind="stable") if counts[index]]
         shares = (f"{classes[i]} {counts[i] / labels.size:.1%}" for i in order[: options.top])
         print(f"{printable(name)}: {', '.join(shares)}")
-        if options.out is not None:
-            save_map(Path(options.out) / f"{Path(name).stem}.png", labels)
-
-
-def save_map(path: Path, labels: np.ndarray) -> None:
-    """A palette PNG."""
-    from PIL import Image
-
-    image = Image.fromarray(labels.astype(np.uint8), "P")
-    image.putpalette(palette().ravel().tolist())
-    with atomic(path) as temporary:
-        image.save(temporary, "PNG")
+        if maps:
+            save_map(maps[name], labels)
 
 
 if __name__ == "__main__":

@@ -49,6 +49,16 @@ def image_files(folder: PathLike) -> Sequence[Path]:
     return sorted(file for file in path.iterdir() if file.suffix.lower() in SUFFIXES)
 
 
+def images_at(path: str) -> Sequence[PathLike]:
+    """The images in a folder, of which there must be some; or the file that is given."""
+    if not Path(path).is_dir():
+        return [path]
+    files = image_files(path)
+    if not files:
+        raise ValueError(f"{path}: no images ({', '.join(SUFFIXES)}) in this folder")
+    return files
+
+
 def sized(pixels: np.ndarray, card: Card, force: bool = False) -> np.ndarray:
     """Pixels, uint8 H×W×C, as C×H×W of the size that the card asks for.
 

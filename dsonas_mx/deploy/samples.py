@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import islice
 from pathlib import Path
-from typing import Iterable, Iterator, Optional, Tuple
+from typing import Iterable, Iterator, List, Optional, Tuple
 
 import numpy as np
 
@@ -55,6 +55,12 @@ def sample_images(
         pixels = generator.randint(0, 256, shape).astype(np.uint8)
         return pixels[:to_calibrate], pixels[to_calibrate:], False
     return stacked[0], stacked[1], True
+
+
+def batches(images: np.ndarray, size: int) -> List[np.ndarray]:
+    """Batches of one size; what is left over is not used, if there is a whole one."""
+    parts = [images[i : i + size] for i in range(0, len(images), size)]
+    return [part for part in parts if len(part) == len(parts[0])]
 
 
 def _halves(trained: Trained, card: Card, data_dir: Optional[str], to_compare: int) -> Halves:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Callable, Dict, Mapping, Optional, Tuple
 
 import mxnet as mx
+import numpy as np
 from mxnet.gluon import HybridBlock
 
 from ..cost.network import count_network
@@ -65,6 +66,11 @@ class Trained:
         if classes is not None and len(classes) != self.num_classes:
             raise ValueError(f"there must be {self.num_classes} classes, got {len(classes)}")
         return replace(card, uint8_input=uint8_input, batch=batch, classes=classes or card.classes)
+
+    def outputs(self, data: np.ndarray) -> np.ndarray:
+        """What Gluon computes of a batch; of several outputs, the first."""
+        found = self.net(mx.nd.array(data))
+        return (found[0] if isinstance(found, (list, tuple)) else found).asnumpy()
 
     def _of_classification(self, image_size: Optional[int]) -> Card:
         assert self.architecture is not None
