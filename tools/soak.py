@@ -13,44 +13,19 @@ import argparse
 import filecmp
 import random
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import List
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from dsonas_mx.cli.parser import Parser, run
 from dsonas_mx.io.files import write_json
-from dsonas_mx.runs.checkpoint import Checkpoints, load
 
-ROOT = Path(__file__).resolve().parents[1]
-SEARCH = ["--demo", "--levels", "2", "--operations", "sep3,max", "--blocks", "1,1", "--width", "4"]
-SEARCH += ["--batch-size", "200", "--pretrain-epochs", "1", "--num-epochs", "6"]
-SEARCH += ["--shrink-every", "2", "--patience", "6", "--gamma", "0.1"]
+from soaking.lives import command, live, newest, place
+
 SAME = ("architecture.json", "metrics.csv", "lambdas.csv", "model.params")
 LONGEST = 4.0  # seconds that a search lives after it has said its first word
-
-# Runs a script, and ends the process without warning at one of its calls to write a checkpoint.
-KILLED_INSIDE = """
-import os, runpy, signal, sys
-
-left = int(sys.argv[1])
-del sys.argv[:2]
-
-def hook(event, arguments):
-    global left
-    path = str(arguments)
-    if "/checkpoint/." in path or (event[:3] == "os." and "/checkpoint/" in path):
-        left -= 1
-        if not left:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-sys.addaudithook(hook)
-sys.path[0] = os.path.dirname(sys.argv[0])
-runpy.run_path(sys.argv[0], run_name="__main__")
-"""
 
 
 def arguments() -> Parser:
@@ -59,39 +34,6 @@ def arguments() -> Parser:
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--seed", type=int, default=0, help="of the moments, and of the search")
     return parser
-
-
-def command(folder: Path, seed: int, minutes: float, inside: int = 0) -> List[str]:
-    """The search into `folder`, killed at such a call inside its checkpoints if that is not 0."""
-    script = [str(ROOT / "train" / "search_cifar.py"), *SEARCH, "--seed", str(seed)]
-    script += ["--save-dir", str(folder), "--resume", "--checkpoint-minutes", str(minutes)]
-    return [sys.executable, *(["-c", KILLED_INSIDE, str(inside)] if inside else []), *script]
-
-
-def live(words: List[str], seconds: float) -> int:
-    """Start a search and kill it so many seconds after its first line; its exit status."""
-    with subprocess.Popen(words, stdout=subprocess.PIPE) as process:
-        assert process.stdout is not None
-        process.stdout.readline()
-        try:
-            process.communicate(timeout=seconds)
-        except subprocess.TimeoutExpired:
-            process.kill()
-    return process.returncode
-
-
-def place(folder: Path) -> str:
-    """Where the kill left a run: between checkpoints, or with one half-written."""
-    names = [path.name for path in (folder / "checkpoint").glob(".*")]
-    return "inside a checkpoint" if names else "elsewhere"
-
-
-def newest(folder: Path) -> str:
-    """The epoch and step of the newest checkpoint, where the search will go on."""
-    for path in Checkpoints(folder / "checkpoint").paths():
-        loop = load(path).values["loop"]
-        return f"epoch {loop['epoch'] + 1}, step {loop['position']}"
-    return "nothing"
 
 
 def main(options: argparse.Namespace) -> int:
