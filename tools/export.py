@@ -11,16 +11,17 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-from typing import Optional
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from dsonas_mx.cli.parser import Parser, run
 from dsonas_mx.io.checks import check_int
+from dsonas_mx.io.files import refuse_existing
 from dsonas_mx.io.text import read_lines
 
 # Images at a time to calibrate, and in the comparison: a map of classes is large.
 PARTS = {"classification": (8, 16), "segmentation": (1, 4)}
+ENDS = (".json", "-symbol.json", "-0000.params", ".onnx")  # of files that may be there
 MOST = {"fused": 1e-4, "mxnet": 1e-4, "onnx": 1e-4}  # relative differences that pass
 
 
@@ -45,17 +46,9 @@ def arguments() -> Parser:
     return parser
 
 
-def parse_batch(text: str) -> Optional[int]:
-    """'dynamic' → None, '8' → 8."""
-    if text == "dynamic":
-        return None
-    if not text.isdecimal() or int(text) < 1:
-        raise ValueError(f"--batch must be dynamic or a number from 1, got {text}")
-    return int(text)
-
-
 def main(options: argparse.Namespace) -> int:
-    from dsonas_mx.deploy.forms import check, deploy, refuse_to_replace, table
+    from dsonas_mx.deploy.card import parse_batch
+    from dsonas_mx.deploy.forms import check, deploy, table
     from dsonas_mx.deploy.samples import batches, sample_images
     from dsonas_mx.deploy.trained import read_trained
 
@@ -67,7 +60,7 @@ def main(options: argparse.Namespace) -> int:
             check_int(f"`{name}`", getattr(options, name), 1)
     batch = parse_batch(options.batch)
     if options.out is not None:
-        refuse_to_replace(Path(options.out))
+        refuse_existing(*(f"{options.out}{end}" for end in ENDS))
     trained = read_trained(options.run, network_of, deeplab)
     names = options.classes and tuple(line for _, line in read_lines(options.classes))
     card = trained.card(options.image_size, options.uint8_input, batch, names)

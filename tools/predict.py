@@ -73,7 +73,8 @@ def readable(
 
 def segment(predictor: dso.Predictor, options: argparse.Namespace, broken: List[str]) -> None:
     """Print what is in each image, and write the maps."""
-    from dsonas_mx.deploy.maps import map_files, save_map
+    from dsonas_mx.data.voc import save_mask
+    from dsonas_mx.deploy.maps import map_files
 
     classes, maps = predictor.card.classes, {}
     if options.out is not None:
@@ -86,7 +87,7 @@ def segment(predictor: dso.Predictor, options: argparse.Namespace, broken: List[
         shares = (f"{classes[i]} {counts[i] / labels.size:.1%}" for i in order[: options.top])
         print(f"{printable(name)}: {', '.join(shares)}")
         if maps:
-            save_map(maps[name], labels)
+            save_mask(maps[name], labels.astype(np.uint8))
 
 
 if __name__ == "__main__":

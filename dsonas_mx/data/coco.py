@@ -11,7 +11,7 @@ import numpy as np
 from ..io.checks import shown
 from ..io.files import PathLike, atomic, parse_json, read_regular
 from ..io.text import read_text
-from .voc import CLASSES, VOID, palette
+from .voc import CLASSES, VOID, save_mask
 
 # COCO's names of VOC's classes, where they differ.
 NAMES = {
@@ -174,14 +174,20 @@ def place(source: Path, target: Path, copy: bool) -> None:
         target.symlink_to(source.resolve())
 
 
-def save_mask(path: Path, mask: np.ndarray) -> None:
-    """A PNG with VOC's palette."""
-    from PIL import Image
+def convert_coco(source: PathLike, out: PathLike, copy: bool = False) -> Dict[str, int]:
+    """Write COCO 2017 (train2017, val2017, annotations) in VOC layout; see `convert`.
 
-    image = Image.fromarray(mask)
-    image.putpalette(palette().ravel().tolist())  # makes it one with a palette
-    with atomic(path) as temporary:
-        image.save(temporary, "PNG")
+    Returns
+    -------
+    dict
+        How many images each list has.
+    """
+    root = Path(source)
+    counts = {}
+    for part in ("train", "val"):
+        annotations = root / "annotations" / f"instances_{part}2017.json"
+        counts[part] = convert(annotations, root / f"{part}2017", out, part, copy)
+    return counts
 
 
 def convert_sbd(source: PathLike, out: PathLike, copy: bool = False) -> Dict[str, int]:

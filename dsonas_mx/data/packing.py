@@ -1,9 +1,9 @@
-"""A folder of classes as RecordIO: train.rec, val.rec and classes.txt, written in parts."""
+"""Pictures as RecordIO: a folder of classes, written in parts; images in memory."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterable, Iterator, List, NamedTuple, Optional
+from typing import Any, Callable, Dict, Iterable, Iterator, List, NamedTuple, Optional, Sequence
 
 import cv2
 import numpy as np
@@ -12,6 +12,7 @@ from ..io.files import atomic, read_regular
 from . import recordio
 from .folders import Listing
 from .imagenet import resized
+from .images import Images
 from .picture import MOST_BYTES, decode
 
 _PART = 1000  # pictures in a file of their own until all are there
@@ -65,6 +66,22 @@ def pack(
                 skipped[key] = _reason(listing.root / key)
     _join(files, out / f"{name}.rec")
     return Packed(len(pictures) - len(skipped), skipped)
+
+
+def entries_of(images: Images, half: str) -> List[recordio.Entry]:
+    """Every image as a PNG, which must come in the order BGR: nothing is lost."""
+    entries = []
+    for key, (image, label) in enumerate(zip(images.images, images.labels)):
+        _, png = cv2.imencode(".png", np.ascontiguousarray(image[..., ::-1]))
+        name = f"{half}/{images.classes[label]}/{key:05d}.png"
+        entries.append(recordio.Entry(key, int(label), png.tobytes(), name))
+    return entries
+
+
+def write_classes(folder: Path, names: Sequence[str]) -> None:
+    """Write ``classes.txt``, last of all: where it is, everything is."""
+    with atomic(folder / "classes.txt") as temporary:
+        temporary.write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
 
 
 def _entries(

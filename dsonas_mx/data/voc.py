@@ -23,7 +23,7 @@ from typing import (
 
 import numpy as np
 
-from ..io.files import PathLike
+from ..io.files import PathLike, atomic
 from ..io.text import read_lines
 from .picture import read_mask, read_picture
 
@@ -213,3 +213,13 @@ def palette(count: int = 256) -> np.ndarray:
             colours[:, channel] |= ((numbers >> channel & 1) << (7 - bit)).astype(np.uint8)
         numbers = numbers >> 3
     return colours
+
+
+def save_mask(path: Path, mask: np.ndarray) -> None:
+    """Write a map of classes, uint8 H×W, as a PNG with VOC's palette."""
+    from PIL import Image
+
+    image = Image.fromarray(mask, "P")
+    image.putpalette(palette().ravel().tolist())
+    with atomic(path) as temporary:
+        image.save(temporary, "PNG")

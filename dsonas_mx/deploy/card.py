@@ -202,3 +202,12 @@ def sha256(path: PathLike) -> str:
         for part in iter(lambda: file.read(1 << 20), b""):
             digest.update(part)
     return digest.hexdigest()
+
+
+def parse_batch(text: str) -> Optional[int]:
+    """The batch of an ONNX file from an option: ``'dynamic'`` → None, ``'8'`` → 8."""
+    if text == "dynamic":
+        return None
+    if not text.isdecimal() or int(text) < 1:
+        raise ValueError(f"`batch` must be dynamic or a number from 1, got {text}")
+    return int(text)

@@ -116,14 +116,6 @@ def deploy(
     return card
 
 
-def refuse_to_replace(prefix: Path) -> None:
-    """Raise ValueError where something lies at a prefix: it may be another network's."""
-    for end in (".json", "-symbol.json", "-0000.params", ".onnx"):
-        path = prefix.with_name(f"{prefix.name}{end}")
-        if path.exists():
-            raise ValueError(f"{path} is there already: give another `out`, or remove it")
-
-
 def fuse(network: Folded) -> Folded:
     """A folded network with MKLDNN's operators, on whole blocks of channels and without joins."""
     padded = pad_channels(split_concat(network))

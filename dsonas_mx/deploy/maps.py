@@ -1,15 +1,11 @@
-"""Maps of classes as files: palette PNGs in VOC's colours, whose values are the classes."""
+"""Where the maps of classes of images go: a byte a pixel, the number of its class."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Dict, Sequence
 
-import numpy as np
-from PIL import Image
-
-from ..data.voc import palette
-from ..io.files import PathLike, atomic
+from ..io.files import PathLike
 
 MOST_CLASSES = 256  # of a byte a pixel
 
@@ -34,11 +30,3 @@ def map_files(images: Sequence[str], folder: PathLike, num_classes: int) -> Dict
             raise ValueError(f"{image} would be overwritten: give another `out`")
         taken[path] = image
     return files
-
-
-def save_map(path: PathLike, labels: np.ndarray) -> None:
-    """Write a map, int H×W."""
-    image = Image.fromarray(labels.astype(np.uint8), "P")
-    image.putpalette(palette().ravel().tolist())
-    with atomic(path) as temporary:
-        image.save(temporary, "PNG")

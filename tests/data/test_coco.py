@@ -121,7 +121,7 @@ def test_sbd(script, tmp_path):
     assert (status, text, err) == (0, "train: 2 images\n", "")
     np.testing.assert_array_equal(voc.load_scenes(out, "train").read(1)[1], mask)
     status, _, err = script("tools/prepare_data.py", "sbd", root, "--out", out)
-    assert status == 2 and "train.txt is there already: give another --out, or remove it" in err
+    assert status == 2 and "train.txt is there already: remove it, or give another" in err
     good = (root / "cls/b.mat").read_bytes()
     other = ("tools/prepare_data.py", "sbd", root, "--out", tmp_path / "other")
     (root / "cls/b.mat").unlink()

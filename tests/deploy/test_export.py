@@ -158,7 +158,10 @@ def test_the_tool_replaces_nothing(trained, script, tmp_path):
     folder, _ = trained
     (tmp_path / "other-symbol.json").write_text("of another network")
     status, out, err = script("tools/export.py", folder, "--out", tmp_path / "other")
-    assert (status, out) == (2, "") and "other-symbol.json is there already: give another" in err
+    assert (status, out) == (
+        2,
+        "",
+    ) and "other-symbol.json is there already: remove it, or give another" in err
     assert (tmp_path / "other-symbol.json").read_text() == "of another network"
 
 

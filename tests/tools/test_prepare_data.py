@@ -177,7 +177,7 @@ def test_nothing_is_overwritten(prepare, script, tmp_path):
     for source in (tmp_path / "out", tmp_path):
         status, _, err = script(PREPARE, "cifar10", source, "--out", tmp_path / "out")
         assert status == 2
-        assert "train.rec is there already: give another --out" in err
+        assert "train.rec is there already: remove it, or give another" in err
     assert (tmp_path / "out" / "train.rec").read_bytes() == before
     status, _, err = script(PREPARE, "cifar10", tmp_path / "no", "--out", tmp_path / "new")
     assert "no such folder; get cifar-10-python.tar.gz from https://" in err
@@ -198,6 +198,6 @@ def test_a_folder_of_pictures(script, tmp_path):
     assert out.endswith("rec: 2 classes: ant, bee\n")
     assert (tmp_path / "rec" / "classes.txt").read_text() == "ant\nbee\n"
     status, _, err = script(*words)
-    assert status == 2 and "train.rec is there already: give another --out" in err
+    assert status == 2 and "train.rec is there already: remove it, or give another" in err
     status, _, err = script(*words, "--split", "1:1")
     assert status == 2 and "--split is for cifar10 and cifar100: leave it out" in err
