@@ -23,8 +23,8 @@ from dsonas_mx.cli.experiment import (
     parse_seeds,
 )
 from dsonas_mx.cli.parser import Parser, run
-from dsonas_mx.experiments import experiment
-from dsonas_mx.io.files import atomic, write_json
+from dsonas_mx.experiments.experiment import of_rows
+from dsonas_mx.experiments.files import load
 
 SCRIPTS = Path(__file__).resolve().parents[1] / "train"
 
@@ -50,10 +50,10 @@ def arguments() -> Parser:
 
 def main(options: argparse.Namespace) -> int:
     from dsonas_mx.engine.device import contexts
-    from dsonas_mx.experiments.results import collect, table
+    from dsonas_mx.experiments.results import collect, write
     from dsonas_mx.experiments.runner import LOCK, Machine, Runner, check_options, is_done
 
-    found = experiment.load(options.file, options.scale)
+    found = load(options.file, options.scale)
     scripts = {stage: SCRIPTS / f"{stage}_{name}.py" for stage, name in found.data_sets.items()}
     found.check({stage: checker(script) for stage, script in scripts.items()})
     given = {"--data-dir": options.data_dir, "--transfer-data-dir": options.transfer_data_dir}
@@ -62,7 +62,7 @@ def main(options: argparse.Namespace) -> int:
     out = Path(options.out or Path("runs") / found.name / found.scale)
     seeds = parse_seeds(options.seeds) or found.seeds
     tasks = found.tasks(out, sorted({*found.seeds, *seeds}))
-    wanted = experiment.of_rows(
+    wanted = of_rows(
         [task for task in tasks if task.seed in seeds],
         options.rows or [row.name for row in found.rows],
     )
@@ -77,14 +77,7 @@ def main(options: argparse.Namespace) -> int:
         Path(options.docs).mkdir(parents=True, exist_ok=True)
 
     def report() -> str:
-        results = collect(found, tasks)
-        write_json(out / "results.json", results)
-        if options.docs:
-            path = Path(options.docs) / f"{found.name}_{found.scale}.json"
-            write_json(path, results)
-            with atomic(path.with_suffix(".md")) as temporary:
-                temporary.write_text(table(results), encoding="utf-8")
-        return table(results)
+        return write(collect(found, tasks), out, options.docs)
 
     def say(line: str) -> None:
         print(line, flush=True)

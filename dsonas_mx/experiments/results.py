@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 import statistics
+from pathlib import Path
 from typing import Any, Dict, List, Mapping, Optional, Sequence
 
-from ..io.files import read_json
+from ..io.files import PathLike, atomic, read_json, write_json
 from ..space.mobile_architecture import load_architecture
 from .agreement import agreement, read_searches
 from .agreement import rows_of as agreement_rows
 from .comparison import compare
-from .experiment import MEASURES, Experiment, Task
+from .experiment import COLUMNS, MEASURES, Experiment, Task
 from .paper import paper_difference
 from .runner import is_done, record_of
 
@@ -24,7 +25,8 @@ def collect(experiment: Experiment, tasks: Sequence[Task]) -> Dict[str, Any]:
     Hours are wall clock, of the finished runs. Comparisons are paired, over the seeds that both
     rows have; `paper` is the difference that the paper has between its rows.
     """
-    runs = {row.name: _runs(row.name, tasks) for row in experiment.rows}
+    columns = experiment.columns
+    runs = {row.name: _runs(row.name, tasks, columns) for row in experiment.rows}
     done = [task for task in tasks if is_done(task)]
     environments = [_environment(task) for task in done]
     return {
@@ -33,8 +35,10 @@ def collect(experiment: Experiment, tasks: Sequence[Task]) -> Dict[str, Any]:
         "description": experiment.description,
         "note": experiment.note,
         "measure": experiment.measure,
+        **({"columns": list(columns)} if columns else {}),
         "rows": {
-            name: _row(name, found, tasks, experiment.measure) for name, found in runs.items()
+            name: _row(name, found, tasks, (experiment.measure, *SIZES, *columns))
+            for name, found in runs.items()
         },
         "comparisons": {
             row.name: {
@@ -53,7 +57,7 @@ def collect(experiment: Experiment, tasks: Sequence[Task]) -> Dict[str, Any]:
     }
 
 
-def _runs(row: str, tasks: Sequence[Task]) -> Dict[int, Dict[str, float]]:
+def _runs(row: str, tasks: Sequence[Task], columns: Sequence[str]) -> Dict[int, Dict[str, float]]:
     """The measures of a row's finished trainings, by seed."""
     runs = {}
     for task in tasks:
@@ -62,12 +66,17 @@ def _runs(row: str, tasks: Sequence[Task]) -> Dict[int, Dict[str, float]]:
             runs[task.seed] = result
             path = task.folder / "architecture.json"
             if path.is_file():  # a baseline has none
-                runs[task.seed] = {**result, "width": load_architecture(path).space.width}
+                found: Any = load_architecture(path)
+                figures = {name: COLUMNS[name].of(found) for name in columns}
+                runs[task.seed] = {**result, "width": found.space.width, **figures}
     return runs
 
 
 def _row(
-    name: str, runs: Mapping[int, Mapping[str, float]], tasks: Sequence[Task], measure: str
+    name: str,
+    runs: Mapping[int, Mapping[str, float]],
+    tasks: Sequence[Task],
+    measures: Sequence[str],
 ) -> Dict[str, Any]:
     own = [task for task in tasks if task.row == name]
     return {
@@ -75,7 +84,7 @@ def _row(
         "seeds": list(runs),
         **{
             name: summary([run[name] for run in runs.values() if name in run])
-            for name in (measure, *SIZES)
+            for name in dict.fromkeys(measures)
         },
         "hours": _hours(own, "hours"),
         "processor_hours": _hours(own, "processor_hours"),
@@ -154,17 +163,33 @@ def _unique(environments: Sequence[Mapping[str, Any]], name: str) -> List[str]:
     return sorted({str(environment[name]) for environment in environments})
 
 
+def write(results: Mapping[str, Any], out: Path, docs: Optional[PathLike] = None) -> str:
+    """Write ``results.json`` into the folder of an experiment, and NAME_SCALE.json and the table,
+    which is returned, into that of documents if there is one.
+    """
+    write_json(out / "results.json", results)
+    shown = table(results)
+    if docs:
+        path = Path(docs) / f"{results['name']}_{results['scale']}.json"
+        write_json(path, results)
+        with atomic(path.with_suffix(".md")) as temporary:
+            temporary.write_text(shown, encoding="utf-8")
+    return shown
+
+
 def table(results: Mapping[str, Any]) -> str:
     """The results in Markdown."""
     measure = results.get("measure", "test_error")
     shown = MEASURES[measure]
+    columns = {name: COLUMNS[name] for name in results.get("columns", ())}
+    headings = "".join(f"{column.heading} | " for column in columns.values())
     lines = [
         f"**{results['name']}**, scale {results['scale']}: {results['description']}",
         "",
         *([results["note"], ""] if results.get("note") else []),
-        f"| | {shown} % | n | parameters | width | connections | search min | training min | "
-        "processor min |",
-        "|-|-|-|-|-|-|-|-|-|",
+        f"| | {shown} % | n | parameters | width | connections | {headings}search min | "
+        "training min | processor min |",
+        f"|-|-|-|-|-|-|-|-|-|{'-|' * len(columns)}",
     ]
     for name, row in results["rows"].items():
         hours = [row["hours"].get(stage) for stage in ("search", "train")]
@@ -175,6 +200,7 @@ def table(results: Mapping[str, Any]) -> str:
             _shown(row["parameters"], 1, 0),
             _shown(row["width"], 1, 1),
             _shown(row["connections"], 1, 1),
+            *(_shown(row[name], column.factor, column.digits) for name, column in columns.items()),
             *(_shown(cell, 60, 1) for cell in hours),
             ", ".join(
                 _shown(hours, 60, 1) for hours in row.get("processor_hours", {}).values() if hours

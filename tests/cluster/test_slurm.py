@@ -9,8 +9,9 @@ import tempfile
 import time
 from pathlib import Path
 
-from dsonas_mx.experiments import experiment
+from dsonas_mx.experiments import files
 from dsonas_mx.experiments.cluster import Allocation, known_jobs, queued, submit
+from dsonas_mx.experiments.experiment import STAGES
 from dsonas_mx.experiments.runner import Machine, is_done, record_of
 
 import pytest
@@ -82,7 +83,7 @@ def tasks(tmp_path):
             "rows": {"searched": {"search": {}}},
             "scales": {"small": {}},
         }
-        return experiment.from_json(data, "small").tasks(tmp_path / "out")
+        return files.from_json(data, "small").tasks(tmp_path / "out")
 
     return made
 
@@ -92,7 +93,7 @@ def send(cluster, tmp_path):
     """`send(tasks, **allocation)`: submit what is missing."""
     script = tmp_path / "script.py"
     script.write_text(SCRIPT)
-    machine = Machine({stage: script for stage in experiment.STAGES})
+    machine = Machine({stage: script for stage in STAGES})
 
     def submitted(tasks, **options):
         options = {"time": "5", "cpus": 1, "grace": 15, **options}

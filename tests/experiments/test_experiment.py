@@ -5,7 +5,7 @@ import json
 import re
 from pathlib import Path
 
-from dsonas_mx.experiments import experiment
+from dsonas_mx.experiments import experiment, files
 
 import pytest
 
@@ -47,7 +47,7 @@ def changed(path, value):
 
 
 def test_tasks():
-    tasks = experiment.from_json(DATA, "paper").tasks("out")
+    tasks = files.from_json(DATA, "paper").tasks("out")
     names = [task.name for task in tasks]
     assert names[:4] == [
         "seed 3, found, search",
@@ -80,7 +80,7 @@ def test_tasks():
 
 def test_the_nearer_option_wins():
     """All rows < the scale < the row < the row at that scale."""
-    search = experiment.from_json(DATA, "small").tasks("out")[0]
+    search = files.from_json(DATA, "small").tasks("out")[0]
     assert search.options == {"width": 2, "gamma": 3, "levels": 1, "seed": 7}
 
 
@@ -92,12 +92,12 @@ def test_false_takes_a_flag_away():
 
 def test_a_row_is_compared_with_its_own_reference():
     data = changed("rows/full/reference", "random, share")
-    rows = {row.name: row.reference for row in experiment.from_json(data, "small").rows}
+    rows = {row.name: row.reference for row in files.from_json(data, "small").rows}
     assert rows == {"found": None, "random, share": "found", "full": "random, share"}
 
 
 def test_tasks_of_some_rows():
-    tasks = experiment.from_json(DATA, "paper").tasks("out", [0])
+    tasks = files.from_json(DATA, "paper").tasks("out", [0])
     chosen = experiment.of_rows(tasks, ["random, share"])
     assert [task.name for task in chosen] == [
         "seed 0, found, search",
@@ -147,22 +147,22 @@ def test_tasks_of_some_rows():
 )
 def test_refused(path, value, message):
     with pytest.raises(ValueError, match=message):
-        experiment.from_json(changed(path, value), "small")
+        files.from_json(changed(path, value), "small")
 
 
 def test_a_field_that_is_missing():
     with pytest.raises(ValueError, match="no field 'rows'"):
-        experiment.from_json({k: v for k, v in DATA.items() if k != "rows"}, "small")
+        files.from_json({k: v for k, v in DATA.items() if k != "rows"}, "small")
 
 
 def test_errors_name_the_file(tmp_path):
     path = tmp_path / "x.json"
     path.write_text(json.dumps(changed("seeds", 1)))
     with pytest.raises(ValueError, match="x.json: seeds must"):
-        experiment.load(path, "small")
+        files.load(path, "small")
     path.write_text('{"name": "a", "name": "b"}')
     with pytest.raises(ValueError, match="x.json: field 'name' is there more than once"):
-        experiment.load(path, "small")
+        files.load(path, "small")
 
 
 @pytest.mark.parametrize("path, scale", SCALES, ids=lambda value: getattr(value, "stem", value))
@@ -170,8 +170,8 @@ def test_files_of_the_project(path, scale, script):
     """Each is a list of valid commands at each scale."""
     status, out, err = script("tools/run_experiment.py", path, "--scale", scale, "--list")
     assert (status, err) == (0, "")
-    assert experiment.load(path, scale).name == path.stem
-    assert len(experiment.load(path, scale).seeds) >= 3
+    assert files.load(path, scale).name == path.stem
+    assert len(files.load(path, scale).seeds) >= 3
     for line in out.splitlines():
         assert "python" in line
         embedded = {"--demo", "fashion_mnist"} & set(line.split())
@@ -259,13 +259,13 @@ def test_an_architecture_of_a_file_and_a_measure(tmp_path):
     (tmp_path / "found.json").write_text("{}")
     data = changed("rows/full", {"architecture": "found.json"})
     data["measure"] = "mean_iou"
-    found = experiment.from_json(data, "paper", tmp_path)
+    found = files.from_json(data, "paper", tmp_path)
     assert found.measure == "mean_iou"
     (task,) = [task for task in found.tasks("out", [0]) if task.row == "full"]
     words = task.words()
     assert words[words.index("--architecture") + 1] == str(tmp_path / "found.json")
     for row in ({"architecture": "none.json"}, {"architecture": "found.json", "of": "found"}):
         with pytest.raises(ValueError, match="row 'full': architecture must be a file"):
-            experiment.from_json(changed("rows/full", row), "paper", tmp_path)
+            files.from_json(changed("rows/full", row), "paper", tmp_path)
     with pytest.raises(ValueError, match="measure must be test_error or mean_iou, got 'speed'"):
-        experiment.from_json({**DATA, "measure": "speed"}, "paper")
+        files.from_json({**DATA, "measure": "speed"}, "paper")

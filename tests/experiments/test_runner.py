@@ -10,8 +10,11 @@ import time
 from pathlib import Path
 
 from dsonas_mx import Architecture, SearchSpace
-from dsonas_mx.experiments import experiment, results, runner
+from dsonas_mx.cost.count import count
+from dsonas_mx.experiments import files, results, runner
+from dsonas_mx.experiments.experiment import STAGES
 from dsonas_mx.experiments.runner import LOCK, Machine, Runner
+from dsonas_mx.search.budget import flops_by_block
 
 import pytest
 
@@ -62,7 +65,7 @@ def scripts(tmp_path):
     architecture = Architecture.complete(SearchSpace(levels=1, blocks=(1,), width=4))
     script = tmp_path / "script.py"
     script.write_text(SCRIPT.replace("ARCHITECTURE", repr(json.dumps(architecture.to_json()))))
-    return {stage: script for stage in experiment.STAGES}
+    return {stage: script for stage in STAGES}
 
 
 @pytest.fixture
@@ -70,7 +73,7 @@ def run(scripts, tmp_path):
     """`run(data, jobs=1, seeds=None)` → tasks, failed tasks, lines said."""
 
     def runs(data=DATA, jobs=1, seeds=None):
-        tasks = experiment.from_json(data, "small").tasks(tmp_path / "out", seeds)
+        tasks = files.from_json(data, "small").tasks(tmp_path / "out", seeds)
         lines = []
         runner.check_options(tasks)
         failed = Runner(Machine(scripts, jobs=jobs), lines.append).run(
@@ -99,14 +102,14 @@ def test_gpus_that_jobs_cannot_share(scripts, gpus, jobs, message):
 
 @pytest.mark.parametrize("gpus, shares", [("0, 1", ["0", "1"]), ("2,0,1", ["2,1", "0"])])
 def test_each_job_has_gpus_of_its_own(scripts, tmp_path, gpus, shares):
-    task = experiment.from_json(DATA, "small").tasks(tmp_path / "out")[0]
+    task = files.from_json(DATA, "small").tasks(tmp_path / "out")[0]
     machine = Machine(scripts, jobs=2, gpus=gpus)
     commands = [machine.command(task, slot) for slot in (0, 1)]
     assert [words[words.index("--gpus") + 1] for words in commands] == shares
 
 
 def test_blank_gpus_are_the_cpu(scripts, tmp_path):
-    task = experiment.from_json(DATA, "small").tasks(tmp_path / "out")[0]
+    task = files.from_json(DATA, "small").tasks(tmp_path / "out")[0]
     assert "--gpus" not in Machine(scripts, jobs=2, gpus=" ").command(task, 1)
 
 
@@ -158,14 +161,14 @@ def test_a_failed_run_does_not_stop_the_others(run):
     (line,) = [line for line in lines if "status" in line]
     assert "bad, search" in line and line.endswith("failed with status 1: it went wrong")
     assert "seed 0, bad, train: not run, what it needs failed" in lines
-    found = results.collect(experiment.from_json(data, "small"), tasks)
+    found = results.collect(files.from_json(data, "small"), tasks)
     assert found["rows"]["bad"]["failed"] == found["rows"]["bad"]["missing"] == [0]
     assert run(data, seeds=[0])[1] == failed  # and is tried again
 
 
 def test_cores_and_gpus_are_divided(scripts, tmp_path, monkeypatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(8)))
-    task = experiment.from_json(DATA, "small").tasks("out")[0]
+    task = files.from_json(DATA, "small").tasks("out")[0]
     machine = Machine(scripts, {"search": "data"}, jobs=3, gpus="0,1,2,3")
     assert machine.threads == 2
     for slot, gpus in enumerate(("0,3", "1", "2")):
@@ -212,9 +215,25 @@ def test_two_at_once_are_refused(run, scripts, tmp_path):
 # Results
 
 
+def test_columns_of_what_was_found(run):
+    data = {**DATA, "columns": ["memory_access", "flops_spread"]}
+    tasks, _, _ = run(data, seeds=[0])
+    results_of = results.collect(files.from_json(data, "small"), tasks)
+    found = Architecture.load(tasks[0].folder / "architecture.json")
+    row = results_of["rows"]["found"]
+    assert row["memory_access"]["values"] == [count(found).memory_access]
+    blocks = flops_by_block(found)
+    assert row["flops_spread"]["mean"] == pytest.approx(blocks.std() / blocks.mean())
+    heading, rule, first = results.table(results_of).splitlines()[2:5]
+    assert "| MAC, M | spread of FLOPs over blocks |" in heading
+    assert heading.count("|") == rule.count("|") == first.count("|")
+    with pytest.raises(ValueError, match="columns must be multiply_adds or memory_access or"):
+        files.from_json({**DATA, "columns": ["speed"]}, "small")
+
+
 def test_results(run):
     tasks, _, _ = run(jobs=2)
-    found = results.collect(experiment.from_json(DATA, "small"), tasks)
+    found = results.collect(files.from_json(DATA, "small"), tasks)
     row = found["rows"]["random"]
     assert row["n"] == 3 and row["seeds"] == [0, 1, 2] and row["missing"] == []
     assert row["test_error"]["mean"] == pytest.approx((0.1 + 0.2 + 0.5) / 3)
@@ -265,7 +284,7 @@ def test_the_best_of_some_candidates(run):
     assert [line["--seed"] for line in options] == ["2000", "2001", "2002", "2000"]
     assert [line.get("--validation") for line in options] == ["5", "5", "5", None]
     assert {line["--period"] for line in options} == {"7"}
-    found = results.collect(experiment.from_json(data, "small"), tasks)["rows"]["best"]
+    found = results.collect(files.from_json(data, "small"), tasks)["rows"]["best"]
     assert found["n"] == 3 and found["test_error"]["values"][1] == pytest.approx(
         0.1 * 2000**2 + 0.1
     )
@@ -296,8 +315,8 @@ def test_time_of_processors_is_added_up(run, scripts):
 
 def test_fewer_seeds_are_reported_as_such(run):
     run(seeds=[1])
-    tasks = experiment.from_json(DATA, "small").tasks(run(seeds=[1])[0][0].folder.parents[2])
-    found = results.collect(experiment.from_json(DATA, "small"), tasks)
+    tasks = files.from_json(DATA, "small").tasks(run(seeds=[1])[0][0].folder.parents[2])
+    found = results.collect(files.from_json(DATA, "small"), tasks)
     assert found["rows"]["found"]["n"] == 1
     assert found["rows"]["found"]["test_error"]["std"] is None
     assert found["rows"]["found"]["missing"] == [0, 2]
