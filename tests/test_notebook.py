@@ -2,17 +2,29 @@
 
 import dsonas_mx as dso
 from dsonas_mx import notebook
+from dsonas_mx.data import load_data_set
 
 import numpy as np
 import pytest
 
-SMALL = {"levels": 1, "operations": "sep3,avg", "blocks": "1,1", "width": 4, "batch_size": 500}
+SMALL = {"levels": 1, "operations": "sep3,avg", "blocks": "1,1", "width": 4, "batch_size": 100}
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """A search and the training of what it found, both with the embedded images."""
+    """A search and the training of what it found, both with every twentieth embedded image."""
     folder = tmp_path_factory.mktemp("notebook")
+
+    def some(*words, **more):
+        images = load_data_set(*words, **more)
+        return images.subset(np.arange(0, len(images), 20))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("dsonas_mx.cli.data.load_data_set", some)
+        yield of_images(folder)
+
+
+def of_images(folder):
     run = dso.search(
         "fashion_mnist",
         save_dir=folder / "search",
@@ -21,7 +33,7 @@ def trained(tmp_path_factory):
         preset="quick",
         **SMALL,
     )
-    net = run.train(num_epochs=1, width=4, batch_size=1000, save_dir=folder / "train")
+    net = run.train(num_epochs=1, width=4, batch_size=100, save_dir=folder / "train")
     return run, net
 
 

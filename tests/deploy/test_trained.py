@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 from dsonas_mx import Architecture, Predictor, SearchSpace
@@ -45,16 +46,22 @@ def space():
     )
 
 
+@pytest.fixture(scope="module")
+def once(tmp_path_factory):
+    """A folder for what several tests start from."""
+    return tmp_path_factory.mktemp("once")
+
+
 @pytest.fixture
-def segmenter(script, scenes_folder, space, tmp_path):
-    """A trained segmentation run: the folder."""
-    Architecture.complete(space).save(tmp_path / "found.json")
-    words = ("--data-dir", scenes_folder.parent, "--crop", 24, "--batch-size", 2)
-    words += ("--architecture", tmp_path / "found.json", "--stages", "garden:3:0.1")
-    folder = tmp_path / "pixels"
-    status, _, err = script("train/train_voc.py", *words, "--save-dir", folder)
-    assert (status, err) == (0, "")
-    return folder
+def segmenter(script, scenes_folder, space, once, tmp_path):
+    """A trained segmentation run: a copy of its folder."""
+    if not (once / "pixels").exists():
+        Architecture.complete(space).save(once / "found.json")
+        words = ("--data-dir", scenes_folder.parent, "--crop", 24, "--batch-size", 2)
+        words += ("--architecture", once / "found.json", "--stages", "garden:3:0.1")
+        status, _, err = script("train/train_voc.py", *words, "--save-dir", once / "pixels")
+        assert (status, err) == (0, "")
+    return shutil.copytree(once / "pixels", tmp_path / "pixels", symlinks=True)
 
 
 def test_segmentation(segmenter, script, scenes_folder, tmp_path):

@@ -431,7 +431,6 @@ def test_bits_do_not_depend_on_threads_or_mkldnn():
     found = set()
     for settings in (
         {"OMP_NUM_THREADS": "1"},
-        {"OMP_NUM_THREADS": "2"},
         {"OMP_NUM_THREADS": "2", "MXNET_MKLDNN_ENABLED": "0"},
     ):
         environment = {**os.environ, "PYTHONPATH": str(ROOT), **settings}

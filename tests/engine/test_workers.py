@@ -71,7 +71,7 @@ def test_the_parts_are_those_of_as_many_devices():
     assert of_rank(1, 2).sizes(1, 2) == (slice(1, 1), (0, 0))
 
 
-@pytest.mark.parametrize("size", [2, 3])
+@pytest.mark.parametrize("size", [2, pytest.param(3, marks=pytest.mark.slow)])
 def test_what_they_tell_each_other(size):
     done = subprocess.run(
         [*LAUNCH, "-n", str(size), "-s", "2", sys.executable, "-c", CODE],

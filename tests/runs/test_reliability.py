@@ -43,17 +43,34 @@ def search(script, small_cifar, tmp_path):
     return run
 
 
+@pytest.fixture(scope="module")
+def files():
+    """The files of an undisturbed run, which the first test that asks for them makes."""
+    return {}
+
+
 @pytest.fixture
-def lost_nothing(search, tmp_path):
+def whole(files, search, tmp_path):
+    """`whole()`: the content of each file of an undisturbed run."""
+
+    def contents():
+        if not files:
+            assert search(folder="whole")[0] == 0
+            files.update((name, (tmp_path / "whole" / name).read_bytes()) for name in SAME)
+        return files
+
+    return contents
+
+
+@pytest.fixture
+def lost_nothing(search, whole, tmp_path):
     """`lost_nothing()`: resume the run to its end; its files are those of an undisturbed one."""
 
-    def check(folder="run"):
-        status, _, err = search("--resume", folder=folder)
+    def check():
+        status, _, err = search("--resume")
         assert (status, err) == (0, "")
-        assert search(folder="whole")[0] == 0
-        for name in SAME:
-            expected = (tmp_path / "whole" / name).read_bytes()
-            assert (tmp_path / folder / name).read_bytes() == expected, name
+        for name, expected in whole().items():
+            assert (tmp_path / "run" / name).read_bytes() == expected, name
 
     return check
 
@@ -304,18 +321,17 @@ def test_tensorboard_on_a_full_disk(search, monkeypatch, record_property, lost_n
 
 
 @pytest.mark.fault("`metrics.csv` is removed in mid-run", lost="its rows until then")
-def test_a_table_that_is_removed(search, monkeypatch, record_property, tmp_path):
+def test_a_table_that_is_removed(search, whole, monkeypatch, record_property, tmp_path):
     folder = tmp_path / "run"
     with monkeypatch.context() as patch:
         at_step(patch, 9, lambda: (folder / "metrics.csv").unlink())
         at_step(patch, 14, lambda: os.kill(os.getpid(), signal.SIGTERM))
         assert search()[0] == 143
     assert search("--resume")[0] == 0
-    assert search(folder="whole")[0] == 0
-    header, *rows = (tmp_path / "whole" / "metrics.csv").read_text().splitlines(keepends=True)
-    assert (folder / "metrics.csv").read_text() == "".join([header, *rows[1:]])
+    header, *rows = whole()["metrics.csv"].splitlines(keepends=True)
+    assert (folder / "metrics.csv").read_bytes() == b"".join([header, *rows[1:]])
     for name in set(SAME) - {"metrics.csv"}:
-        assert (folder / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
+        assert (folder / name).read_bytes() == whole()[name], name
     record_property("happens", "one line says so, and the run goes on with a table begun anew")
 
 

@@ -140,24 +140,18 @@ def check_search(folder, epochs, split=True):
     return found
 
 
-# The whole way, each script in a process of its own
+# The whole way
 
 
-def test_search_train_export(tmp_path):
+def test_search_train_export(script, small_cifar, tmp_path):
+    """The search in a process of its own."""
     folder = tmp_path / "search"
-    demo = ["--demo", "--batch-size", 600, "--num-epochs", 1]
-    done = process(SEARCH, *demo, *NETWORK, "--pretrain-epochs", 1, "--save-dir", folder)
+    small = ["--data-dir", small_cifar, "--batch-size", 20, "--num-epochs", 1, "--gamma", 0.01]
+    done = process(SEARCH, *small, *NETWORK, "--pretrain-epochs", 1, "--save-dir", folder)
     assert (done.returncode, done.stderr) == (0, "")
     found = check_search(folder, epochs=2)
-    assert found.space == SearchSpace(
-        levels=1,
-        operations=("sep3", "avg"),
-        blocks=(1, 1),
-        width=4,
-        in_channels=1,
-        image_size=28,
-    )
-    assert found.origin["data"] == "fashion_mnist"
+    assert found.space == SearchSpace(levels=1, operations=("sep3", "avg"), blocks=(1, 1), width=4)
+    assert found.origin["data"] == "cifar10"
     assert found.origin["seed"] == 0
     assert str(tmp_path) not in (folder / "architecture.json").read_text()
     assert [row["phase"] for row in table(folder / "metrics.csv")] == ["pretrain", "search"]
@@ -174,12 +168,13 @@ def test_search_train_export(tmp_path):
     ):
         assert line in log and line in done.stdout
     options = json.loads((folder / "args.json").read_text())["options"]
-    assert (options["width"], options["gamma"], options["shrink_every"]) == (4, 0.01, 2)
+    assert (options["width"], options["gamma"], options["shrink_every"]) == (4, 0.01, 5)
 
     trained = tmp_path / "train"
     path = folder / "architecture.json"
-    done = process(TRAIN, "--architecture", path, *demo, "--save-dir", trained)
-    assert (done.returncode, done.stderr) == (0, "")
+    words = ["--data-dir", small_cifar, *SMALL_TRAIN, "--width", 4, "--lr", 0.05]
+    status, out, err = script(TRAIN, "--architecture", path, *words, "--save-dir", trained)
+    assert (status, err) == (0, "")
     files = ["architecture.json", "args.json", "checkpoint", "confusion.csv", "confusion.png"]
     files += ["log.txt", "metrics.csv", "mistakes.png"]
     files += ["model-0000.params", "model-symbol.json", "model.params", "result.json"]
@@ -193,18 +188,18 @@ def test_search_train_export(tmp_path):
     assert set(result) == {"test_error", "parameters", "multiply_adds", "connections"}
     assert repr(result["test_error"]) == row["test_error"]
     assert result["connections"] == found.num_connections == 2
-    assert "test error" in done.stdout.splitlines()[-1]
+    assert "test error" in out.splitlines()[-1]
 
     before = read_params(trained / "model-0000.params")
-    done = process(EXPORT, trained)
-    assert (done.returncode, done.stderr) == (0, "")
-    difference = float(done.stdout.split("difference")[-1].split()[0])
+    status, out, err = script(EXPORT, trained)
+    assert (status, err) == (0, "")
+    difference = float(out.split("difference")[-1].split()[0])
     assert 0 <= difference < 1e-5
     after = read_params(trained / "model-0000.params")
     assert set(after) == set(before)
     assert all((after[name] == before[name]).all() for name in before)
     net = import_symbol(trained / "model-symbol.json", trained / "model-0000.params")
-    assert net(mx.nd.zeros((3, 1, 28, 28))).shape == (3, 10)
+    assert net(mx.nd.zeros((3, 3, 32, 32))).shape == (3, 10)
 
 
 def test_the_same_seed_writes_the_same_files(search, tmp_path, monkeypatch):
