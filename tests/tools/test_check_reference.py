@@ -1,18 +1,12 @@
 """The tool that compares our network with reference vectors."""
 
-import os
 import re
-import subprocess
-import sys
-from pathlib import Path
 
 from dsonas_mx.space.normal import SearchSpace
 
 import edge_by_edge
 import numpy as np
 import pytest
-
-SCRIPT = Path(__file__).parents[2] / "tools" / "check_reference.py"
 
 
 @pytest.fixture
@@ -48,17 +42,11 @@ def set_first(value):
     return change_first
 
 
-def test_golden_file(golden, tmp_path):
-    done = subprocess.run(
-        [sys.executable, str(SCRIPT), str(golden / "cifar_share_supernet.npz")],
-        capture_output=True,
-        encoding="utf-8",
-        env={**os.environ, "PYTHONIOENCODING": "utf-8", "DSONAS_MX_NATIVE": "0"},
-        cwd=tmp_path,
-    )
-    assert done.returncode == 0, done.stderr
-    assert "363 arrays compared, 0 failed" in done.stdout
-    found = re.findall(r"^(\S.*?) +(\d+) compared, .* ([0-9.e+-]+) in ", done.stdout, re.M)
+def test_golden_file(golden, tool, plain):
+    status, out, err = tool(golden / "cifar_share_supernet.npz")
+    assert (status, err) == (0, "")
+    assert "363 arrays compared, 0 failed" in out
+    found = re.findall(r"^(\S.*?) +(\d+) compared, .* ([0-9.e+-]+) in ", out, re.M)
     assert [(group, int(count)) for group, count, _ in found] == [
         ("outputs", 2),
         ("statistics", 120),
