@@ -137,14 +137,14 @@ def read_architecture(reference: Reference) -> Architecture:
     meta = reference.meta
     operations = meta.get("operations")
     named = operations if isinstance(operations, list) else None
-    data_set = meta.get("dataset")
+    data_set, blocks = meta.get("dataset"), meta.get("blocks")
     space = read_space(
         reference.parameters,
         scope=meta.get("scope"),
         levels=meta.get("levels"),
         operations=named,
         data_set=None if data_set is None else _data_set(data_set),
-        blocks=meta.get("blocks"),
+        blocks=[blocks] if isinstance(blocks, int) else blocks,
         width=meta.get("width"),
         num_classes=meta.get("num_classes"),
         image_size=reference.data.shape[2],

@@ -78,8 +78,13 @@ def read(path: PathLike, epoch: int, told: Told, build: Build) -> Checkpoint:
                 "there are no scales (lambda_…), so this is no supernet: of a derived network give "
                 "`architecture` FILE"
             )
-        how: Any = {"levels": told.levels, "operations": told.operations}
-        space = read_space(theirs, blocks=told.blocks, width=told.width, **how)
+        space = read_space(
+            theirs,
+            levels=told.levels,
+            operations=told.operations,
+            blocks=None if told.blocks is None else parse_blocks(told.blocks, 1),
+            width=told.width,
+        )
         origin = {"source": "a checkpoint of the authors' release", "epoch": epoch}
         architecture = Architecture.from_lambdas(space, *read_lambdas(theirs, space), origin)
         parameters = None

@@ -8,7 +8,7 @@ from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Set, Tuple
 import numpy as np
 
 from ..io.checks import shown
-from ..space.normal import MOST_BLOCKS, MOST_STAGES, OPERATIONS, SearchSpace, parse_blocks
+from ..space.normal import MOST_BLOCKS, MOST_STAGES, OPERATIONS, SearchSpace
 from .names import THEIR_OPERATIONS, Arrays
 
 _UNIT = re.compile(r"(lambda_|lambda_after_)?stage(\d{1,4})_unit(\d{1,4})(?:_(.+))?")
@@ -33,7 +33,7 @@ def read_space(
     levels: Optional[int] = None,
     operations: Optional[Sequence[str]] = None,
     data_set: Optional[str] = None,
-    blocks: Optional[str] = None,
+    blocks: Optional[Sequence[int]] = None,
     width: Optional[int] = None,
     num_classes: Optional[int] = None,
     image_size: Optional[int] = None,
@@ -48,7 +48,7 @@ def read_space(
     arrays : mapping of name to array
         By their names, without `arg:` and `aux:`. The scales alone will do.
     scope, levels, operations, blocks, width, num_classes, image_size : optional
-        As in `SearchSpace`, for what the arrays cannot tell; `blocks` as `parse_blocks` takes it.
+        As in `SearchSpace`, for what the arrays cannot tell; `blocks` may be one for all stages.
     data_set : {'cifar', 'imagenet'}, optional
         Whose defaults to take.
 
@@ -171,7 +171,9 @@ def _read_width(arrays: Arrays) -> Optional[int]:
     return None
 
 
-def _read_blocks(units: _Units, given: Optional[str], defaults: Sequence[int]) -> Tuple[int, ...]:
+def _read_blocks(
+    units: _Units, given: Optional[Sequence[int]], defaults: Sequence[int]
+) -> Tuple[int, ...]:
     """Blocks of each stage; without weights the share scope does not tell those of the last."""
     stages = len(units.reductions) + 1
     told: List[Optional[int]] = [units.reductions[stage] - 1 for stage in range(1, stages)]
@@ -180,7 +182,7 @@ def _read_blocks(units: _Units, given: Optional[str], defaults: Sequence[int]) -
         if told[-1] is None and len(defaults) != stages:
             raise ValueError(f"the arrays do not tell the blocks of stage {stages}: give blocks")
         return tuple(defaults[i] if count is None else count for i, count in enumerate(told))
-    wanted = parse_blocks(given, stages)
+    wanted = tuple(given) * stages if len(given) == 1 else tuple(given)
     if len(wanted) != stages:
         raise ValueError(f"blocks has {len(wanted)} stages, but the arrays are of {stages}")
     for stage, (count, want) in enumerate(zip(told, wanted), 1):

@@ -253,9 +253,9 @@ def test_space_of_a_complete_network(name, layout):
 @pytest.mark.parametrize("count", range(1, 6))
 def test_levels_and_operations_from_scales_alone(levels, count):
     """The vector of a block does not tell them: they are the release's, or have to be given."""
-    operations, blocks = OPERATIONS[:count], "1,1,1"
+    operations, blocks = OPERATIONS[:count], (1, 1, 1)
     for scope, layout in (("share", "vector"), ("full", "vector"), ("full", "layers")):
-        space = SearchSpace(scope, levels, operations, blocks=(1, 1, 1))
+        space = SearchSpace(scope, levels, operations, blocks=blocks)
         shapes = their_shapes(space, layout)
         scales = {n: np.ones(s) for n, s in shapes.items() if n.startswith("lambda")}
         assert read_space(scales, levels=levels, operations=operations, blocks=blocks) == space
