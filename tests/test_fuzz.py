@@ -13,7 +13,7 @@ from dsonas_mx.io.params_file import read_params, write_params
 from dsonas_mx.io.symbol_file import read_symbol
 from dsonas_mx.latency.deductions import Saving
 from dsonas_mx.latency.table import Table, parts
-from dsonas_mx.runs.checkpoint import Checkpoints, load
+from dsonas_mx.runs.checkpoint import Checkpoints, read_checkpoint
 from dsonas_mx.runs.folder import Run
 from dsonas_mx.space.mobile import STRIDES, MobileSpace
 from dsonas_mx.space.mobile_architecture import MobileArchitecture, load_architecture
@@ -141,7 +141,7 @@ def files(tmp_path_factory, tiny_space, some_architecture):
             for file in saved.iterdir():
                 (target / file.name).write_bytes(file.read_bytes())
             (target / name).write_bytes(path.read_bytes())
-            return load(target)
+            return read_checkpoint(target)
 
         return read
 
@@ -152,7 +152,7 @@ def files(tmp_path_factory, tiny_space, some_architecture):
         "params": (read_params, folder / "some.params"),
         "state": (checkpoint("state.json"), saved / "state.json"),
         "arrays": (checkpoint("arrays.params"), saved / "arrays.params"),
-        "batch": (lambda path: restricted_pickle.load(path.read_bytes()), folder / "batch"),
+        "batch": (lambda path: restricted_pickle.loads(path.read_bytes()), folder / "batch"),
         "records": (lambda path: cifar.load_cifar_records(path), folder / "few.rec"),
         "index": (recordio.read_index, folder / "few.idx"),
         "places": (places, folder / "few.idx"),

@@ -41,7 +41,7 @@ def main(options: argparse.Namespace) -> int:
     def build(architecture: Architecture, fix_gamma: str) -> DSONAS:
         return DSONAS(architecture, weighted=True, fix_gamma=fix_gamma)
 
-    file = reference.load(options.file)
+    file = reference.read_reference(options.file)
     try:
         architecture = reference.read_architecture(file)
         checked = reference.check(file, architecture, build, options.tolerance)

@@ -24,7 +24,7 @@ from dsonas_mx.cli.experiment import (
 )
 from dsonas_mx.cli.parser import Parser, run
 from dsonas_mx.experiments.experiment import of_rows
-from dsonas_mx.experiments.files import load
+from dsonas_mx.experiments.files import read_experiment
 
 SCRIPTS = Path(__file__).resolve().parents[1] / "train"
 
@@ -53,7 +53,7 @@ def main(options: argparse.Namespace) -> int:
     from dsonas_mx.experiments.results import collect, write
     from dsonas_mx.experiments.runner import LOCK, Machine, Runner, check_options, is_done
 
-    found = load(options.file, options.scale)
+    found = read_experiment(options.file, options.scale)
     scripts = {stage: SCRIPTS / f"{stage}_{name}.py" for stage, name in found.data_sets.items()}
     found.check({stage: checker(script) for stage, script in scripts.items()})
     given = {"--data-dir": options.data_dir, "--transfer-data-dir": options.transfer_data_dir}

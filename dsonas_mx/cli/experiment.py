@@ -73,9 +73,15 @@ def parse_seeds(text: Optional[str]) -> Optional[List[int]]:
     return seeds
 
 
+def _data_option(found: experiment.Experiment, stage: str) -> str:
+    """Which option has the data folder of a stage."""
+    transfers = found.data_sets[stage] != found.data_sets["search"]
+    return "--transfer-data-dir" if transfers else "--data-dir"
+
+
 def data_folders(found: experiment.Experiment, given: Mapping[str, Any]) -> Dict[str, str]:
     """The data folder of each stage, of the options that are given."""
-    stages = {stage: found.data_option(stage) for stage in experiment.STAGES}
+    stages = {stage: _data_option(found, stage) for stage in experiment.STAGES}
     for option, folder in given.items():
         if folder is not None and option not in stages.values():
             raise ValueError(f"leave out {option}: scale {found.scale} transfers to no other data")
@@ -89,7 +95,7 @@ def check_data(
 ) -> None:
     """Refuse runs that have no data, or that would not read the folder."""
     for task in tasks:
-        option = found.data_option(task.stage)
+        option = _data_option(found, task.stage)
         if task.is_embedded and task.stage in folders:
             raise ValueError(f"leave out {option}: {task.name} is on embedded images")
         if not task.is_embedded and task.stage not in folders:

@@ -15,7 +15,7 @@ class SceneOptions(Options):
 
     data_dir: Optional[str] = place(None, "the folder in which the data sets are, each in its own")
     crop: int = option(513, "side of what is cut out to train on", check=at_least(1))
-    workers: int = place(2, "threads that read and augment", check=at_least(1))
+    threads: int = place(2, "threads that read and augment", "--workers", check=at_least(1))
     batch_size: int = option(16, "over all devices", check=at_least(1))
     auxiliary: float = option(0.4, "weight of the auxiliary head; 0 for none", check=not_negative)
     seed: int = option(0, SEED, check=check_seeds)

@@ -63,7 +63,7 @@ def search_loaders(options: SceneOptions, names: Sequence[str], parts: Split) ->
     chosen = split(None, np.zeros(len(found), int), parts or (1,), options.seed)
     crop, size, seed = Crop(options.crop), options.batch_size, options.seed
     return [
-        SceneLoader(found, part, size, crop, seed, stream, options.workers)
+        SceneLoader(found, part, size, crop, seed, stream, options.threads)
         for stream, part in enumerate(chosen)
     ]
 
@@ -77,7 +77,7 @@ def load_stages(
     for number, (names, num_epochs, rate) in enumerate(stages):
         scenes = training_scenes(options, names, test.files)
         loader = SceneLoader(
-            scenes, None, options.batch_size, crop, options.seed, number, options.workers
+            scenes, None, options.batch_size, crop, options.seed, number, options.threads
         )
         planned.append(Stage(loader, num_epochs, rate))
     return planned

@@ -155,7 +155,7 @@ def _read(layout: _Layout, path: Path, variant: _Variant) -> Arrays:
 
 def _read_python(path: Path, variant: _Variant) -> Arrays:
     try:
-        batch = restricted_pickle.load(read_regular(path, _MOST_BYTES))
+        batch = restricted_pickle.loads(read_regular(path, _MOST_BYTES))
     except ValueError as error:
         raise ValueError(f"{path}: {error}; {_AGAIN}") from None
     pixels, labels = batch.get("data"), batch.get(variant.labels)

@@ -24,7 +24,7 @@ _OPERATIONS = """
 """.split()
 
 
-def load(data: bytes) -> Dict[str, Any]:
+def loads(data: bytes) -> Dict[str, Any]:
     """The dict that a pickle holds, its keys as str.
 
     Raises

@@ -81,7 +81,7 @@ class Crop:
 class SceneLoader(Loader):
     """Batches of crops, as `Loader` makes them of images in memory.
 
-    Every scene has random numbers of its own, so that they do not depend on the workers either.
+    Every scene has random numbers of its own, so that they do not depend on the threads either.
 
     Parameters
     ----------

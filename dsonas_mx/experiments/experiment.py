@@ -139,11 +139,6 @@ class Experiment:
     note: str = ""
     columns: Tuple[str, ...] = ()
 
-    def data_option(self, stage: str) -> str:
-        """The option of `tools/run_experiment.py` that has the data folder of a stage."""
-        own = self.data_sets[stage] == self.data_sets["search"]
-        return "--data-dir" if own else "--transfer-data-dir"
-
     def tasks(self, out: PathLike, seeds: Optional[Sequence[int]] = None) -> List[Task]:
         """All runs, seed by seed; each comes after the search that it needs."""
         tasks: List[Task] = []

@@ -63,7 +63,7 @@ _OWN = frozenset(
 )
 
 
-def load(path: PathLike, scale: str) -> Experiment:
+def read_experiment(path: PathLike, scale: str) -> Experiment:
     """Read the file of an experiment, at one of its scales.
 
     Raises

@@ -89,7 +89,7 @@ class _PlainGraph(TrainGraph):
         return False
 
 
-def load(path: PathLike) -> Reference:
+def read_reference(path: PathLike) -> Reference:
     """Read a file of reference arrays.
 
     Raises

@@ -95,7 +95,7 @@ class Checkpoints:
         paths = self.paths()
         for path in paths:
             try:
-                return path, load(path)
+                return path, read_checkpoint(path)
             except (ValueError, OSError) as error:
                 note(f"cannot use a checkpoint: {_line(error)}; trying the one before")
         if paths:
@@ -119,7 +119,7 @@ def _folder(path: PathLike) -> Path:
     return path
 
 
-def load(path: PathLike) -> State:
+def read_checkpoint(path: PathLike) -> State:
     """Read and check one checkpoint.
 
     Raises

@@ -19,7 +19,7 @@ from ..io.checks import check_int, check_object, shown
 from ..io.files import PathLike
 from ..training.loop import Diverged, Loop
 from ..training.state import State
-from .checkpoint import Checkpoints, load
+from .checkpoint import Checkpoints, read_checkpoint
 from .folder import Run, environment
 from .interrupted import Interrupted
 
@@ -105,7 +105,7 @@ class Session:
         source = None
         if path is not None:
             found = Path(path)
-            state = load(found)
+            state = read_checkpoint(found)
             if found.resolve().parent.parent != self._run.folder.resolve():
                 source = found.resolve().parent.parent
                 if self._checkpoints.paths():
@@ -260,7 +260,7 @@ class Session:
         if self._boundary is not None:
             paths.insert(0, self._checkpoints.folder / self._boundary)
         path = next(path for path in paths if path.exists())
-        return path, load(path)
+        return path, read_checkpoint(path)
 
     @contextmanager
     def _catching_signals(self) -> Iterator[None]:

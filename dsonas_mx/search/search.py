@@ -195,7 +195,7 @@ class Search(Loop):
             scores = self._run_steps(order, data, "search")
         self._next_epoch()
         if searching:
-            self._remove()
+            self._prune()
         return SearchEpoch(
             self.epoch,
             "search" if searching else "pretrain",
@@ -242,7 +242,7 @@ class Search(Loop):
 
     # Removal
 
-    def _remove(self) -> None:
+    def _prune(self) -> None:
         """Note which connections are left; every few epochs, make it permanent."""
         scales = self.scales()
         if not np.isfinite(scales.vector).all():

@@ -74,7 +74,7 @@ def test_the_library_names_no_options_of_a_command_line():
     """It says what is wrong in its own words, with the names of values in backquotes; those that
     build command lines know their words.
     """
-    building = {"experiment.py", "runner.py", "cluster.py", "measure.py", "_compat.py"}
+    building = {"runner.py", "cluster.py", "measure.py", "_compat.py"}
     building.add("options.py")
     found = []
     for path in sorted((ROOT / "dsonas_mx").rglob("*.py")):

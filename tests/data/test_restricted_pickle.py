@@ -27,7 +27,7 @@ PIXELS = np.arange(24, dtype=np.uint8).reshape(4, 6)
 @pytest.mark.parametrize("pixels", [PIXELS, np.asfortranarray(PIXELS)])
 def test_reads_what_pickle_wrote(protocol, pixels):
     batch = {b"data": pixels, b"labels": [0, 1, 200, 70000], "name": b"\xe9", "none": (None, True)}
-    result = restricted_pickle.load(pickle.dumps(batch, protocol))
+    result = restricted_pickle.loads(pickle.dumps(batch, protocol))
     np.testing.assert_array_equal(result.pop("data"), PIXELS)
     assert result == {"labels": [0, 1, 200, 70000], "name": b"\xe9", "none": (None, True)}
 
@@ -47,7 +47,7 @@ def test_calls_are_refused_and_not_made(tmp_path, attack, protocol):
     path = str(tmp_path / "made")
     data = pickle.dumps({b"data": attack(path), b"labels": []}, protocol)
     with pytest.raises(ValueError, match="refused"):
-        restricted_pickle.load(data)
+        restricted_pickle.loads(data)
     assert not os.path.exists(path)
 
 
@@ -71,7 +71,7 @@ def test_calls_are_refused_and_not_made(tmp_path, attack, protocol):
 )
 def test_other_programs_are_refused(data, message):
     with pytest.raises(ValueError, match=message):
-        restricted_pickle.load(data)
+        restricted_pickle.loads(data)
 
 
 def test_stand_ins_cannot_be_changed_by_a_pickle():
@@ -81,7 +81,7 @@ def test_stand_ins_cannot_be_changed_by_a_pickle():
         name = "\n".join(stand_in).encode()
         data = b"\x80\x02c" + name + b"\nN}X\x05\x00\x00\x00arrayK\x01s\x86b."
         with pytest.raises(ValueError):
-            restricted_pickle.load(data)
+            restricted_pickle.loads(data)
         assert dict(vars(restricted_pickle._STAND_INS[stand_in])) == before
 
 
@@ -89,14 +89,16 @@ def test_stand_ins_cannot_be_changed_by_a_pickle():
 @pytest.mark.parametrize("array", [PIXELS.astype("float64"), PIXELS > 3, PIXELS.astype("U1")])
 def test_only_arrays_of_whole_numbers(array, protocol):
     with pytest.raises(ValueError, match="not of whole numbers"):
-        restricted_pickle.load(pickle.dumps({"data": array}, protocol))
+        restricted_pickle.loads(pickle.dumps({"data": array}, protocol))
 
 
 @pytest.mark.parametrize("protocol", [2, 4, 5])
 @pytest.mark.parametrize("dtype", ["<i8", ">i8", "<u2", "i1"])
 def test_whole_numbers_of_numpy(dtype, protocol):
     values = np.array([1, 0, 100], dtype)
-    result = restricted_pickle.load(pickle.dumps({"array": values, "list": list(values)}, protocol))
+    result = restricted_pickle.loads(
+        pickle.dumps({"array": values, "list": list(values)}, protocol)
+    )
     assert result["array"].tolist() == result["list"] == [1, 0, 100]
     assert [type(number) for number in result["list"]] == [int] * 3
 
@@ -107,16 +109,16 @@ def test_an_array_that_is_too_short_is_refused():
     assert shape in data
     for other in (b"K\x04K\x07", b"K\xffK\xff", b"NK\x06"):
         with pytest.raises(ValueError, match="corrupt"):
-            restricted_pickle.load(data.replace(shape, other))
+            restricted_pickle.loads(data.replace(shape, other))
 
 
 def test_truncation_at_any_byte_is_an_error_of_ours():
     for protocol in (2, 4, 5):
         data = pickle.dumps({b"data": PIXELS, b"labels": [1, 2]}, protocol)
-        restricted_pickle.load(data)
+        restricted_pickle.loads(data)
         for length in range(len(data)):
             with pytest.raises(ValueError):
-                restricted_pickle.load(data[:length])
+                restricted_pickle.loads(data[:length])
 
 
 @pytest.mark.filterwarnings("ignore:invalid escape sequence:DeprecationWarning")
@@ -129,7 +131,7 @@ def test_random_damage_is_an_error_of_ours_or_harmless():
         for place in generator.integers(2, len(data), 2):
             data[place] = generator.integers(0, 256)
         try:
-            assert isinstance(restricted_pickle.load(bytes(data)), dict)
+            assert isinstance(restricted_pickle.loads(bytes(data)), dict)
         except ValueError:
             refused += 1
     assert refused > 1000
@@ -138,4 +140,4 @@ def test_random_damage_is_an_error_of_ours_or_harmless():
 def test_a_large_declared_length_allocates_nothing():
     for head in (b"\x8e" + struct.pack("<Q", 1 << 60), b"B" + struct.pack("<I", 1 << 31)):
         with pytest.raises(ValueError, match="corrupt"):
-            restricted_pickle.load(b"\x80\x04" + head + b"abc.")
+            restricted_pickle.loads(b"\x80\x04" + head + b"abc.")

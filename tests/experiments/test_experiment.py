@@ -159,10 +159,10 @@ def test_errors_name_the_file(tmp_path):
     path = tmp_path / "x.json"
     path.write_text(json.dumps(changed("seeds", 1)))
     with pytest.raises(ValueError, match="x.json: seeds must"):
-        files.load(path, "small")
+        files.read_experiment(path, "small")
     path.write_text('{"name": "a", "name": "b"}')
     with pytest.raises(ValueError, match="x.json: field 'name' is there more than once"):
-        files.load(path, "small")
+        files.read_experiment(path, "small")
 
 
 @pytest.mark.parametrize("path, scale", SCALES, ids=lambda value: getattr(value, "stem", value))
@@ -170,8 +170,8 @@ def test_files_of_the_project(path, scale, script):
     """Each is a list of valid commands at each scale."""
     status, out, err = script("tools/run_experiment.py", path, "--scale", scale, "--list")
     assert (status, err) == (0, "")
-    assert files.load(path, scale).name == path.stem
-    assert len(files.load(path, scale).seeds) >= 3
+    assert files.read_experiment(path, scale).name == path.stem
+    assert len(files.read_experiment(path, scale).seeds) >= 3
     for line in out.splitlines():
         assert "python" in line
         embedded = {"--demo", "fashion_mnist"} & set(line.split())

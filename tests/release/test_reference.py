@@ -38,7 +38,7 @@ def assert_close(expected, computed):
 
 @pytest.mark.parametrize("scope", FILES)
 def test_golden_supernet_on_the_graphs_of_the_search(scope, golden, operators):
-    file = reference.load(golden / FILES[scope])
+    file = reference.read_reference(golden / FILES[scope])
     architecture = reference.read_architecture(file)
     assert architecture == Architecture.complete(
         SearchSpace(scope=scope, blocks=(1, 1, 1), width=4)
@@ -51,7 +51,7 @@ def test_golden_supernet_on_the_graphs_of_the_search(scope, golden, operators):
 def test_golden_supernet_in_the_form_for_gpus(scope, golden, plain, monkeypatch):
     """But for inference, where MKLDNN lays weights out anew, which are slices of an array here."""
     monkeypatch.setattr(TrainGraph, "is_for_gpus", True)
-    file = reference.load(golden / FILES[scope])
+    file = reference.read_reference(golden / FILES[scope])
     computed = reference.Network(file, reference.read_architecture(file), build).compute()
     expected = dict(file.expected)
     del computed["out:eval"], expected["out:eval"]
@@ -133,7 +133,7 @@ SPACES = {
 def test_other_supernets_against_one_operator_a_connection(name, operators, tmp_path):
     space, options = SPACES[name]
     np.savez(tmp_path / "reference.npz", **edge_by_edge.reference(space, 0, **options))
-    file = reference.load(tmp_path / "reference.npz")
+    file = reference.read_reference(tmp_path / "reference.npz")
     architecture = reference.read_architecture(file)
     assert architecture == Architecture.complete(space)
     computed = reference.Network(file, architecture, build).compute()
@@ -226,7 +226,7 @@ def test_unmatched_arrays(change, message):
 def test_what_is_no_npz_is_refused(content, tmp_path):
     (tmp_path / "file.npz").write_bytes(content)
     with pytest.raises(ValueError, match=r"file\.npz: ") as caught:
-        reference.load(tmp_path / "file.npz")
+        reference.read_reference(tmp_path / "file.npz")
     assert "\n" not in str(caught.value)
 
 
@@ -235,7 +235,7 @@ def test_a_damaged_golden_file_is_refused(golden, tmp_path):
     for damaged in (content[:-1000], content[: len(content) // 2], content[1000:]):
         (tmp_path / "file.npz").write_bytes(damaged)
         with pytest.raises(ValueError, match=r"file\.npz: "):
-            reference.load(tmp_path / "file.npz")
+            reference.read_reference(tmp_path / "file.npz")
 
 
 @pytest.mark.parametrize(
@@ -263,4 +263,4 @@ def test_other_arrays_are_refused(change, message, tmp_path):
     arrays = {name: array for name, array in {**arrays, **change}.items() if array is not None}
     np.savez(tmp_path / "file.npz", **arrays)
     with pytest.raises(ValueError, match=message):
-        reference.load(tmp_path / "file.npz")
+        reference.read_reference(tmp_path / "file.npz")

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from dsonas_mx.runs import checkpoint
-from dsonas_mx.runs.checkpoint import Checkpoints, is_checkpoint, load
+from dsonas_mx.runs.checkpoint import Checkpoints, is_checkpoint, read_checkpoint
 from dsonas_mx.training.state import State, take
 
 import numpy as np
@@ -44,7 +44,7 @@ def test_a_state_comes_back_to_the_last_bit(tmp_path):
     path = Checkpoints(tmp_path / "checkpoint").save(STATE)
     assert path == tmp_path / "checkpoint" / "000001"
     assert names(path) == ["arrays.params", "state.json"]
-    assert_same(load(path), STATE)
+    assert_same(read_checkpoint(path), STATE)
 
 
 def test_those_that_are_kept(tmp_path):
@@ -55,7 +55,7 @@ def test_those_that_are_kept(tmp_path):
     checkpoints.save(numbered(3), keep={"000001", "000002"})
     checkpoints.save(numbered(4), keep={"000003"}, best="000004")
     assert names(tmp_path) == ["000003", "000004", "best"]
-    assert load(tmp_path / "best").values == {"number": 4}
+    assert read_checkpoint(tmp_path / "best").values == {"number": 4}
     again = Checkpoints(tmp_path)
     assert [path.name for path in again.paths()] == ["000004", "000003"]
     assert again.next.name == "000005"
@@ -74,7 +74,7 @@ def test_best_where_there_are_no_links(tmp_path, monkeypatch):
         checkpoints.save(numbered(int(name)), best=name)
         assert (tmp_path / "best").read_text() == f"{name}\n"
         assert is_checkpoint(tmp_path / "best")
-        assert load(tmp_path / "best").values == {"number": int(name)}
+        assert read_checkpoint(tmp_path / "best").values == {"number": int(name)}
     assert names(tmp_path) == ["000002", "best"]
     (tmp_path / "best").write_text("../000002")
     assert not is_checkpoint(tmp_path / "best")
@@ -112,7 +112,7 @@ def test_the_one_before_is_taken(tmp_path, file, damage):
     (note,) = notes
     assert str(newest) in note and note.endswith("; trying the one before")
     with pytest.raises((ValueError, OSError), match="000002"):
-        load(newest.parent)
+        read_checkpoint(newest.parent)
     newest = tmp_path / "000001" / file
     newest.unlink()
     with pytest.raises(ValueError, match="no checkpoint in .* can be used: start again"):
@@ -130,14 +130,14 @@ def test_any_bit_may_be_wrong(tmp_path):
             damaged[position] ^= bit
             (path / name).write_bytes(damaged)
             try:
-                assert_same(load(path), STATE)  # white space between two fields
+                assert_same(read_checkpoint(path), STATE)  # white space between two fields
                 assert whole[position : position + 1].isspace()
             except (ValueError, OSError) as error:
                 assert "000001" in str(error)
         for length in range(0, len(whole), 7):
             (path / name).write_bytes(whole[:length])
             with pytest.raises((ValueError, OSError), match="000001"):
-                load(path)
+                read_checkpoint(path)
         (path / name).write_bytes(whole)
 
 
@@ -156,10 +156,10 @@ def test_what_is_not_finite_is_refused(tmp_path):
     (path / "arrays.params").write_bytes(nan)
     rewrite(path, lambda content: content["sha256"].update(arrays=checkpoint._digest(nan)))
     with pytest.raises(ValueError, match=r"net.0/w is not finite"):
-        load(path)
+        read_checkpoint(path)
     (path / "state.json").write_text('{"format": 1, "state": NaN}')
     with pytest.raises(ValueError, match="NaN is no number"):
-        load(path)
+        read_checkpoint(path)
 
 
 def test_hostile_json_is_refused(tmp_path):
@@ -167,14 +167,14 @@ def test_hostile_json_is_refused(tmp_path):
     for text in ("[" * 100_000, "{}", '{"format": 1, "sha256": 1, "state": {}}', "null", '"x'):
         (path / "state.json").write_text(text)
         with pytest.raises(ValueError, match="state.json is damaged"):
-            load(path)
+            read_checkpoint(path)
 
 
 def test_another_format_is_refused(tmp_path):
     path = Checkpoints(tmp_path).save(STATE)
     rewrite(path, lambda content: content.update(format=2))
     with pytest.raises(ValueError, match="is of format 2, this program reads 1"):
-        load(path)
+        read_checkpoint(path)
 
 
 def test_shapes_and_names_are_checked():
@@ -250,7 +250,7 @@ def test_killed_at_every_call_to_the_file_system(tmp_path):
         _, status = os.waitpid(child, 0)
         path, state = Checkpoints(folder).newest(pytest.fail)
         assert path.name == f"00000{state.values['number']}"
-        assert load(folder / "best").values["number"] in (2, 3)
+        assert read_checkpoint(folder / "best").values["number"] in (2, 3)
         assert not any(name.startswith(".") for name in names(folder))
         found.append(state.values["number"])
         if not os.WIFSIGNALED(status):

@@ -10,7 +10,7 @@ from hashlib import sha256
 
 from dsonas_mx.engine.setup import Setup
 from dsonas_mx.runs import session as module
-from dsonas_mx.runs.checkpoint import load
+from dsonas_mx.runs.checkpoint import read_checkpoint
 from dsonas_mx.runs.folder import Run
 from dsonas_mx.runs.session import Interrupted, Session
 from dsonas_mx.training import loop
@@ -91,7 +91,7 @@ def crash(fit):
 def checkpoints(folder):
     """Epoch and position of each, by name."""
     paths = sorted((folder / "checkpoint").glob("0*"))
-    loops = {path.name: load(path).values["loop"] for path in paths}
+    loops = {path.name: read_checkpoint(path).values["loop"] for path in paths}
     return {name: (values["epoch"], values["position"]) for name, values in loops.items()}
 
 
@@ -270,7 +270,7 @@ def test_the_checkpoint_before_a_damaged_one(whole, fits, tmp_path):
     log = (folder / "log.txt").read_text()
     assert f"cannot use a checkpoint: {newest}/arrays.params: not a .params file" in log
     assert "going on from" in log
-    assert newest.exists() is False or load(newest)  # written again by now
+    assert newest.exists() is False or read_checkpoint(newest)  # written again by now
 
 
 def test_without_a_checkpoint_it_begins(whole, fits, tmp_path):

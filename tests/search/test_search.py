@@ -105,13 +105,13 @@ def set_lambdas(search, changes):
 
 def set_at_the_end(search, changes):
     """Set scales between the last step of an epoch and what follows from it: {epoch: scales}."""
-    remove = search._remove
+    remove = search._prune
 
     def change_and_remove():
         set_lambdas(search, changes.get(search.epoch, {}))
         remove()
 
-    search._remove = change_and_remove
+    search._prune = change_and_remove
 
 
 # Turns

@@ -6,7 +6,7 @@ from dataclasses import replace
 from dsonas_mx import Architecture
 from dsonas_mx.cost.count import count
 from dsonas_mx.engine.setup import Setup
-from dsonas_mx.runs.checkpoint import Checkpoints, load
+from dsonas_mx.runs.checkpoint import Checkpoints, read_checkpoint
 from dsonas_mx.search.apg_nag import gamma_from_state, gamma_state
 from dsonas_mx.search.budget import AdaptiveFLOPs
 from dsonas_mx.search.options import SearchOptions
@@ -94,7 +94,7 @@ def stop_after(loop, steps):
 
 def through_a_file(state, folder):
     checkpoints = Checkpoints(folder)
-    return load(checkpoints.save(state))
+    return read_checkpoint(checkpoints.save(state))
 
 
 def assert_same(first, second):
@@ -132,7 +132,7 @@ def test_a_search_goes_on(searches, tmp_path, steps, contexts):
 
 def set_zero(search):
     """Let a connection's λ reach zero in the third epoch, and another's in the fifth."""
-    remove = search._remove
+    remove = search._prune
 
     def zero_and_remove():
         position = {3: 1, 5: 2}.get(search.epoch)
@@ -143,7 +143,7 @@ def set_zero(search):
             parameter.set_data(mx.nd.array(values))
         remove()
 
-    search._remove = zero_and_remove
+    search._prune = zero_and_remove
 
 
 def test_a_search_without_a_split_goes_on(searches, tmp_path):

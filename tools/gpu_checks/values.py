@@ -29,7 +29,7 @@ def reference_vectors(device: mx.Context) -> Result:
     """What the authors' code computed: outputs, moving statistics, gradients of both scopes."""
     result: Result = {"passes": True}
     for scope in ("share", "full"):
-        file = reference.load(GOLDEN / f"cifar_{scope}_supernet.npz")
+        file = reference.read_reference(GOLDEN / f"cifar_{scope}_supernet.npz")
         architecture = reference.read_architecture(file)
         network = reference.Network(file, architecture, _weighted, context=device)
         found = reference.compare(file.expected, network.compute())

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import List
 
-from dsonas_mx.runs.checkpoint import Checkpoints, load
+from dsonas_mx.runs.checkpoint import Checkpoints, read_checkpoint
 
 ROOT = Path(__file__).resolve().parents[2]
 SEARCH = ["--demo", "--levels", "2", "--operations", "sep3,max", "--blocks", "1,1", "--width", "4"]
@@ -63,6 +63,6 @@ def place(folder: Path) -> str:
 def newest(folder: Path) -> str:
     """The epoch and step of the newest checkpoint, where the search will go on."""
     for path in Checkpoints(folder / "checkpoint").paths():
-        loop = load(path).values["loop"]
+        loop = read_checkpoint(path).values["loop"]
         return f"epoch {loop['epoch'] + 1}, step {loop['position']}"
     return "nothing"
