@@ -19,6 +19,7 @@ from ..io.options import Options, at_least, names, not_negative, number, option,
 from ..search.options import SearchOptions
 from ..space.mobile import SKELETONS
 from ..space.normal import SCOPES, parse_blocks
+from ..space.operations import DEFAULT_OPERATIONS, TABLE
 from ..training.options import FitOptions
 from .presets import PRESETS
 
@@ -166,7 +167,7 @@ class SpaceOptions(Options):
     )
     levels: int = option(4, "M, levels of a block")
     operations: Tuple[str, ...] = option(
-        ("sep3", "sep5", "max", "avg"), "of a level; also sep7", parse=names, show=",".join
+        DEFAULT_OPERATIONS, f"of a level, out of {', '.join(TABLE)}", parse=names, show=",".join
     )
     blocks: Optional[str] = option("8", "blocks a stage: a number, or one a stage")
     width: int = option(48, "channels of the first stage")

@@ -13,7 +13,7 @@ from dsonas_mx import Predictor
 from dsonas_mx.cost.count import count
 from dsonas_mx.cost.width import Target, fit_width, parameters
 from dsonas_mx.data import load_data_set
-from dsonas_mx.deploy.card import Card
+from dsonas_mx.deploy.card import FORMS, Card
 from dsonas_mx.deploy.forms import deploy
 from dsonas_mx.deploy.quantize import float_operators
 from dsonas_mx.deploy.samples import sample_images
@@ -25,8 +25,6 @@ import numpy as np
 
 from symbols import architectures, get_model, network_of
 from symbols.segmentation import deeplab
-
-FORMS = ("mxnet", "fused", "int8", "onnx")
 
 
 def measure(options: argparse.Namespace) -> Dict[str, Any]:
