@@ -222,7 +222,7 @@ class Search(Loop):
 
         That of the budget from the start of an epoch of search until a smaller network is built.
         """
-        in_force = self._trainers["lambdas"].optimizer.gamma
+        in_force = self.trainers["lambdas"].optimizer.gamma
         return Scales.of_parameters(self.net.architecture, in_force)
 
     def _set_gammas(self) -> None:
@@ -235,7 +235,7 @@ class Search(Loop):
         gammas = self.workers.broadcast(gammas.ravel())  # latency differs between machines
         plain = np.full(2 * space.num_reductions, self.options.gamma)
         scales = Scales(space, np.concatenate([gammas, plain]))
-        self._trainers["lambdas"].optimizer.gamma = {
+        self.trainers["lambdas"].optimizer.gamma = {
             name: float(values[0]) if (values == values[0]).all() else values
             for name, values in scales.to_parameters(self.net.architecture).items()
         }
@@ -282,12 +282,12 @@ class Search(Loop):
             present.reductions,
         ):
             return
-        parent, trainers = self.net, self._trainers
-        del self._graph  # frees its memory before the next one takes its own
+        parent, trainers = self.net, self.trainers
+        del self.graph  # frees its memory before the next one takes its own
         self._start(self.architecture)
         inherit(parent, self.net)
         for kind, trainer in trainers.items():
-            inherit_states(parent, trainer, self.net, self._trainers[kind])
+            inherit_states(parent, trainer, self.net, self.trainers[kind])
 
     def _start(self, architecture: AnyArchitecture) -> None:
         """A fresh network, and what trains it."""
@@ -316,7 +316,7 @@ class Search(Loop):
         values["architecture"] = self.architecture.to_json()
         values["network"] = self.net.architecture.to_json()
         values["unchanged"] = self._unchanged
-        values["gamma"], gammas = gamma_state(self._trainers["lambdas"].optimizer.gamma)
+        values["gamma"], gammas = gamma_state(self.trainers["lambdas"].optimizer.gamma)
         if self._target is not None:
             values["target"], steering = self._target.state()
             arrays.update(steering)
@@ -329,13 +329,13 @@ class Search(Loop):
         if network.space != self._complete.space:
             raise ValueError("it is of another search space")
         if network != self.net.architecture:
-            del self._graph
+            del self.graph
             self._start(network)
         gamma = gamma_from_state(values["gamma"], arrays)
         if self._target is not None:
             self._target.restore(values["target"], arrays)
         super().restore(State(values, arrays))
-        self._trainers["lambdas"].optimizer.gamma = gamma
+        self.trainers["lambdas"].optimizer.gamma = gamma
         self.architecture = type(self._complete).from_json(values["architecture"])
         self._unchanged = int(values["unchanged"])
 

@@ -113,7 +113,7 @@ class Fit(Loop):
         """Train for an epoch, then test."""
         options = self.options
         rate = self._set_rate(options.rate(self.epoch))
-        self._graph.set_progress(self.epoch / options.num_epochs)
+        self.graph.set_progress(self.epoch / options.num_epochs)
         data = self._data[0]
         train = self._run_steps(("all",) * len(data), {"all": data}, "train")["all"]
         test = self.test()

@@ -52,11 +52,15 @@ class Loop:
         Called when a step is done, and between the batches of a test: `state` may be asked for.
     data_failed : callable
         Called when a batch could not be had, before the error goes on its way; the same holds.
+    graph : TrainGraph
+        Of the present network.
+    trainers : dict of kind to FlatTrainer
+        What updates its parameters: weights, lambdas, or all.
     """
 
     net: HybridBlock
-    _graph: TrainGraph
-    _trainers: Dict[str, FlatTrainer]
+    graph: TrainGraph
+    trainers: Dict[str, FlatTrainer]
 
     def __init__(self, sample: Loader, loss: Callable[..., Any], setup: Setup) -> None:
         self.setup = setup
@@ -97,14 +101,14 @@ class Loop:
     @property
     def plan(self) -> Plan:
         """What is computed again in backward, and the MB that the network takes on each device."""
-        return self._graph.plan
+        return self.graph.plan
 
     def surroundings(self) -> Dict[str, Any]:
         """What may be another when it goes on from a state, but not without changing bits."""
         return {
             "number of devices": self._devices,
             "number of threads": threads(),
-            "C++ operators": self._graph.is_native,
+            "C++ operators": self.graph.is_native,
         }
 
     @property
@@ -132,7 +136,7 @@ class Loop:
         self._part, sizes = self.workers.sizes(sample.batch_size, len(self._contexts))
         if not all(sizes):
             shares(sample.batch_size, self._devices)  # says that there are too few
-        self._graph = TrainGraph(
+        self.graph = TrainGraph(
             self.net,
             self._loss,
             (sum(sizes), *sample.data_shape[1:]),
@@ -141,14 +145,14 @@ class Loop:
             self.setup.recompute,
             self.setup.dtype,
         )
-        self._trainers = {
-            kind: FlatTrainer([p for p in self._graph.learned if kind in ("all", _kind(p))], one)
+        self.trainers = {
+            kind: FlatTrainer([p for p in self.graph.learned if kind in ("all", _kind(p))], one)
             for kind, one in optimizers.items()
         }
 
     def _set_rate(self, rate: float) -> float:
         """Give the Trainers a learning rate, which they get scaled; returns what they got."""
-        for trainer in self._trainers.values():
+        for trainer in self.trainers.values():
             trainer.set_learning_rate(rate * self.rate_scale)
         return rate * self.rate_scale
 
@@ -182,7 +186,7 @@ class Loop:
         finally:
             for iterator in batches.values():
                 iterator.close()  # ends the thread that reads ahead
-        self._graph.wait()
+        self.graph.wait()
         scores = {kind: tally.score() for kind, tally in self._tallies.items()}
         for score in scores.values():
             if not math.isfinite(score.loss):
@@ -197,10 +201,10 @@ class Loop:
             raise
 
     def _step(self, kind: str, batch: Batch) -> None:
-        seeds = self._seeds() if self._graph.is_random else None
-        outputs = self._graph.step(kind, batch.data[self._part], batch.labels[self._part], seeds)
+        seeds = self._seeds() if self.graph.is_random else None
+        outputs = self.graph.step(kind, batch.data[self._part], batch.labels[self._part], seeds)
         self._tallies[kind].add(outputs, len(batch.labels))
-        for name, trainer in self._trainers.items():
+        for name, trainer in self.trainers.items():
             if kind not in (name, "all"):
                 continue
             if self.workers.size > 1:
@@ -241,7 +245,7 @@ class Loop:
 
     def _diverged(self, order: Sequence[str], loss: float) -> Diverged:
         """What to say of a loss that is not finite: the step that it was first seen in."""
-        self._graph.wait()
+        self.graph.wait()
         finite = {kind: tally.finite_batches() for kind, tally in self._tallies.items()}
         step = 0
         for kind in order[: self.position]:
@@ -256,7 +260,7 @@ class Loop:
 
     def _advice(self) -> str:
         """The learning rate, and which parameters are not finite by now."""
-        rate = next(iter(self._trainers.values())).learning_rate
+        rate = next(iter(self.trainers.values())).learning_rate
         parameters = self.net.collect_params().items()
         bad = not_finite({name: p.list_data()[0].asnumpy() for name, p in parameters})
         names = ", ".join(bad[:3]) + (f" and {len(bad) - 3} others" if len(bad) > 3 else "")
@@ -277,7 +281,7 @@ class Loop:
         ArithmeticError
             The workers have not the same parameters and states.
         """
-        self._graph.wait()
+        self.graph.wait()
         arrays: Dict[str, np.ndarray] = {}
         statistics: List[np.ndarray] = []
         for name, parameter in self.net.collect_params().items():
@@ -287,7 +291,7 @@ class Loop:
             else:
                 statistics.extend(copies)
         updates: Dict[str, Dict[str, int]] = {}
-        for kind, trainer in self._trainers.items():
+        for kind, trainer in self.trainers.items():
             updates[kind] = trainer.updates(0)
             for name, state in trainer.states(0).items():
                 for number, array in enumerate(state):
@@ -343,7 +347,7 @@ class Loop:
             first = self.workers.rank * len(self._contexts)
             for device, array in enumerate(parameter.list_data(), first):
                 array[:] = saved[device if device < copies else 0]
-        for kind, trainer in self._trainers.items():
+        for kind, trainer in self.trainers.items():
             trainer.start_from({n: int(count) for n, count in values["updates"][kind].items()})
             every = [trainer.states(device) for device in range(len(self._contexts))]
             for name, held in every[0].items():

@@ -117,7 +117,7 @@ def test_after_fifty_steps_they_agree_to_the_last_bit(search):
             assert (first != second).any(), name
         else:
             assert first.tobytes() == second.tobytes(), name
-    for trainer in running._trainers.values():
+    for trainer in running.trainers.values():
         first, second = (updater.states for updater in trainer._updaters)
         assert set(first) == set(second) == set(range(len(trainer._params)))
         for index, state in first.items():

@@ -107,7 +107,7 @@ def test_an_update_is_few_calls(scope, loader, monkeypatch):
         setup=Setup(contexts=contexts),
     )
     counts, graph_calls = [], []
-    step, graph_step = search._step, search._graph.step
+    step, graph_step = search._step, search.graph.step
 
     def counting(whole, counts):
         def ran(*arguments):
@@ -118,7 +118,7 @@ def test_an_update_is_few_calls(scope, loader, monkeypatch):
 
         return ran
 
-    search._graph.step = counting(graph_step, graph_calls)
+    search.graph.step = counting(graph_step, graph_calls)
     search._step = counting(step, counts)
     search._prune = lambda: None  # λ is what memory held
     search.step_epoch()

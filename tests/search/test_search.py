@@ -276,7 +276,7 @@ def test_momentum_survives_a_removal(search):
     complete = running.net
     running.step_epoch()
     assert running.net is not complete
-    for kind, trainer in running._trainers.items():
+    for kind, trainer in running.trainers.items():
         states, optimizer = trainer._updaters[0].states, trainer._optimizer
         assert len(states) == len(trainer._params), kind
         assert all(state.asnumpy().any() for state in states.values())

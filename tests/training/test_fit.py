@@ -60,7 +60,7 @@ def test_learns_what_can_be_learnt(fit, contexts):
 def test_the_schedule_is_applied(fit):
     """The rate of every update, and the one that is reported."""
     training = fit(replace(OPTIONS, num_epochs=5, period=1, factor=3))
-    trainer = training._trainers["all"]
+    trainer = training.trainers["all"]
     rates, step = [], trainer.step
 
     def noted(batch_size):
@@ -105,8 +105,8 @@ def test_only_weights_of_convolutions_and_classifiers_decay(fit):
     before = {name: p.data().asnumpy() for name, p in parameters.items()}
     data = training._data[0]
     batch = next(data.epoch(0))
-    training._graph.step("all", batch.data, batch.labels)
-    training._trainers["all"].step(8)
+    training.graph.step("all", batch.data, batch.labels)
+    training.trainers["all"].step(8)
     for name, parameter in parameters.items():
         if parameter.grad_req == "null":
             continue
@@ -150,8 +150,8 @@ def test_the_seed_decides_everything(fit):
 def test_each_device_has_moving_statistics_of_its_own(fit):
     training = fit(replace(OPTIONS, num_epochs=1), CONTEXTS)
     batch = next(training._data[0].epoch(0))
-    training._graph.step("all", batch.data, batch.labels)
-    training._trainers["all"].step(8)
+    training.graph.step("all", batch.data, batch.labels)
+    training.trainers["all"].step(8)
     mx.nd.waitall()
     for name, parameter in training.net.collect_params().items():
         first, second = (array.asnumpy() for array in parameter.list_data())

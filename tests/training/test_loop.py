@@ -226,7 +226,7 @@ def test_gamma_in_force_is_part_of_the_state(searches, tmp_path, kind):
     stopped = searches()
     shapes = {name: stopped.net.collect_params()[name].shape for name in stopped.net.lambda_names}
     gammas = {name: generator.uniform(0, 0.1, s).astype(np.float32) for name, s in shapes.items()}
-    optimizer = stopped._trainers["lambdas"].optimizer
+    optimizer = stopped.trainers["lambdas"].optimizer
     optimizer.gamma = 0.1 / 3 if kind == "number" else {**gammas, "reduction1_lambdas": 0.25}
     state, _ = stop_after(stopped, 8)
     again = searches(start=9)
@@ -341,7 +341,7 @@ def test_a_smaller_rate_is_used_and_recorded(searches, fits):
         loop.rate_scale = 0.25
         epoch = loop.step_epoch()
         base = loop.options.learning_rate
-        (rate,) = {trainer.learning_rate for trainer in loop._trainers.values()}
+        (rate,) = {trainer.learning_rate for trainer in loop.trainers.values()}
         assert epoch.learning_rate == rate == base / 4
         again = build(start=9)
         again.restore(loop.state())

@@ -78,7 +78,7 @@ def test_learns_scenes(fit):
 def test_rates_of_the_stages(fit):
     """Two steps an epoch: the rate falls step by step, and begins anew with a stage."""
     training = fit((2, 0.01), (1, 0.02))
-    trainer, rates = training._trainers["all"], []
+    trainer, rates = training.trainers["all"], []
     step = trainer.step
 
     def noted(batch_size):
