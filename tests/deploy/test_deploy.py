@@ -135,9 +135,10 @@ def test_every_form_in_a_fresh_process(net, card, pixels, tmp_path):
         assert row["ms_1"] > 0 and row["ms_8"] > 0
         outputs = Predictor(tmp_path / "net.json", form).outputs(list(pixels.transpose(0, 2, 3, 1)))
         assert np.abs(outputs - expected).max() == pytest.approx(row["difference"], abs=1e-4)
-    wrong = check(tmp_path / "net", written, pixels, expected + 1, 1)
+    one = replace(written, forms={"mxnet": written.forms["mxnet"]})
+    wrong = check(tmp_path / "net", one, pixels, expected + 1, 1)
     assert wrong[0]["difference"] == pytest.approx(1, abs=1e-4)
-    assert len(table(wrong).splitlines()) == 5
+    assert len(table(list(rows.values())).splitlines()) == 5
 
 
 def test_a_fixed_batch(net, card, pixels, tmp_path):

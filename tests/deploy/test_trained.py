@@ -147,14 +147,14 @@ def test_imagenet_is_seen_as_in_its_test(script, records, space, tmp_path):
     folder = tmp_path / "run"
     train_imagenet(script, records, folder, tmp_path / "found.json")
     (tmp_path / "names").write_text("flat\nsteep\nboth\n")
-    words = (*FORMS, *onnx_if_there(), "--classes", tmp_path / "names")
+    words = ("--fuse", *onnx_if_there(), "--classes", tmp_path / "names")
     status, out, err = script(EXPORT, folder, *words)
     assert (status, err) == (0, "")
     assert "on 12 test images" in out
     card = Card.load(folder / "model.json")
     assert card.resize == "centre" and card.classes == ("flat", "steep", "both")
     files = [records / "files" / f"val{key}.png" for key in range(12)]
-    for form in set(card.forms) - {"int8"}:
+    for form in card.forms:
         guesses = Predictor(folder / "model.json", form).classify(files, top=1)
         wrong = [row[0].name != card.classes[key % 3] for key, row in enumerate(guesses)]
         assert np.mean(wrong) == pytest.approx(card.test_error)
