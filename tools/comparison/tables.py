@@ -20,7 +20,7 @@ from dsonas_mx.cost.network import count_network
 from dsonas_mx.cost.traced import count_symbol
 from dsonas_mx.cost.width import Target, fit_width, parameters
 from dsonas_mx.experiments.experiment import MEASURES
-from dsonas_mx.experiments.paper import EXPERIMENTS, SUPERNETS, TABLES, experiment_of, read_paper
+from dsonas_mx.experiments.paper import TABLES, read_paper, read_supernets
 from dsonas_mx.io.files import read_json
 from dsonas_mx.space.architecture import Architecture
 from dsonas_mx.space.mobile import MobileSpace
@@ -80,7 +80,7 @@ def measure(options: argparse.Namespace) -> Dict[str, Any]:
         if number not in TABLES:
             raise ValueError(f"--tables must be of 1 to 9, got {number}")
     return {
-        "supernets": [supernet(name, options.memory) for name in SUPERNETS],
+        "supernets": [supernet(name, options.memory) for name in read_supernets()],
         "tables": [one_table(number, Path(options.results)) for number in chosen],
     }
 
@@ -91,7 +91,7 @@ def supernet(name: str, memory: bool) -> Dict[str, Any]:
     imagenet = data == "ImageNet"
     space = replace(SearchSpace.imagenet() if imagenet else SearchSpace.cifar10(), scope=scope)
     planned = planned_mb(space, 32 if imagenet else 64) if memory else None
-    return {"name": name, **SUPERNETS[name], **exact(space), "mb": planned}
+    return {"name": name, **read_supernets()[name], **exact(space), "mb": planned}
 
 
 def exact(space: SearchSpace) -> Dict[str, int]:
@@ -118,7 +118,7 @@ def planned_mb(space: SearchSpace, batch_size: int) -> float:
 
 def one_table(number: str, results: Path) -> Dict[str, Any]:
     table = read_paper()[number]
-    rows = EXPERIMENTS.get(number, {})
+    rows = table["runs"]
     runs = {scale: load_results(results, number, scale) for scale in ("paper", "small")}
     compared = []
     for row in table["rows"]:
@@ -201,7 +201,7 @@ def space_of(number: str, name: str) -> Optional[SearchSpace]:
 
 
 def load_results(folder: Path, number: str, scale: str) -> Dict[str, Any]:
-    path = folder / f"{experiment_of(number)}_{scale}.json"
+    path = folder / f"{read_paper()[number]['experiment']}_{scale}.json"
     return read_json(path) if path.is_file() else {"rows": {}}
 
 
@@ -233,11 +233,11 @@ def mean(summary: Dict[str, Any], factor: float, digits: int) -> str:
 
 def command(number: str, name: str) -> Optional[str]:
     """What would run a row at the paper's scale; None for the rows of others."""
-    experiment = experiment_of(number)
+    experiment = read_paper()[number]["experiment"]
     data = DATA.get(experiment, CIFAR)
     if (number, name) in SCRIPTS:
         return f"python train/{SCRIPTS[number, name]} {data}"
-    row = EXPERIMENTS.get(number, {}).get(name)
+    row = read_paper()[number]["runs"].get(name)
     if row is None:
         return None
     return (
