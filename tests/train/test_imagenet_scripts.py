@@ -163,7 +163,7 @@ def test_mobile_options(script, tmp_path):
     assert "--width is not for the mobile setting" in err
 
 
-@pytest.mark.parametrize("name", ["mobile-gpu", "mobile-cpu"])
+@pytest.mark.parametrize("name", ["mobile-gpu", pytest.param("mobile-cpu", marks=pytest.mark.slow)])
 def test_the_papers_mobile_search_fits(script, name):
     status, out, _ = script(SEARCH, "--space", name, "--dry-run", "--cpus", 8)
     assert status == 0
