@@ -12,15 +12,11 @@ from typing import Any, ClassVar, Dict, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 
-from ..io.checks import check_format, check_int, check_json, check_list, check_object, shown
+from ..io.checks import check_int, check_json, check_list, check_object, shown
 from .base import Found
 from .masks import Branches, Mask, draw_count, draw_density, live_branches, prune
 from .normal import INPUT, OUTPUT, SearchSpace
 from .scales import BRANCHES, Scales
-
-FORMAT = "dsonas-architecture"
-VERSION = 1
-FIELDS = ("format", "version", "space", "structures", "reductions", "origin")
 
 # What a space can change without changing what its connections mean.
 _CHANGEABLE = ("stem", "blocks", "width", "num_classes", "in_channels", "image_size")
@@ -53,6 +49,8 @@ class Architecture(Found):
     origin: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
     network: ClassVar[str] = "dsonas"  # as `symbols.get_model` knows it
+    FORMAT = "dsonas-architecture"
+    FIELDS = ("format", "version", "space", "structures", "reductions", "origin")
 
     def __post_init__(self) -> None:
         if not isinstance(self.space, SearchSpace):
@@ -230,30 +228,17 @@ class Architecture(Found):
 
     # Files
 
-    def to_json(self) -> Dict[str, Any]:
-        """The format's fields; connections by name, in the order of the space."""
+    def lists(self) -> Dict[str, Any]:
+        """Connections of each structure, and branches of each reduction."""
+        connections = self.space.connections
         return {
-            "format": FORMAT,
-            "version": VERSION,
-            "space": self.space.to_json(),
-            "structures": [
-                [c.name for c, kept in zip(self.space.connections, mask) if kept]
-                for mask in self.kept
-            ],
+            "structures": [[c.name for c, kept in zip(connections, m) if kept] for m in self.kept],
             "reductions": [list(branches) for branches in self.reductions],
-            "origin": check_json("origin", self.origin),  # a copy
         }
 
     @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Architecture:
-        """The architecture that `to_json` wrote.
-
-        Raises
-        ------
-        ValueError
-            A field is unknown, missing or wrong; the message names it.
-        """
-        check_format("an architecture", data, FORMAT, VERSION, FIELDS)
+    def of_lists(cls, data: Mapping[str, Any]) -> Architecture:
+        """That of the fields of a file, which are all there."""
         space = SearchSpace.from_json(data["space"])
         structures = check_list("structures", data["structures"], space.num_structures)
         known = {connection.name: i for i, connection in enumerate(space.connections)}

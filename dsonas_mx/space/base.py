@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 from dataclasses import asdict, fields
 from functools import cached_property
-from typing import Any, Dict, Mapping, Tuple, Type, TypeVar, Union
+from typing import Any, ClassVar, Dict, Mapping, Tuple, Type, TypeVar, Union
 
-from ..io.checks import check_fields
+from ..io.checks import check_fields, check_format, check_json
 from ..io.files import read_json, write_json
+
+VERSION = 1  # of the files of architectures
 
 S = TypeVar("S", bound="Space")
 F = TypeVar("F", bound="Found")
@@ -49,20 +51,46 @@ class Space:
 class Found:
     """Base of the architectures: a file, and in a notebook a picture."""
 
+    FORMAT: ClassVar[str]
+    FIELDS: ClassVar[Tuple[str, ...]]
+
+    space: Any
     kept: Tuple[Tuple[bool, ...], ...]
+    origin: Mapping[str, Any]
 
     @property
     def num_connections(self) -> int:
         """Surviving connections: of the one block (share scope), or summed over blocks."""
         return sum(map(sum, self.kept))
 
-    def to_json(self) -> Dict[str, Any]:
-        """The fields of its format."""
+    def lists(self) -> Dict[str, Any]:
+        """What is kept, by name, as its format has it."""
         raise NotImplementedError
+
+    def to_json(self) -> Dict[str, Any]:
+        """The format's fields; what is kept by name, in the order of the space."""
+        return {
+            "format": self.FORMAT,
+            "version": VERSION,
+            "space": self.space.to_json(),
+            **self.lists(),
+            "origin": check_json("origin", self.origin),  # a copy
+        }
 
     @classmethod
     def from_json(cls: Type[F], data: Mapping[str, Any]) -> F:
-        """The inverse of `to_json`."""
+        """The architecture that `to_json` wrote.
+
+        Raises
+        ------
+        ValueError
+            A field is unknown, missing or wrong; the message names it.
+        """
+        return cls.of_lists(check_format("an architecture", data, cls.FORMAT, VERSION, cls.FIELDS))
+
+    @classmethod
+    def of_lists(cls: Type[F], data: Mapping[str, Any]) -> F:
+        """That of the fields of a file, which are all there."""
         raise NotImplementedError
 
     def save(self, path: Union[str, os.PathLike]) -> None:

@@ -8,16 +8,12 @@ from typing import Any, ClassVar, Dict, Mapping, Optional, Sequence, Tuple, Unio
 
 import numpy as np
 
-from ..io.checks import check_format, check_json, check_list, check_object, shown
+from ..io.checks import check_json, check_list, check_object, shown
 from ..io.files import read_json
 from .architecture import Architecture
 from .base import Found
 from .mobile import OPERATIONS, MobileSpace
 from .scales import Scales
-
-FORMAT = "dsonas-mobile-architecture"
-VERSION = 1
-FIELDS = ("format", "version", "space", "blocks", "origin")
 
 _CHANGEABLE = ("num_classes", "in_channels", "image_size")
 
@@ -46,6 +42,8 @@ class MobileArchitecture(Found):
     origin: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
     network: ClassVar[str] = "mobile"  # as `symbols.get_model` knows it
+    FORMAT = "dsonas-mobile-architecture"
+    FIELDS = ("format", "version", "space", "blocks", "origin")
     reductions: ClassVar[Tuple[()]] = ()  # this setting has none
 
     def __post_init__(self) -> None:
@@ -121,26 +119,13 @@ class MobileArchitecture(Found):
 
     # Files
 
-    def to_json(self) -> Dict[str, Any]:
-        """The format's fields; operations by name."""
-        return {
-            "format": FORMAT,
-            "version": VERSION,
-            "space": self.space.to_json(),
-            "blocks": [list(self.live(block)) for block in range(len(self.kept))],
-            "origin": check_json("origin", self.origin),  # a copy
-        }
+    def lists(self) -> Dict[str, Any]:
+        """Operations of each block."""
+        return {"blocks": [list(self.live(block)) for block in range(len(self.kept))]}
 
     @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> MobileArchitecture:
-        """The architecture that `to_json` wrote.
-
-        Raises
-        ------
-        ValueError
-            A field is unknown, missing or wrong; the message names it.
-        """
-        check_format("an architecture", data, FORMAT, VERSION, FIELDS)
+    def of_lists(cls, data: Mapping[str, Any]) -> MobileArchitecture:
+        """That of the fields of a file, which are all there."""
         space = MobileSpace.from_json(data["space"])
         return cls.of(space, check_list("blocks", data["blocks"]), data["origin"])
 
@@ -160,7 +145,7 @@ def load_architecture(path: Union[str, os.PathLike]) -> AnyArchitecture:
     """
 
     def parse(data: Any) -> AnyArchitecture:
-        is_mobile = isinstance(data, Mapping) and data.get("format") == FORMAT
+        is_mobile = isinstance(data, Mapping) and data.get("format") == MobileArchitecture.FORMAT
         return (MobileArchitecture if is_mobile else Architecture).from_json(data)
 
     return read_json(path, parse)
