@@ -73,7 +73,8 @@ def main(options: Options) -> None:
     space = SearchSpace.cifar10(**options.space.fields(3), **known.images())
     latency = Deductions(lambda found: get_model("dsonas", found), setup.contexts[0])
     budget, target = budgets.budget(options.budget, how.gamma, space, latency)
-    start = Architecture.complete(space, run.origin(options, images.name))
+    origin = {**run.origin(options, images.name), **known.names()}
+    start = Architecture.complete(space, origin)
 
     def build(found: Architecture) -> Any:
         return get_model("dsonas", found, weighted=True, fix_gamma=how.fix_gamma)

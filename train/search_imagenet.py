@@ -73,7 +73,7 @@ def main(options: Options) -> None:
     setup = devices.setup_of(
         options.devices, options.memory, options.data.batch_size, options.precision
     )
-    start = imagenet.complete(space, run.origin(options, about.name))
+    start = imagenet.complete(space, {**run.origin(options, about.name), **about.names()})
     budget, target = budgets.of_setting(options, space, network_of, Operation, setup.contexts[0])
 
     def build(found: AnyArchitecture) -> Any:

@@ -54,6 +54,10 @@ class DataSet:
             "image_size": self.image_size,
         }
 
+    def names(self) -> Dict[str, Any]:
+        """What the origin of an architecture says of own data: the names of its classes."""
+        return {"classes": list(self.classes)} if self.is_own else {}
+
     def to_json(self) -> Dict[str, Any]:
         """The fields, as JSON has them."""
         return {name: list(v) if isinstance(v, tuple) else v for name, v in asdict(self).items()}

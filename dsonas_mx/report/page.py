@@ -79,7 +79,7 @@ def section(folder: Path, name: str) -> str:
         raise ValueError(f"{folder} is no run: it has no {', '.join(_FILES)}")
     arguments, outcome = read_json(folder / "args.json"), read_json(folder / "result.json")
     segments = is_segmentation(arguments)
-    parts = [f"<h2>{html.escape(name)}</h2>"]
+    parts = [f"<h2>{html.escape(name)}</h2>", *classes(folder)]
     if "architecture.json" in there:
         parts += what_was_found(load_architecture(folder / "architecture.json"), segments, outcome)
     if "lambdas.csv" in there:
@@ -90,6 +90,14 @@ def section(folder: Path, name: str) -> str:
             parts += ["<h3>Curves</h3>", picture(draw_curves(table), "learning curves")]
     parts += results(outcome) + classified(folder) + segmented(folder) + command(arguments)
     return "\n".join(parts)
+
+
+def classes(folder: Path) -> List[str]:
+    """The names of the classes of own data."""
+    names = read_json(folder / "data.json").get("classes")
+    if not isinstance(names, list):
+        return []
+    return [f"<p>Classes: {html.escape(', '.join(map(str, names)))}</p>"]
 
 
 def is_segmentation(arguments: Mapping[str, Any]) -> bool:

@@ -42,6 +42,7 @@ def run(tmp_path, tiny_space, some_architecture):
         "environment": {"python": "3.11", "command": ["train_cifar.py", "--lr", "0.1"]},
     }
     (folder / "args.json").write_text(json.dumps(arguments))
+    (folder / "data.json").write_text('{"classes": ["ant", "<bee>"]}')  # of own images
     return folder, found
 
 
@@ -53,6 +54,7 @@ def test_the_page_has_everything_and_needs_nothing(run, tmp_path, script):
     assert "45.12%" in text and "train_cifar.py --lr 0.1" in text
     assert f"{cost.count(found).parameters:,}" in text
     assert "&lt;b&gt;&amp;" in text and "<b>&" not in text
+    assert "Classes: ant, &lt;bee&gt;" in text
     assert "2.74 ± 0.07" in text  # of table 1
     assert text.count("data:image/svg+xml;base64,") == 2
     assert text.count("<section") == text.count("</section>") == 2
