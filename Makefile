@@ -53,7 +53,7 @@ help: ## list the targets
 
 setup: $(READY) ## make .venv and install (GPU=1: for NVIDIA GPUs)
 
-$(READY): $(REQUIREMENTS) pyproject.toml $(REMAKE)
+$(READY): $(REQUIREMENTS) requirements-deploy.txt pyproject.toml $(REMAKE)
 	@set -e; \
 	clear=--clear; \
 	if [ -e $@ ] && [ -z "$(REMAKE)" ]; then clear=; set -- "$(PY)"; \
@@ -67,7 +67,7 @@ $(READY): $(REQUIREMENTS) pyproject.toml $(REMAKE)
 	rm -f $(VENV)/.ready-*; \
 	pip="$(PY) -m pip install --quiet --disable-pip-version-check"; \
 	echo "$(VENV): installing, which takes a minute or more"; \
-	$$pip -r $(REQUIREMENTS); \
+	$$pip -r $(REQUIREMENTS) -r requirements-deploy.txt; \
 	if $(PY) -c 'import sys; sys.exit(sys.version_info < (3, 13))'; then \
 	    $$pip --no-deps "$$(sed -n 's/^\($(MXNET)==[^;]*\);.*/\1/p' $(REQUIREMENTS))"; fi; \
 	if ! $(PY) -c 'import cv2' 2>/dev/null; then \
@@ -83,9 +83,8 @@ $(READY): $(REQUIREMENTS) pyproject.toml $(REMAKE)
 	    || echo "$(VENV): the optional C++ operator was not built; see $(VENV)/native.log"; \
 	touch $@
 
-$(READY_DEV): requirements-dev.txt requirements-deploy.txt $(READY)
-	@$(PY) -m pip install --quiet --disable-pip-version-check \
-	    -r requirements-dev.txt -r requirements-deploy.txt
+$(READY_DEV): requirements-dev.txt $(READY)
+	@$(PY) -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
 	@touch $@
 
 # Two threads in each of two processes would only be in each other's way. Each takes a half of the

@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from dsonas_mx import Architecture
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -26,15 +28,18 @@ def test_its_commands(tmp_path):
     pytest.importorskip("onnxruntime")
     for name in CLASSES:
         (tmp_path / "photos" / name).mkdir(parents=True)
-        for number in range(30):
+        for number in range(20):
             file = tmp_path / "photos" / name / f"{number}.{'png' if number % 2 else 'jpg'}"
             picture(name, number).save(file)
     (tmp_path / "photos" / "red" / "notes.txt").write_text("no picture")
     (tmp_path / "new").mkdir()
     for name in CLASSES:
         picture(name, 99).save(tmp_path / "new" / f"{name}.png")
-    text = (ROOT / "docs" / "your_images.md").read_text(encoding="utf-8")
-    (block,) = re.findall(r"```sh\n(.*?)```", text, re.S)
+    block, readme = (
+        re.search(r"```sh\n(.*?)```", (ROOT / name).read_text(encoding="utf-8"), re.S).group(1)
+        for name in ("docs/your_images.md", "README.md")
+    )
+    assert readme == block
     commands = block.strip().splitlines()
     assert len(commands) == 4
     for command in commands:
@@ -47,5 +52,7 @@ def test_its_commands(tmp_path):
             check=False,
         )
         assert done.returncode == 0, done.stderr
+    found = Architecture.load(tmp_path / "runs" / "photos" / "search" / "architecture.json")
+    assert found.origin["classes"] == list(CLASSES)
     answers = dict(line.split(" ")[:2] for line in done.stdout.splitlines())
     assert answers == {f"new/{name}.png:": name for name in CLASSES}

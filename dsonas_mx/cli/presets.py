@@ -13,12 +13,14 @@ from ..data import DataSet
 PRESETS = ("quick", "standard", "paper")
 _FALL = 5.6  # γ × steps of λ: what takes most λ of a small search from 1 to 0, as in the demo
 _MOST_GAMMA = 0.03  # with more, the first steps take all away
+_MOST_EPOCHS = 200  # of a few dozen images, which more epochs teach nothing
+_BATCHES = (16, 64)  # BN's statistics of fewer images are far from those that it tests with
 
 
 class _Scale(NamedTuple):
     """How long a preset searches and trains, and how wide what it trains is.
 
-    Samples are seen in all, unless that would be fewer epochs.
+    Samples are seen in all, unless that would be fewer epochs, or far too many.
     """
 
     search_samples: int
@@ -48,7 +50,7 @@ def of_search(values: Mapping[str, Any], data: DataSet) -> Dict[str, Any]:
         return {}
     scale, num_train = _SCALES[name], data.num_train
     batch = values.get("batch_size", _batch_size(num_train))
-    epochs = max(scale.search_epochs, round(scale.search_samples / num_train))
+    epochs = _epochs(scale.search_samples, scale.search_epochs, num_train)
     pretrain = values.get("pretrain_epochs", epochs // 4)
     search = values.get("num_epochs", epochs - epochs // 4)
     steps = max(1, search * (num_train // 2 // batch))  # of λ, which have half of the images
@@ -110,9 +112,20 @@ def _preset(values: Mapping[str, Any], data: DataSet) -> str:
 
 
 def _train_epochs(scale: _Scale, num_train: int) -> int:
-    return max(scale.train_epochs, round(scale.train_samples / num_train))
+    return _epochs(scale.train_samples, scale.train_epochs, num_train)
+
+
+def _epochs(samples: int, least: int, num_train: int) -> int:
+    return min(_MOST_EPOCHS, max(least, round(samples / num_train)))
 
 
 def _batch_size(num_train: int) -> int:
-    """A power of two, from 4 to 64: a twentieth of the images or less."""
-    return max(4, min(64, 1 << (max(num_train // 20, 1).bit_length() - 1)))
+    """A power of two: a twentieth of the images or less, within `_BATCHES`, but no more than a
+    third of the images, for a search has half of them for each of its two kinds of steps.
+    """
+    least, most = _BATCHES
+    return _power_of_two(min(max(num_train // 20, least), most, max(num_train // 3, 1)))
+
+
+def _power_of_two(number: int) -> int:
+    return 1 << (number.bit_length() - 1)

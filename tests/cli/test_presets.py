@@ -24,7 +24,7 @@ def test_without_a_preset_and_with_the_papers_nothing_changes(script_module):
 
 
 @pytest.mark.parametrize("preset", ["quick", "standard"])
-@pytest.mark.parametrize("num_train", [40, 1_200, 6_000, 50_000])
+@pytest.mark.parametrize("num_train", [40, 48, 300, 1_200, 6_000, 50_000])
 def test_a_search_of_few_images_has_more_epochs_and_ends(preset, num_train):
     found = presets.of_search({"preset": preset}, of(num_train))
     batches = num_train // 2 // found["batch_size"]
@@ -40,6 +40,8 @@ def test_a_training_sees_as_many_samples_or_epochs(script_module):
     few, many = (presets.of_training({"preset": "standard"}, of(n)) for n in (1_200, 50_000))
     assert (few["num_epochs"], few["batch_size"], few["width"], few["cutout"]) == (75, 32, 16, 8)
     assert (many["num_epochs"], many["batch_size"]) == (15, 64)
+    dozens = presets.of_training({"preset": "standard"}, of(40))
+    assert (dozens["num_epochs"], dozens["batch_size"]) == (200, 8)  # and not 2,250 of 2
     quick = presets.of_training({"preset": "quick"}, of(1_200))
     assert quick["num_epochs"] < few["num_epochs"] and quick["width"] < few["width"]
 
