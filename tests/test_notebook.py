@@ -1,4 +1,11 @@
-"""Four lines from images to answers in Python, by the scripts' own options and files."""
+"""Four lines from images to answers in Python, by the scripts' own options and files: those of
+docs/notebook.ipynb, in a small setting.
+"""
+
+import ast
+import json
+from functools import partial
+from pathlib import Path
 
 import dsonas_mx as dso
 from dsonas_mx import notebook
@@ -7,34 +14,71 @@ from dsonas_mx.data import load_data_set
 import numpy as np
 import pytest
 
-SMALL = {"levels": 1, "operations": "sep3,avg", "blocks": "1,1", "width": 4, "batch_size": 100}
+BOOK = Path(__file__).resolve().parents[1] / "docs" / "notebook.ipynb"
+CODE = [
+    cell
+    for cell in json.loads(BOOK.read_text(encoding="utf-8"))["cells"]
+    if cell["cell_type"] == "code"
+]
+SEARCH = {
+    "levels": 1,
+    "operations": "sep3,avg",
+    "blocks": "1,1",
+    "width": 4,
+    "batch_size": 100,
+    "pretrain_epochs": 0,
+    "num_epochs": 1,
+}
+TRAIN = {"num_epochs": 1, "width": 4, "batch_size": 100}
+
+
+def executed(cells, names):
+    """What each cell shows: the value of the expression that it ends with."""
+    shown = []
+    for cell in cells:
+        body = ast.parse("".join(cell["source"])).body
+        last = body.pop() if isinstance(body[-1], ast.Expr) else None
+        exec(compile(ast.Module(body, []), str(BOOK), "exec"), names)
+        shown.append(last and eval(compile(ast.Expression(last.value), str(BOOK), "eval"), names))
+    return shown
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory):
-    """A search and the training of what it found, both with every twentieth embedded image."""
-    folder = tmp_path_factory.mktemp("notebook")
+def book(tmp_path_factory):
+    """The notebook's names, and what its cells show, with every twentieth embedded image."""
+    names, train = {}, notebook.Searched.train
 
     def some(*words, **more):
         images = load_data_set(*words, **more)
         return images.subset(np.arange(0, len(images), 20))
 
     with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path_factory.mktemp("notebook"))
         patch.setattr("dsonas_mx.cli.data.load_data_set", some)
-        yield of_images(folder)
+        with pytest.MonkeyPatch.context() as small:
+            small.setattr(dso, "search", partial(dso.search, **SEARCH))
+            small.setattr(notebook.Searched, "train", lambda run: train(run, **TRAIN))
+            shown = executed(CODE, names)
+        yield names, shown
 
 
-def of_images(folder):
-    run = dso.search(
-        "fashion_mnist",
-        save_dir=folder / "search",
-        pretrain_epochs=0,
-        num_epochs=1,
-        preset="quick",
-        **SMALL,
-    )
-    net = run.train(num_epochs=1, width=4, batch_size=100, save_dir=folder / "train")
-    return run, net
+@pytest.fixture(scope="module")
+def trained(book):
+    """Its search and the training of what that found."""
+    names, _ = book
+    return names["run"], names["net"]
+
+
+def test_the_notebook_is_small_and_shows_what_it_showed(book):
+    assert BOOK.stat().st_size < 200_000
+    assert [cell["execution_count"] for cell in CODE] == list(range(1, len(CODE) + 1))
+    for cell, value in zip(CODE, book[1]):
+        results = [out for out in cell["outputs"] if out["output_type"] == "execute_result"]
+        assert len(results) == (value is not None)
+        kinds = {kind for out in results for kind in out["data"]}
+        assert ("image/png" in kinds or "text/html" in kinds) == hasattr(value, "_repr_png_")
+        assert {out["output_type"] for out in cell["outputs"]} <= {"execute_result", "stream"}
+    assert [guess.name for guess in book[1][-1]] != []
 
 
 def test_a_run_is_that_of_the_script_and_shows_itself(trained):
