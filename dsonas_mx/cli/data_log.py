@@ -108,9 +108,10 @@ class DataLog:
             self._known.update((number, key) for key in new)
             if new:
                 examples = "; ".join(f"{pictures.what} {k}: {pictures.skipped[k]}" for k in new[:3])
+                names = ", ".join(map(str, new[:20])) + ", …" * (len(new) > 20)
                 run.warn(
-                    f"{pictures.place}: {len(pictures.skipped):,} {pictures.what}s skipped; new "
-                    f"are {np.array2string(np.array(new), threshold=20)}: {examples}"
+                    f"{pictures.place}: {len(pictures.skipped):,} {pictures.what}s skipped (new: "
+                    f"{names}): {examples}"
                 )
 
 

@@ -76,7 +76,7 @@ def test_skipped_records_are_in_the_log(script, folder, tmp_path):
     status, _, err = script(*search_words(tmp_path, tmp_path / "search", *more))
     assert (status, err) == (0, "")
     log = (tmp_path / "search" / "log.txt").read_text()
-    assert "1 records skipped; new are [7]: record 7: its image is not an image that" in log
+    assert "1 records skipped (new: 7): record 7: its image is not an image that" in log
     assert log.count("records skipped") == 1
     assert log.count(f"index was made again; no record can be read at byte [{offsets[5]}]") == 1
 
