@@ -17,6 +17,8 @@ from .options import ImageOptions
 
 Small = Union[Images, Stretched]
 
+_OWN = "your own images are a folder with a folder a class, an .npz, or train.rec and val.rec"
+
 
 def load_images(
     data: ImageOptions, cutout: int = 0, validation: int = 0
@@ -36,7 +38,12 @@ def load_images(
 
 def _load(data: ImageOptions, train: bool) -> Small:
     if data.source is None:
-        return load_data_set(data.name, data.data_dir, train)
+        try:
+            return load_data_set(data.name, data.data_dir, train)
+        except FileNotFoundError as error:
+            if data.data_set is not None:
+                raise
+            raise FileNotFoundError(f"{error}; {_OWN}") from None
     from .devices import progress
 
     pictures = data.source.train if train else data.source.test

@@ -593,6 +593,7 @@ def test_training_with_the_tower(train, tmp_path, architecture):
         (["--normalize", "mine"], "argument --normalize: invalid choice: 'mine'"),
         (["--split-files", "/nowhere"], "--split-files has all images of a search: leave out"),
         (["--data-dir", "/nowhere/at/all"], "/nowhere/at/all: no such folder; get"),
+        (["--data-dir", "/nowhere/at/all"], "your own images are a folder with a folder a class"),
     ],
     ids=lambda value: " ".join(map(str, value)) if isinstance(value, list) else "",
 )
