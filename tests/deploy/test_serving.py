@@ -42,6 +42,7 @@ def test_it_computes_for_batches_of_any_size(doubles):
 def test_the_engine_is_the_one_that_answers_fast(doubles, monkeypatch):
     environment = open(f"/proc/{doubles._process.pid}/environ").read().split("\0")
     assert "MXNET_ENGINE_TYPE=NaiveEngine" in environment
+    assert any(entry.startswith("GLIBC_TUNABLES=glibc.malloc.tcache_max") for entry in environment)
     monkeypatch.setenv("MXNET_ENGINE_TYPE", "ThreadedEngine")  # who sets another gets it
     doubles.close()
     doubles(batch(1))
