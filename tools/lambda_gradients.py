@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-from typing import List
+from typing import TYPE_CHECKING, List, Sequence
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -23,6 +23,9 @@ from dsonas_mx.space.architecture import Architecture
 
 import numpy as np
 
+if TYPE_CHECKING:
+    import mxnet as mx
+
 
 def arguments() -> Parser:
     parser = Parser(description=__doc__)
@@ -33,9 +36,10 @@ def arguments() -> Parser:
     return parser
 
 
-def gradients(folder: Path, options: argparse.Namespace) -> np.ndarray:
+def gradients(
+    folder: Path, options: argparse.Namespace, devices: Sequence[mx.Context]
+) -> np.ndarray:
     """∇λ of the batches of a run."""
-    from dsonas_mx.engine.device import contexts
     from dsonas_mx.experiments.gradients import lambda_gradients
     from dsonas_mx.training.transfer import parameters_file, read_parameters
 
@@ -51,7 +55,6 @@ def gradients(folder: Path, options: argparse.Namespace) -> np.ndarray:
     part = split(None, images.labels, ratio, origin["seed"])[1]
     augment = Augmentation(data.mean, data.std, data.pad, data.fill)
     loader = Loader(images, part, origin["batch_size"], augment, origin["seed"], stream=1)
-    devices = contexts(options.gpus)
     complete = Architecture.complete(found.space)
     net = get_model("dsonas", complete, weighted=True, fix_gamma=origin["fix_gamma"])
     net.initialize(ctx=devices)
@@ -62,14 +65,16 @@ def gradients(folder: Path, options: argparse.Namespace) -> np.ndarray:
 
 
 def main(options: argparse.Namespace) -> None:
+    from dsonas_mx.engine.device import contexts
     from dsonas_mx.experiments.gradients import between, noise
 
     if options.batches < 2:
         raise ValueError(f"--batches must be at least 2, got {options.batches}")
+    devices = contexts(options.gpus)
     seeds: List[np.ndarray] = []
     print(f"{'run':<30} deviation     signal  batches for half  reliability of {options.batches}")
     for folder in map(Path, options.runs):
-        seeds.append(gradients(folder, options))
+        seeds.append(gradients(folder, options, devices))
         row = noise(seeds[-1])
         print(
             f"{str(folder)[-30:]:<30} {row['deviation']:9.5f}  {row['signal']:9.5f}"

@@ -70,8 +70,8 @@ def main(options: argparse.Namespace) -> int:
         for task in wanted:
             print("# done:" * is_done(task), machine.shown(task))
         return 0
-    check_data(found, data_dirs, wanted)
     contexts(options.gpus)
+    check_data(found, data_dirs, wanted)
     check_options(tasks)
     if options.docs:
         Path(options.docs).mkdir(parents=True, exist_ok=True)

@@ -64,15 +64,14 @@ def main(options: Options) -> None:
     from symbols.mobile import Operation
 
     run.check_run(options)
+    size = options.data.batch_size
+    setup = devices.setup_of(options.devices, options.memory, size, options.precision)
     data = imagenet.opened(options)
     options, about = data.options, data.about
     space = imagenet.space_of(options)
     is_full = options.setting.is_normal and options.space.scope == "full"
     name = options.budget.budget or ("flops" if is_full else "latency")  # section 4.3
     options = options.but("budget", budget=name)
-    setup = devices.setup_of(
-        options.devices, options.memory, options.data.batch_size, options.precision
-    )
     start = imagenet.complete(space, {**run.origin(options, about.name), **about.names()})
     budget, target = budgets.of_setting(options, space, network_of, Operation, setup.contexts[0])
 
@@ -80,9 +79,8 @@ def main(options: Options) -> None:
         return network_of(found, weighted=True, fix_gamma=options.search.fix_gamma)
 
     if options.memory.dry_run:
-        batch = options.data.batch_size
-        steps = dry_run.search_steps(batch, about.num_train, options.search.split)
-        dry_run.print_dry_run(setup, build(start), start, batch, steps)
+        steps = dry_run.search_steps(size, about.num_train, options.search.split)
+        dry_run.print_dry_run(setup, build(start), start, size, steps)
         return
     loaders = imagenet.train_loaders(data, options.search.split)
     search.search_to_end(

@@ -62,9 +62,10 @@ def main(options: Options) -> None:
     from symbols import architectures, network_of
 
     run.check_run(options)
-    data = imagenet.opened(options)
-    options, size = data.options, options.data.batch_size
+    size = options.data.batch_size
     setup = devices.setup_of(options.devices, options.memory, size, options.precision)
+    data = imagenet.opened(options)
+    options = data.options
     steps = dry_run.fit_steps(size, data.about.num_train) if options.memory.dry_run else 0
     latency = NetworkLatency(network_of, setup.contexts[0])
     notes: List[str] = []
