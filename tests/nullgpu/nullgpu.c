@@ -20,8 +20,8 @@
 typedef unsigned long long Number;
 
 /* What the environment says. */
-static int devices = 2, major = 8, minor = 6, driver = 11080;
-static size_t capacity = 11178ull << 20, workspace;
+static int devices, major, minor, driver;
+static size_t capacity, workspace;
 
 /* What happened. */
 static Number launches, cudnn_calls, blas_calls, copies[5], allocations, refused;
@@ -35,6 +35,8 @@ static __thread struct { dim3 grid, block; size_t shared; cudaStream_t stream; }
 static void read_environment(void) {
   const char *text;
   int a, b;
+  devices = 2, major = 8, minor = 6, driver = 11080;
+  capacity = 11178ull << 20, workspace = 0;
   if ((text = getenv("NULLGPU_DEVICES"))) devices = atoi(text);
   if ((text = getenv("NULLGPU_MB"))) capacity = (size_t)atoll(text) << 20;
   if ((text = getenv("NULLGPU_WORKSPACE_MB"))) workspace = (size_t)atoll(text) << 20;

@@ -1,5 +1,6 @@
 """Searches and trainings on CIFAR on the null GPU: devices, recomputation, budgets, resuming."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -103,6 +104,7 @@ def test_training_with_everything(train, mirror):
 
 
 def test_two_workers_with_a_gpu_each(tmp_path):
+    """Nothing computes the zeros that states begin with: only new memory has the same in both."""
     words = ["--demo", *NETWORK, "--batch-size", 500, "--pretrain-epochs", 0, "--num-epochs", 1]
     words += ["--kv-store", "dist_sync", "--save-dir", tmp_path / "run", "--gamma", 0]
     line = " ".join(map(str, [sys.executable, DRIVE, SEARCH, *words]))
@@ -110,6 +112,7 @@ def test_two_workers_with_a_gpu_each(tmp_path):
         [sys.executable, "tools/launch.py", "-n", "2", "-s", "1", "sh", "-c"]
         + [f"exec {line} --gpus $DSONAS_WORKER"],
         cwd=ROOT,
+        env={**os.environ, "MXNET_GPU_MEM_POOL_TYPE": "Unpooled"},
         capture_output=True,
         text=True,
         check=False,

@@ -1,6 +1,10 @@
 """What cannot run on a GPU is one line that says what to do, before data are read if possible."""
 
+from pathlib import Path
+
 import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
 
 SUPPORTED = "MXNet 1.9.1 has code for 5.0 to 8.9 (Maxwell to Ada): use another GPU, or the CPU"
 NO_GPU = (
@@ -44,11 +48,40 @@ NO_GPU = (
         ),
     ],
 )
-def test_refused_before_data_are_read(alone, tmp_path, words, variables, message):
-    words = ("--demo", *words, "--save-dir", tmp_path / "run")
-    done = alone("train/search_cifar.py", *words, **variables)
-    assert (done.returncode, done.stderr) == (2, f"search_cifar.py: {message}\n")
+def test_refused_before_data_are_read(script, null_gpu, tmp_path, words, variables, message):
+    null_gpu(**variables)
+    words = ("--data-dir", tmp_path / "none", *words, "--save-dir", tmp_path / "run")
+    status, _, err = script("train/search_cifar.py", *words)
+    assert (status, err) == (2, f"search_cifar.py: {message}\n")
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    "name, words",
+    [
+        ("train/search_cifar.py", ()),
+        ("train/search_imagenet.py", ()),
+        ("train/search_voc.py", ()),
+        ("train/train_cifar.py", ("--random", "share")),
+        ("train/train_imagenet.py", ("--random", "share")),
+        ("train/train_voc.py", ()),
+        ("tools/measure_latency.py", ("--levels", "2")),
+        ("tools/compare.py", ("latency",)),
+        ("tools/lambda_gradients.py", ("{none}",)),
+        ("tools/run_experiment.py", (ROOT / "experiments/table1.json",)),
+        ("tools/check_gpu.py", ()),
+    ],
+)
+def test_every_script_refuses_a_gpu_that_is_too_new(script, null_gpu, tmp_path, name, words):
+    null_gpu(NULLGPU_CAPABILITY="9.0")
+    words = [str(word).format(none=tmp_path / "none") for word in words]
+    if name.startswith("train/"):
+        words += ["--data-dir", tmp_path / "none", "--save-dir", tmp_path / "run"]
+    status, _, err = script(name, *words, "--gpus", "0")
+    assert (status, err) == (
+        2,
+        f"{Path(name).name}: --gpus 0: GPU 0 has compute capability 9.0, and {SUPPORTED}\n",
+    )
 
 
 def test_no_driver(alone):

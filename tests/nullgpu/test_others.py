@@ -104,19 +104,27 @@ def test_training_of_mobile_networks(train, name):
 
 
 def test_segmentation(run, scenes_folder, tmp_path):
-    """A search, a training from what it has learned, and a test by itself."""
+    """Searches, trainings from what they have learned, and a test by itself."""
     data = ["--data-dir", scenes_folder.parent, "--crop", 24, "--batch-size", 3]
-    found, trained = tmp_path / "search", tmp_path / "train"
     space = ["--data", "garden", "--blocks", 1, "--levels", 2, "--operations", "sep3,max"]
-    words = [*space, "--width", 4, "--split", "1:1", "--pretrain-epochs", 1, "--num-epochs", 6]
-    words += ["--shrink-every", 1]
-    run("train/search_voc.py", *data, *words, "--gpus", "0,1,2", "--save-dir", found)
-    assert Architecture.load(found / "architecture.json").num_connections
-    more = ["--pretrained", found, "--pretrain-epochs", 0, "--num-epochs", 1, "--mirror", "deep"]
-    words = [*space, "--width", 4, "--split", "none", *more, "--save-dir", tmp_path / "again"]
-    run("train/search_voc.py", *data, *words, "--gpus", "1")
-    words = ["--architecture", found / "architecture.json", "--stages", "garden:1:0.05"]
-    words += ["--backbone", found, "--save-dir", trained, "--mirror", "auto"]
-    run("train/train_voc.py", *data, *words, "--gpus", "0,1")
-    assert (trained / "model-symbol.json").is_file()
+    space += ["--width", 4]
+
+    def search(folder, gpus, *words):
+        words = [*data, *space, *words, "--gpus", gpus, "--save-dir", folder]
+        run("train/search_voc.py", *words)
+        assert Architecture.load(folder / "architecture.json").num_connections
+
+    found = tmp_path / "search"
+    words = ["--split", "1:1", "--pretrain-epochs", 1, "--num-epochs", 2, "--shrink-every", 1]
+    search(found, "0,1,2", *words)
+    words = ["--split", "none", "--pretrained", found, "--pretrain-epochs", 0, "--num-epochs", 1]
+    search(tmp_path / "one", "1", *words, "--mirror", "deep")
+    search(tmp_path / "two", "0,1", *words, "--mirror", "off")
+    words = [*data, "--architecture", found / "architecture.json", "--stages", "garden:1:0.05"]
+    words += ["--backbone", found]
+    for gpus, mirror in (("1", "off"), ("0,1", "auto"), ("0,1,2", "deep")):
+        trained = tmp_path / f"train{gpus}"
+        more = ["--gpus", gpus, "--mirror", mirror, "--save-dir", trained]
+        run("train/train_voc.py", *words, *more)
+        assert (trained / "model-symbol.json").is_file()
     assert "mIoU" in run("train/train_voc.py", "--eval", trained, "--gpus", "1")
