@@ -3,6 +3,7 @@
 import importlib.util
 import os
 import pickle
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -24,6 +25,21 @@ import pytest
 from symbols import get_model
 
 ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def elsewhere(tmp_path_factory):
+    """Tests run in an empty folder, whatever lies in that where they were started.
+
+    Signals are as in a terminal, also in the background of a script, where SIGINT is ignored, and
+    under nohup: processes that tests start inherit that.
+    """
+    before = os.getcwd()
+    os.chdir(tmp_path_factory.mktemp("elsewhere"))
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    os.chdir(before)
 
 
 @pytest.fixture(scope="session")

@@ -63,7 +63,8 @@ def write_report(folders: Sequence[PathLike], path: PathLike, comparison: str = 
     template = (_HERE / "template.html").read_text(encoding="utf-8")
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     with atomic(path) as temporary:
-        temporary.write_text(template.replace("{{body}}", "\n".join(parts)), encoding="utf-8")
+        page = template.replace("{{body}}", "\n".join(parts))
+        temporary.write_bytes(page.encode(errors="replace"))  # of folders whose names are no text
     return Path(path)
 
 

@@ -187,7 +187,7 @@ def test_the_papers_scale_transfers_blocks_to_imagenet(script, name, tmp_path):
         folder.mkdir()
     words = ("--scale", "paper", "--seeds", "0", "--list", "--data-dir", folders[0])
     words += ("--transfer-data-dir", folders[1])
-    status, out, _ = script("tools/run_experiment.py", f"experiments/{name}.json", *words)
+    status, out, _ = script("tools/run_experiment.py", ROOT / f"experiments/{name}.json", *words)
     assert status == 0
     searches, trainings = out.splitlines()[:4], out.splitlines()[4:]
     for line in searches:
@@ -217,7 +217,9 @@ def test_embedded_data_needs_no_folder(script, tmp_path):
     """It gets as far as the folder of the runs, which is a file here."""
     out = tmp_path / "file"
     out.write_text("")
-    status, _, err = script("tools/run_experiment.py", "experiments/table8.json", "--out", str(out))
+    status, _, err = script(
+        "tools/run_experiment.py", ROOT / "experiments/table8.json", "--out", str(out)
+    )
     assert status == 2
     assert str(out) in err and "--data-dir" not in err
 
@@ -231,14 +233,14 @@ def test_embedded_data_needs_no_folder(script, tmp_path):
         (("table1", "--data-dir", "/nowhere"), "--data-dir /nowhere is no folder"),
         (("table8", "--data-dir", "."), "leave out --data-dir: seed 0, M = 2, search is on"),
         (("table8", "--gpus", "7"), "--gpus 7: this MXNet was built without CUDA"),
-        (("table8", "--docs", "README.md"), "README.md"),
+        (("table8", "--docs", ROOT / "README.md"), "README.md"),
         (("table8", "--seeds", "1,1"), "each once"),
     ],
 )
 def test_refused_before_anything_runs(script, tmp_path, words, message):
     name, *others = words
     out = tmp_path / "out"
-    file = f"experiments/{name}.json"
+    file = ROOT / f"experiments/{name}.json"
     status, said, err = script("tools/run_experiment.py", file, *others, "--out", str(out))
     assert (status, said) == (2, "") and message in err and err.count("\n") == 1
     assert not out.exists()

@@ -2,8 +2,11 @@
 
 import csv
 import shutil
+from pathlib import Path
 
 import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
 
 SEARCH = (
     "train/search_cifar.py --demo --width 2 --levels 2 --operations sep3,max --batch-size 300 "
@@ -19,7 +22,10 @@ def test_a_run_of_before_goes_on(name, words, script, golden, tmp_path, plain):
     begun = (folder / "metrics.csv").read_text()
     options = ["--save-dir", folder, "--resume"]
     if name == "train":
-        options += ["--architecture", "symbols/architectures/dsonas_share_fashion_mnist.json"]
+        options += [
+            "--architecture",
+            ROOT / "symbols/architectures/dsonas_share_fashion_mnist.json",
+        ]
     status, _, error = script(*words, *options)
     assert status == 0, error
     table = (folder / "metrics.csv").read_text()
