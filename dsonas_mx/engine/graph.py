@@ -36,6 +36,7 @@ from . import recompute as mirroring
 from .chain import Bound, bind
 from .derived import Derived
 from .flat import is_lambda
+from .joining import dividable
 from .marking import mark
 
 DTYPES = ("float32", "float16")
@@ -183,7 +184,12 @@ class TrainGraph:
             loss = mx.sym.MakeLoss(self._loss(mx.sym, outputs, mx.sym.Variable("label")))
             logits = outputs[0] if isinstance(outputs, (list, tuple)) else outputs
             others = tracing.side_effects if tracing else []
-            return mx.sym.Group([loss, *map(mx.sym.BlockGrad, [logits, *others])])
+            symbol = mx.sym.Group([loss, *map(mx.sym.BlockGrad, [logits, *others])])
+        if not self._on_cpu:
+            return symbol
+        data, label = self._shapes
+        size = self._sizes[0]
+        return dividable(symbol, {"data": (size, *data), "label": (size, *label)})
 
     @property
     def is_native(self) -> bool:

@@ -7,6 +7,7 @@ from dsonas_mx import Architecture
 from dsonas_mx.cli.scenes import parse_stages
 from dsonas_mx.data import voc
 from dsonas_mx.deploy.export import import_symbol
+from dsonas_mx.engine import graph
 from dsonas_mx.io.params_file import read_params
 from dsonas_mx.training.segmentation import SCALES, Predictor, evaluate
 
@@ -238,3 +239,40 @@ def test_stages_of_the_paper():
     for text in ("voc", "voc:0:1", "voc:1:0", ":1:1", "voc+:1:1", "voc:1:x", ""):
         with pytest.raises(ValueError, match="--stages must be as"):
             parse_stages(text)
+
+
+def paint(folder, change):
+    """Change the labels of all masks to train on."""
+    for path in (folder / "SegmentationClass").glob("train*.png"):
+        mask = change(np.array(Image.open(path))).astype(np.uint8)
+        Image.fromarray(mask).save(path)
+
+
+def test_classes_in_no_mask_are_said_at_the_start(script, make_scenes, complete, tmp_path):
+    """And what cannot teach anything is refused, before there is a run."""
+    garden = make_scenes(tmp_path / "garden", train=4, val=2)
+    options = ("--data-dir", tmp_path, *TINY)
+    train = (TRAIN, *options, "--stages", "garden:1:0.05", "--architecture", complete)
+    paint(garden, lambda mask: np.where(mask == 2, 1, mask))
+    status, out, err = script(*search_words(options, tmp_path / "search", "--pretrain-epochs", 1))
+    assert (status, err) == (0, "")
+    assert "1 of 3 classes (berry) occur in no training image" in out
+    status, out, err = script(*train, "--save-dir", tmp_path / "train")
+    assert (status, err) == (0, "")
+    assert "1 of 3 classes (berry) occur in test images alone" in out
+    for label, message in (
+        (1, "all training images are of one class, leaf: a network needs two at least"),
+        (255, "no pixel of the training masks is labelled"),
+    ):
+        paint(garden, lambda mask, label=label: np.full_like(mask, label))
+        for words in (search_words(options, tmp_path / "x", "--pretrain-epochs", 1), train):
+            status, _, err = script(*words, "--save-dir", tmp_path / "x")
+            assert (status, err) == (2, f"{words[0][6:]}: {message}\n")
+    assert not (tmp_path / "x").exists()
+
+
+def test_joined_maps_of_any_width(script, options, monkeypatch, tmp_path):
+    """Whose channels MKLDNN can divide into blocks only together."""
+    monkeypatch.setattr(graph.native, "load", lambda: False)
+    words = search_words(options, tmp_path / "run", "--pretrain-epochs", 1, "--auxiliary", 0)
+    assert script(*words)[::2] == (0, "")
