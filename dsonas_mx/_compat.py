@@ -39,6 +39,9 @@ _OF_WINDOWS = ("QT_QPA_PLATFORM_PLUGIN_PATH", "QT_QPA_FONTDIR", "LD_LIBRARY_PATH
 # How OpenMP's threads wait for each other.
 WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
 
+# How many workers of a job are on this machine, as tools/launch.py says; they share its cores.
+WORKERS_HERE = "DSONAS_WORKERS_HERE"
+
 # MXNet says at its import that cuDNN is newer than the one it was compiled against, which any cuDNN
 # on PyPI is: 8.9 keeps what 8.1 has.
 CUDNN_CHECK = "MXNET_CUDNN_LIB_CHECKING"
@@ -185,7 +188,9 @@ def use_all_cores() -> None:
             threads = 2 if file.read().strip() == "1" else 1
     except OSError:
         return
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, math.ceil(usable_cpus() / threads))))
+    workers = os.environ.get(WORKERS_HERE, "")
+    cores = math.ceil(usable_cpus() / threads) // max(1, int(workers) if workers.isdigit() else 1)
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores)))
 
 
 def wait_asleep() -> None:

@@ -330,6 +330,11 @@ def test_threads_are_those_of_the_quota(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(_compat, "usable_cpus", lambda: 1.5)
     _compat.use_all_cores()
     assert os.environ["OMP_NUM_THREADS"] in ("1", "2")  # by threads of a core
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    monkeypatch.setattr(_compat, "usable_cpus", lambda: 12.0)
+    monkeypatch.setenv(_compat.WORKERS_HERE, "3")  # of a job, on this machine
+    _compat.use_all_cores()
+    assert os.environ["OMP_NUM_THREADS"] in ("2", "4")
     monkeypatch.setenv("OMP_NUM_THREADS", "7")
     _compat.use_all_cores()
     assert os.environ["OMP_NUM_THREADS"] == "7"

@@ -18,6 +18,7 @@ import mxnet as mx
 import numpy as np
 from mxnet.gluon import HybridBlock
 
+from .._compat import usable_cpus
 from ..engine.recompute import megabytes
 from ..engine.timing import alternate
 from ..io.checks import check_int
@@ -214,7 +215,7 @@ def describe(device: mx.Context) -> Dict[str, Any]:
     if device.device_type == "gpu":
         return {"kind": "gpu", "name": _gpu_name(device.device_id), "threads": 1}
     threads = os.environ.get("OMP_NUM_THREADS", "")
-    count = int(threads) if threads.isdigit() and int(threads) else os.cpu_count() or 1
+    count = int(threads) if threads.isdigit() and int(threads) else math.ceil(usable_cpus())
     return {"kind": "cpu", "name": _cpu_name(), "threads": count}
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import errno
 import json
-import os
 import platform
 import signal
 import subprocess
@@ -21,6 +20,7 @@ import mxnet as mx
 import numpy as np
 from mxnet.gluon import HybridBlock
 
+from .._compat import usable_cpus
 from ..io.files import PathLike, atomic, remove_temporary, write_json
 from ..io.lines import json_line
 from ..io.params_file import write_params
@@ -180,7 +180,7 @@ def environment() -> Dict[str, Any]:
         "python": platform.python_version(),
         "mxnet": mx.__version__,
         "numpy": np.__version__,
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+        "machine": f"{platform.machine()}, {usable_cpus():g} cores",
         "commit": _commit(),
         "command": [Path(sys.argv[0]).name] + sys.argv[1:],
     }

@@ -160,13 +160,12 @@ class Job:
             "DMLC_NUM_WORKER": str(options.workers),
             "DMLC_NUM_SERVER": str(options.servers),
         }
-        if hosts == [None] and "OMP_NUM_THREADS" not in os.environ:
-            cores = len(os.sched_getaffinity(0))
-            environment["OMP_NUM_THREADS"] = str(max(1, cores // options.workers))
         if sys.platform == "linux":  # what a killed follower leaves becomes the launcher's
             ctypes.CDLL(None).prctl(36, 1)  # PR_SET_CHILD_SUBREAPER
         line = [address, str(self.socket.getsockname()[1])]
         for process in self.processes:
+            here = sum(worker.host == process.host for worker in self.workers)
+            environment["DSONAS_WORKERS_HERE"] = str(here)  # who share its cores
             process.start(options, environment, line, self.token)
 
     def run(self) -> int:
