@@ -73,6 +73,7 @@ def main(options: Options) -> None:
             "the supernet needs a start: give --pretrained RUN or --pretrain-epochs N, one of them"
         )
     loaders = scenes.search_loaders(data, [data.data_set], how.split)
+    notes = scenes.coverage_of([loaders[0].images])
     source = None
     if how.pretrained is not None:
         source = parameters_file(how.pretrained, pretrained=True)
@@ -84,7 +85,7 @@ def main(options: Options) -> None:
         setup,
         data=name,
         loss=loss,
-        before=lambda run, found: scenes.take_backbone(run, found.net, source),
+        before=lambda run, found: scenes.take_backbone(run, found.net, source, notes),
         pretrained=source and digest(source),
     )
 

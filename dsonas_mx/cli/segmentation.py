@@ -11,6 +11,7 @@ from mxnet.gluon import HybridBlock
 
 from ..cost.traced import Cost, count_symbol
 from ..data import voc
+from ..data.labels import coverage
 from ..data.loader import split
 from ..data.scenes import Crop, SceneLoader
 from ..io.files import write_json
@@ -83,6 +84,26 @@ def load_stages(
     return planned
 
 
+def coverage_of(train: Sequence[voc.Scenes], test: Optional[voc.Scenes] = None) -> List[str]:
+    """What should be said of classes that occur in no mask.
+
+    Raises
+    ------
+    ValueError
+        All labelled pixels to train on are of one class, or there are none.
+    """
+    looked = [voc.classes_in(scenes) for scenes in train]
+    occur = np.unique(np.concatenate([found for found, _ in looked]))
+    total, seen = sum(map(len, train)), sum(count for _, count in looked)
+    some = f"{seen:,} of {total:,} training masks were looked at: " if seen < total else ""
+    if not len(occur) and not some:
+        raise ValueError("no pixel of the training masks is labelled")
+    if len(occur) < 2 and some:  # there may be others
+        return [f"{some}fewer than two classes occur"]
+    tested = None if test is None else voc.classes_in(test)[0]
+    return [some + note for note in coverage(occur, tested, train[0].classes)]
+
+
 def data_name(options: SceneOptions, name: str) -> str:
     """What a record of a run calls its data: no path."""
     return name if name in voc.FOLDERS else voc.find(options.data_dir, name).resolve().name
@@ -93,8 +114,15 @@ def cost_of(net: HybridBlock, crop: int) -> Cost:
     return count_symbol(net(mx.sym.Variable("data")), (1, 3, crop, crop))
 
 
-def take_backbone(run: Run, net: HybridBlock, file: Optional[Path]) -> None:
-    """Take over parameters from another run; log what did not fit, backbone.json has all names."""
+def take_backbone(
+    run: Run, net: HybridBlock, file: Optional[Path], notes: Sequence[str] = ()
+) -> None:
+    """Take over parameters from another run; log what did not fit, backbone.json has all names.
+
+    Notes of the data come first.
+    """
+    for note in notes:
+        run.log(note)
     if file is None:
         return
     try:

@@ -30,7 +30,7 @@ from ..training.segmentation import (
 from ..training.transfer import digest, parameters_file
 from .run import open_run, origin, train
 from .scenes import TestOptions
-from .segmentation import load_stages, take_backbone
+from .segmentation import coverage_of, load_stages, take_backbone
 
 
 def take_from_run(options: Any, save_dir: str) -> Any:
@@ -95,6 +95,7 @@ def train_scenes_to_end(
         Of `deployed`.
     """
     stages = load_stages(options.data, options.stages.all, scenes)
+    notes = coverage_of([stage.data.images for stage in stages], scenes)
     mx.random.seed(options.data.seed)
     net.initialize(ctx=setup.contexts)
     fit = SegmentationFit(
@@ -122,7 +123,7 @@ def train_scenes_to_end(
             f"{cost.parameters:,} parameters, {cost.multiply_adds:,} multiply-adds; training takes "
             f"{megabytes:,.0f} MB on each device"
         )
-        take_backbone(run, fit.net, source)
+        take_backbone(run, fit.net, source, notes)
         if not train(options.run, run, fit, record, tell, identity) or setup.workers.rank:
             return
         save_parameters(run.folder / "model.params", fit.net)

@@ -7,6 +7,7 @@ and `classes.txt` with a class a line; without it the classes are VOC's.
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import (
@@ -33,6 +34,7 @@ CLASSES = (
 ).split()
 VOID = 255  # in files
 IGNORED = -1  # in labels
+MOST_LOOKED_AT = 1000  # masks, for the classes in them: some seconds
 _LISTS = Path("ImageSets") / "Segmentation"
 
 # What a name of an option may be called in --data-dir.
@@ -74,18 +76,24 @@ class Scenes:
             A file is damaged or missing, sizes differ, or a class is unknown; it is named.
         """
         files = self.files[index]
-        image, mask = _read(read_picture, files.image), _read(read_mask, files.mask)
-        if image.shape[:2] != mask.shape:
+        image, labels = _read(read_picture, files.image), self.read_labels(index)
+        if image.shape[:2] != labels.shape:
             raise ValueError(
-                f"{files.mask}: the mask has {_size(mask)} pixels, its image {_size(image)}"
+                f"{files.mask}: the mask has {_size(labels)} pixels, its image {_size(image)}"
             )
+        return image, labels
+
+    def read_labels(self, index: int) -> np.ndarray:
+        """The labels alone; as `read`."""
+        files = self.files[index]
+        mask = _read(read_mask, files.mask)
         labels = np.where(mask == VOID, IGNORED, mask)
         if labels.max() >= len(self.classes):
             raise ValueError(
                 f"{files.mask}: class {labels.max()} is unknown, there are {len(self.classes)} "
                 f"(0 to {len(self.classes) - 1}, and {VOID} for what is ignored)"
             )
-        return image, labels.astype(np.int16)
+        return labels.astype(np.int16)
 
 
 def find(data_dir: Optional[str], name: str) -> Path:
@@ -202,6 +210,21 @@ def _read(reader: Callable[[Path], np.ndarray], path: Path) -> np.ndarray:
 
 def _size(array: np.ndarray) -> str:
     return f"{array.shape[1]}×{array.shape[0]}"
+
+
+def classes_in(scenes: Scenes, most: int = MOST_LOOKED_AT) -> Tuple[np.ndarray, int]:
+    """Which classes occur in masks, and in how many of these it was looked: evenly, if in some.
+
+    Raises
+    ------
+    ValueError, OSError
+        A mask cannot be read, or has an unknown class; it is named.
+    """
+    places = np.linspace(0, len(scenes) - 1, min(most, len(scenes))).astype(int)
+    with ThreadPoolExecutor() as pool:
+        found = list(pool.map(lambda place: np.unique(scenes.read_labels(place)), places))
+    occur = np.unique(np.concatenate(found))
+    return occur[occur != IGNORED], len(places)
 
 
 def palette(count: int = 256) -> np.ndarray:

@@ -357,7 +357,9 @@ class Loop:
                         states[name][number][:] = before
         self._tallies, self._seen = {}, []
         for kind, samples in values["samples"].items():
-            sums = take(arrays, f"tally/{kind}", (devices, 3) if samples else (0, 3))
+            name = f"tally/{kind}"
+            columns = 3 if np.shape(arrays.get(name))[1:] == (3,) else 4  # see Tally.of
+            sums = take(arrays, name, (devices if samples else 0, columns))
             self._tallies[kind] = Tally.of(int(samples), sums, self._contexts, self.workers)
         if arrays:
             raise ValueError(f"it has {min(arrays)}, which this network has not")

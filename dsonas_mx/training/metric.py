@@ -28,7 +28,8 @@ class Tally:
     def __init__(self, workers: Optional[Workers] = None, devices: int = 1) -> None:
         self._workers = workers or Workers()
         self._devices = devices
-        # By device: loss, right answers, and in how many batches the sum of losses was finite.
+        # By device: loss, right answers, in how many batches the sum of losses was finite, and
+        # how many images had no labelled pixel, where labels are of pixels.
         self._sums: Dict[mx.Context, List[mx.nd.NDArray]] = {}
         self._samples = 0
 
@@ -38,23 +39,27 @@ class Tally:
         self._samples += own if samples is None else samples
         for loss, logits, label in outputs:
             right = mx.nd.argmax(logits, axis=1) == label
+            unlabelled = []
             if label.ndim > 1:  # of an image, the share of its labelled pixels
                 pixels = tuple(range(1, label.ndim))
                 labelled = mx.nd.sum(label >= 0, axis=pixels)
                 right = mx.nd.sum(right, axis=pixels) / mx.nd.maximum(labelled, 1)
+                unlabelled = [mx.nd.sum(labelled == 0)]
             context = loss.context
-            sums, before = [loss.sum(), right.sum()], self._sums.get(context)
+            before = self._sums.get(context)
+            total = loss.sum() + before[0] if before else loss.sum()
+            counts = [right.sum(), mx.nd.contrib.isfinite(total), *unlabelled]
             if before:
-                sums = [old + new for old, new in zip(before, sums)]
-            finite = mx.nd.contrib.isfinite(sums[0])
-            self._sums[context] = [*sums, finite + before[2] if before else finite]
+                counts = [old + new for old, new in zip(before[1:], counts)]
+            self._sums[context] = [total, *counts]
 
     def score(self) -> Score:
         """Mean loss and accuracy of all that was counted."""
         if not self._samples:
             raise ValueError("no batch was counted")
-        losses, answers, _ = self.sums().T.tolist()
-        return Score(sum(losses) / self._samples, sum(answers) / self._samples)
+        losses, answers, _, unlabelled = self.sums().T.tolist()
+        answered = max(1.0, self._samples - sum(unlabelled))
+        return Score(sum(losses) / self._samples, sum(answers) / answered)
 
     def losses(self) -> List[mx.nd.NDArray]:
         """The sum of losses on each device so far: arrays that later batches do not change."""
@@ -72,13 +77,14 @@ class Tally:
         return self._samples
 
     def sums(self) -> np.ndarray:
-        """The sums, devices×3, bit for bit."""
+        """The sums, devices×4, bit for bit."""
         if not self._samples:
-            return np.zeros((0, 3), np.float32)
+            return np.zeros((0, 4), np.float32)
         rows = [[array.asscalar() for array in sums] for sums in self._sums.values()]
+        rows = [row + [0.0] * (4 - len(row)) for row in rows]
         if self._workers.size > 1:  # all have as many, though some may have had no sample
-            rows += [[0.0] * 3] * (self._devices - len(rows))
-        return self._workers.gather(np.array(rows, np.float32)).reshape(-1, 3)
+            rows += [[0.0] * 4] * (self._devices - len(rows))
+        return self._workers.gather(np.array(rows, np.float32)).reshape(-1, 4)
 
     @classmethod
     def of(
@@ -90,6 +96,8 @@ class Tally:
     ) -> Tally:
         """The tally that had these; on fewer devices than it had, the last one takes the rest."""
         tally = cls(workers, len(contexts))
+        if sums.shape[1] == 3:  # of before images without labels were told apart
+            sums = np.pad(sums, ((0, 0), (0, 1)))
         tally._samples = samples
         last = tally._workers.size * len(contexts) - 1
         if len(sums) > last + 1:

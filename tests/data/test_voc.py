@@ -161,3 +161,14 @@ def test_an_error_of_a_worker_is_raised(folder):
     loader = SceneLoader(voc.load_scenes(folder, "train"), None, 8, Crop(16))
     with pytest.raises(ValueError, match="train0.jpg: not an image"):
         batches(loader)
+
+
+def test_which_classes_occur_in_masks(folder):
+    """In all of them, or evenly in some; what is ignored is no class."""
+    scenes = voc.load_scenes(folder, "train")
+    for files, label in zip(scenes.files, (0, 2, 255, 0, 0, 0, 0, 1)):
+        Image.fromarray(np.full((48, 32), label, np.uint8)).save(files.mask)
+    found, count = voc.classes_in(scenes)
+    assert (found.tolist(), count) == ([0, 1, 2], 8)
+    found, count = voc.classes_in(scenes, most=3)
+    assert (found.tolist(), count) == ([0, 1], 3)

@@ -62,6 +62,23 @@ def test_batches_before_the_first_that_is_not_finite():
     assert tally.finite_batches() == 2
 
 
+def test_an_image_without_labelled_pixels_is_neither_right_nor_wrong():
+    """Its pixels are all ignored."""
+    label = np.array([[[0, 1]], [[-1, -1]], [[1, -1]]])
+    logits = mx.nd.array(np.eye(2)[[[[0, 0]], [[1, 1]], [[1, 0]]]].transpose(0, 3, 1, 2))
+    batch = [Outputs(mx.nd.zeros(3), logits, mx.nd.array(label))]
+    tally = Tally()
+    for _ in range(2):
+        tally.add(batch)
+        assert tally.score().accuracy == pytest.approx((1 / 2 + 1) / 2)
+    again = Tally.of(tally.samples, tally.sums(), [mx.cpu()])
+    again.add(batch)
+    assert again.score().accuracy == pytest.approx(3 / 4)
+    nothing = Tally()
+    nothing.add([Outputs(mx.nd.zeros(1), logits[1:2], mx.nd.array(label[1:2]))])
+    assert nothing.score().accuracy == 0
+
+
 def test_goes_on_from_its_sums():
     """To the last bit: these thirds do not add up without rounding."""
     batches = [[outputs([k / 3], [k % 2], mx.cpu(d)) for d in (0, 1)] for k in range(9)]
@@ -80,6 +97,8 @@ def test_goes_on_from_its_sums():
         first.score()
     )
     assert Tally.of(0, Tally().sums(), contexts).samples == 0
+    before = Tally.of(first.samples, first.sums()[:, :3], contexts)  # as checkpoints once had them
+    assert before.score() == first.score()
 
 
 def test_refuses_nothing():
