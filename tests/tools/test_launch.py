@@ -21,8 +21,9 @@ from launching import follow, job  # noqa: E402
 LAUNCH = [sys.executable, "tools/launch.py", "-n", "2", "-s", "1"]
 # Of 120 images, in batches that two workers do not share evenly.
 SEARCH = ["train/search_cifar.py", "--blocks", "1,1,1", "--levels", "2", "--operations", "max,sep3"]
-SEARCH += ["--width", "4", "--batch-size", "23", "--pretrain-epochs", "1", "--num-epochs", "14"]
-SEARCH += ["--gamma", "0.06", "--shrink-every", "1", "--patience", "99"]  # it shrinks twice
+SEARCH += ["--width", "4", "--batch-size", "23", "--pretrain-epochs", "1", "--num-epochs", "11"]
+SEARCH += ["--gamma", "0.02", "--lr", "0.5", "--shrink-every", "1"]  # it shrinks twice
+SEARCH += ["--patience", "99", "--mirror", "off"]  # to plan takes longer than to search
 TRAIN = ["train/train_cifar.py", "--random", "share", "--width", "4", "--blocks", "1,1,1"]
 TRAIN += ["--batch-size", "23", "--validation", "40", "--num-epochs", "2", "--dropout", "0.4"]
 TRAIN += ["--drop-path", "0.5", "--auxiliary", "0"]
