@@ -18,14 +18,15 @@ from dsonas_mx._compat import WAITING, usable_cpus
 BESIDE = (0, 1, 4)  # busy processes
 POLICIES: Dict[str, Dict[str, str]] = {
     "ours": {},
-    "spinning": {"GOMP_SPINCOUNT": "300000"},
-}  # GNU's own
+    "bounded": {"GOMP_SPINCOUNT": "10000"},
+    "spinning": {"GOMP_SPINCOUNT": "300000"},  # GNU's own
+}
 SERVE = "import sys; sys.path[:0] = sys.argv[1:]; from bench.busy import serve; serve()"
 PLACES = [str(Path(__file__).resolve().parents[1]), str(Path(__file__).resolve().parents[2])]
 
 
 def measure(options: argparse.Namespace) -> Dict[str, Any]:
-    """Processes that wait in our way, and that spin, take their steps in turn.
+    """Processes that wait in our way, that spin for a bounded time, and that spin, take turns.
 
     A process of T threads has min(1, C/(T + B)) of its speed beside B others on C cores, if it
     loses nothing. What else runs on the machine is counted as if it were not there.
@@ -46,11 +47,16 @@ def measure(options: argparse.Namespace) -> Dict[str, Any]:
             / min(1, cpus / (cpus + beside))
             for beside in BESIDE[1:]
         }
-    both = zip(rates["ours"][0], rates["spinning"][0])
+    idle = {
+        policy: median(one / spinning for one, spinning in zip(found[0], rates["spinning"][0]))
+        for policy, found in rates.items()
+    }
     return {
         "share": shares["ours"],
+        "share_bounded": shares["bounded"],
         "share_spinning": shares["spinning"],
-        "idle": median(ours / spinning for ours, spinning in both),
+        "idle": idle["ours"],
+        "idle_bounded": idle["bounded"],
         "steps_s": median(rates["ours"][0]),
         "cpus": cpus,
         "load": load,
