@@ -358,8 +358,8 @@ class Loop:
         self._tallies, self._seen = {}, []
         for kind, samples in values["samples"].items():
             name = f"tally/{kind}"
-            columns = 3 if np.shape(arrays.get(name))[1:] == (3,) else 4  # see Tally.of
-            sums = take(arrays, name, (devices if samples else 0, columns))
+            old = name in arrays and arrays[name].shape[1:] == (3,)  # see Tally.of
+            sums = take(arrays, name, (devices if samples else 0, 3 if old else 4))
             self._tallies[kind] = Tally.of(int(samples), sums, self._contexts, self.workers)
         if arrays:
             raise ValueError(f"it has {min(arrays)}, which this network has not")
