@@ -7,6 +7,7 @@ import json
 import math
 import os
 from collections import defaultdict
+from tempfile import TemporaryDirectory
 from typing import Any, Callable, Dict, List, NamedTuple
 
 from dsonas_mx import SearchSpace
@@ -98,13 +99,16 @@ def times(step: Callable[[], None]) -> List[Any]:
     """(operator, milliseconds of a step), the longest first."""
     step()
     mx.nd.waitall()
-    mx.profiler.set_config(profile_symbolic=True, aggregate_stats=True, filename=os.devnull)
-    mx.profiler.set_state("run")
-    for _ in range(ROUNDS):
-        step()
-        mx.nd.waitall()
-    mx.profiler.set_state("stop")
-    groups = json.loads(mx.profiler.dumps(reset=True, format="json"))["Time"]
+    # MXNet puts a new file in the place of the one it is given, /dev/null, too.
+    with TemporaryDirectory(prefix="dsonas-profile-") as folder:
+        file = os.path.join(folder, "profile.json")
+        mx.profiler.set_config(profile_symbolic=True, aggregate_stats=True, filename=file)
+        mx.profiler.set_state("run")
+        for _ in range(ROUNDS):
+            step()
+            mx.nd.waitall()
+        mx.profiler.set_state("stop")
+        groups = json.loads(mx.profiler.dumps(reset=True, format="json"))["Time"]
     operators = groups.get("operator", {})
     totals = [(name, values["Total"] / ROUNDS) for name, values in operators.items()]
     return sorted(totals, key=lambda pair: -pair[1])
