@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import groupby
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
-from dsonas_mx.engine.graph import NativeTracing, derived_inputs, native_tracing
+from dsonas_mx.engine.tracing import Tracing, derived_inputs, native_tracing
 from dsonas_mx.space.architecture import Architecture
 from dsonas_mx.space.normal import INPUT, OUTPUT
 
@@ -249,7 +249,7 @@ class Block(Layer):
         lambdas: Optional[Map],
         dropping: Optional[Map],
         p: Parameters,
-        tracing: NativeTracing,
+        tracing: Tracing,
     ) -> Map:
         """With the project's own operators: the same function, in training on the CPU."""
         per_sample = dropping is not None

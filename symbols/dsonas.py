@@ -9,7 +9,7 @@ from __future__ import annotations
 from itertools import repeat
 from typing import Any, Dict, Iterator, List, Optional, Tuple
 
-from dsonas_mx.engine.graph import PROGRESS, derived_inputs, in_training, native_tracing
+from dsonas_mx.engine.tracing import PROGRESS, derived_inputs, native_tracing, training
 from dsonas_mx.space.architecture import Architecture
 from dsonas_mx.space.normal import SearchSpace
 from dsonas_mx.space.scales import lambda_parameters
@@ -147,7 +147,7 @@ class Backbone(Layer):
 
     def ended(self, F: Any, x: Map, p: Parameters) -> Map:
         """BN and ReLU behind the last block."""
-        if in_training(F) and native_tracing(F) is None:
+        if training(F) is not None and native_tracing(F) is None:
             x = F.reshape(x, (0, 0, 0, 0))  # out of MKLDNN's layout, as where a chain is cut
         return batch_norm_relu(F, x, p, "final_bn", self._fix)
 
@@ -229,7 +229,7 @@ class DSONAS(Backbone):
 
     def hybrid_forward(self, F: Any, x: Map, **p: Map) -> Map:
         dropping = None
-        if self._drop_path is not None and in_training(F):
+        if self._drop_path is not None and training(F) is not None:
             dropping = iter(self._drop_path.scales(F, x, p[PROGRESS]))
         tower = None
         for layer, stage, output in self.walk(F, x, p, dropping):

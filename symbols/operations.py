@@ -9,7 +9,7 @@ from __future__ import annotations
 from itertools import groupby
 from typing import Any, Dict, List, Sequence, Tuple
 
-from dsonas_mx.engine.graph import derived_inputs, native_tracing
+from dsonas_mx.engine.tracing import derived_inputs, native_tracing
 from dsonas_mx.space.operations import TABLE
 
 import mxnet as mx

@@ -10,8 +10,8 @@ from tqdm import TqdmWarning
 
 from ..engine.device import contexts
 from ..engine.graph import shares
+from ..engine.memory import Allowance
 from ..engine.process import rank
-from ..engine.recompute import parse_mirror
 from ..engine.setup import Setup
 from ..engine.workers import connect
 from .machine import DeviceOptions, MemoryOptions, PrecisionOptions
@@ -42,7 +42,7 @@ def setup_of(
     return Setup(
         workers=connect(devices.kv_store),
         contexts=found,
-        recompute=parse_mirror(memory.recompute),
+        recompute=Allowance.of(memory.recompute, found),  # before anything is allocated
         dtype=dtype,
         progress=partial(progress, batch_size=batch_size),
     )

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
+from dataclasses import asdict
 from typing import Any, Callable, Iterable, Sequence, Tuple
 
 from mxnet.gluon import HybridBlock, Parameter
 
 from ..cost.network import count_network
 from ..cost.traced import Cost
-from ..engine.graph import PROGRESS, TrainGraph
+from ..engine.graph import TrainGraph
 from ..engine.setup import Setup
+from ..engine.tracing import PROGRESS
 from ..search.options import Split
 from ..search.search import check_turns, turns
 from ..space.mobile_architecture import AnyArchitecture
@@ -20,16 +22,24 @@ from .network import listed
 from .scenes import SceneOptions
 
 
-def megabytes(
+def planned(
     setup: Setup,
     net: HybridBlock,
     loss: Callable[..., Any],
     data: Sequence[int],
     label: Sequence[int],
-) -> float:
-    """What a network takes on each device for such batches; the error of what does not fit."""
+) -> TrainGraph:
+    """The graph of a network for such batches, with its plan; or the error of what does not fit."""
     graph = TrainGraph(net, loss, data, label, setup.contexts, setup.recompute, setup.dtype)
-    return graph.plan.megabytes
+    graph.plan  # noqa: B018
+    return graph
+
+
+def _print_memory(graph: TrainGraph, wide: int, aside: str = "") -> None:
+    print(f"MB a device    {graph.footprint.total:>{wide},.0f}{aside}")
+    for name, size in asdict(graph.footprint).items():
+        print(f"  {name:13}{size:>{wide},.0f}")
+    print(f"recomputation: {graph.describe_plan()}")
 
 
 def print_dry_run(
@@ -47,7 +57,7 @@ def print_dry_run(
     """
     space = architecture.space
     shape = (batch_size, space.in_channels, space.image_size, space.image_size)
-    size = megabytes(setup, net, loss, shape, shape[:1])
+    graph = planned(setup, net, loss, shape, shape[:1])
     for line in notes:
         print(line)
     total = count_parameters(net)
@@ -63,7 +73,7 @@ def print_dry_run(
     print(f"width of each  {listed(widths):>14}")
     print(f"connections    {architecture.num_connections:>14,}")
     print(f"multiply-adds  {count_network(architecture).multiply_adds:>14,}")
-    print(f"MB a device    {size:>14,.0f}")
+    _print_memory(graph, 14)
     print(f"steps an epoch {steps:>14,}")
 
 
@@ -82,10 +92,10 @@ def print_scene_dry_run(
     `parameters` and `memory` are what to print beside them of the paper's.
     """
     batch, crop = data.batch_size, data.crop
-    size = megabytes(setup, net, loss, (batch, 3, crop, crop), (batch, crop, crop))
+    graph = planned(setup, net, loss, (batch, 3, crop, crop), (batch, crop, crop))
     print(f"parameters     {cost.parameters:>16,}{_aside(parameters)}")
     print(f"multiply-adds  {cost.multiply_adds:>16,}")
-    print(f"MB a device    {size:>16,.0f}{_aside(memory)}")
+    _print_memory(graph, 16, _aside(memory))
     print(f"steps an epoch {', '.join(f'{count:,}' for count in steps):>16}")
 
 

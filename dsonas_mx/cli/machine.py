@@ -40,8 +40,8 @@ class MemoryOptions(Options):
 
     recompute: str = place(
         "off",
-        "compute activations again in backward: auto for little memory, deep for the least, "
-        "off, or so many MB on each device",
+        "compute maps again in backward, as few as fit: auto within nine tenths of what the "
+        "devices have free, within so many MB on each device, least for the fewest MB, or off",
         "--mirror",
     )
     dry_run: bool = place(

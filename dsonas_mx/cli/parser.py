@@ -193,7 +193,7 @@ def _message(error: Exception) -> str:
 def _out_of_memory(parser: Parser) -> str:
     """What to do where a device has not enough."""
     options = {one.dest for one in parser._actions}
-    ways = ["recompute more (--mirror deep)"] if "mirror" in options else []
+    ways = ["recompute more (--mirror least)"] if "mirror" in options else []
     ways.append("use a smaller batch" + (" (`batch_size`)" if "batch_size" in options else ""))
     return f"a device is out of memory: {', '.join(ways)}, or end what else runs there"
 

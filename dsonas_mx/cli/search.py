@@ -86,9 +86,9 @@ def search_to_end(
         run.log(f"{epoch} of {connections}", **epoch.row())
         log.log(run)
 
-    megabytes = search.plan.megabytes  # refuses what does not fit before there is a run folder
+    takes = search.takes  # refuses what does not fit before there is a run folder
     with open_run(options, data, setup.workers) as run:
-        run.log(f"the supernet takes {megabytes:,.0f} MB on each device")
+        run.log(f"the supernet takes {takes}")
         write_parts(run, loaders)
         log.begin(run)
         before(run, search)

@@ -108,7 +108,7 @@ def train_scenes_to_end(
     def tell(epoch: SegmentationEpoch) -> None:
         run.log(str(epoch), **epoch.row())
 
-    megabytes = fit.plan.megabytes  # refuses what does not fit before there is a run folder
+    takes = fit.takes  # refuses what does not fit before there is a run folder
     backbone = options.network.backbone
     source = backbone and parameters_file(backbone)
     identity = {
@@ -120,8 +120,8 @@ def train_scenes_to_end(
         if architecture is not None and not (run.folder / "architecture.json").exists():
             architecture.save(run.folder / "architecture.json")
         run.log(
-            f"{cost.parameters:,} parameters, {cost.multiply_adds:,} multiply-adds; training takes "
-            f"{megabytes:,.0f} MB on each device"
+            f"{cost.parameters:,} parameters, {cost.multiply_adds:,} multiply-adds; "
+            f"training takes {takes}"
         )
         take_backbone(run, fit.net, source, notes)
         if not train(options.run, run, fit, record, tell, identity) or setup.workers.rank:

@@ -76,7 +76,7 @@ def train_to_end(
         run.log(str(epoch), **epoch.row())
         log.log(run)
 
-    megabytes = fit.plan.megabytes  # refuses what does not fit before there is a run folder
+    takes = fit.takes  # refuses what does not fit before there is a run folder
     identity = {**origin(options, data), **log.identity, "architecture": architecture.to_json()}
     with open_run(options, data, setup.workers) as run:
         for line in notes:
@@ -84,8 +84,8 @@ def train_to_end(
         if not (run.folder / "architecture.json").exists():
             architecture.save(run.folder / "architecture.json")
         run.log(
-            f"{cost.parameters:,} parameters, {cost.multiply_adds:,} multiply-adds; training takes "
-            f"{megabytes:,.0f} MB on each device"
+            f"{cost.parameters:,} parameters, {cost.multiply_adds:,} multiply-adds; "
+            f"training takes {takes}"
         )
         log.begin(run)
         if not train(options.run, run, fit, record, tell, identity):

@@ -10,15 +10,23 @@ of Chen et al. 2016, with checkpoints by block and recomputation inside.
 from __future__ import annotations
 
 import json
-import operator
+import os
 from collections import Counter
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Union
+from contextlib import contextmanager
+from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Union
 
 import mxnet as mx
+
+from .device import reserved
+from .marking import mark
+from .recompute import Plan
 
 INPUT = "segment_input"
 HEAD_GRADIENT = "segment_head_gradient"
 UNUSED = "segment_unused"
+
+# How many times as large as an array the memory may be that it takes over from another.
+MATCH_RANGE = "NNVM_EXEC_MATCH_RANGE"
 
 Arrays = Mapping[str, mx.nd.NDArray]
 Bound = Union[mx.executor.Executor, "Chain"]
@@ -85,6 +93,11 @@ def with_head_gradient(segment: mx.sym.Symbol) -> mx.sym.Symbol:
     return mx.sym.MakeLoss(mx.sym.sum(segment * mx.sym.Variable(HEAD_GRADIENT)))
 
 
+def with_output(segment: mx.sym.Symbol) -> mx.sym.Symbol:
+    """The same, and beside it the output, which forward needs before there is a gradient."""
+    return mx.sym.Group([with_head_gradient(segment), mx.sym.BlockGrad(segment)])
+
+
 def only_forward(segment: mx.sym.Symbol) -> mx.sym.Symbol:
     """The outputs of a segment in training, for a pass whose backward comes later, with a repeat.
 
@@ -99,21 +112,38 @@ def only_forward(segment: mx.sym.Symbol) -> mx.sym.Symbol:
     return mx.sym.Group([segment, mx.sym.MakeLoss(mx.sym.Variable(UNUSED))])
 
 
+@contextmanager
+def like_for_like() -> Iterator[None]:
+    """Executors that are bound here divide their memory by the sizes of their arrays alone.
+
+    So the pieces of one fit those of another, which uses the same memory in turn. Each for itself
+    they might take less, and together they would take much more.
+    """
+    before = os.environ.get(MATCH_RANGE)
+    os.environ[MATCH_RANGE] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[MATCH_RANGE]
+        else:
+            os.environ[MATCH_RANGE] = before
+
+
 class Chain:
     """Forward and backward of a symbol, segment by segment, as an executor of all of it would.
 
     Parameters
     ----------
     symbol : Symbol
-        Losses and outputs, all of them behind the last cut. What a segment is to compute again
-        within its own backward is marked.
-    cuts : sequence of str
-        See `split`.
+        Losses and outputs, all of them behind the last cut.
+    plan : Plan
+        Where it is cut, which segments keep their maps, what the others compute again within their
+        own backward, and which of them takes the most memory: it is bound first, and the others
+        find room in it.
     context : mx.Context
     arguments, gradients, states : mapping of str to NDArray
         As `Symbol.bind` takes them.
-    largest : int
-        The segment that takes the most memory. It is bound first: the others find room in it.
     shared : Chain, optional
         One of the same cuts, arguments and states for other gradients, whose memory this one uses.
     """
@@ -121,23 +151,23 @@ class Chain:
     def __init__(
         self,
         symbol: mx.sym.Symbol,
-        cuts: Sequence[str],
+        plan: Plan,
         context: mx.Context,
         arguments: Arrays,
         gradients: Arrays,
         states: Arrays,
-        largest: int = 0,
         shared: Optional[Chain] = None,
     ) -> None:
         self.arg_dict = dict(arguments)
         self._context = context
+        self._recomputed = plan.recomputed
         self._gradients = gradients
         self._states = states
-        self._segments = split(symbol, cuts)
+        self._segments = split(symbol, plan.cuts)
         self._maps: List[mx.nd.NDArray]
-        self._maps = shared._maps if shared else _maps_between(symbol, cuts, context, arguments)
+        self._maps = shared._maps if shared else maps_between(symbol, plan.cuts, context, arguments)
         self._map_gradients: List[mx.nd.NDArray]
-        self._map_gradients = shared._map_gradients if shared else _in_turn(self._maps)
+        self._map_gradients = shared._map_gradients if shared else in_turn(self._maps)
         self._room: Optional[mx.executor.Executor] = shared._room if shared else None
 
         learns = [not gradients.keys().isdisjoint(s.list_arguments()) for s in self._segments]
@@ -146,68 +176,71 @@ class Chain:
         self._summands: Dict[str, Dict[int, mx.nd.NDArray]]
         self._summands = {name: {} for name in gradients if uses[name] > 1}
 
-        indices = range(self._first, len(self._segments))
-        bound = {i: self._bind_backward(i) for i in sorted(indices, key=lambda i: i != largest)}
-        self._backward = [bound[i] for i in indices]
+        # The first ones run forward only, before they run forward and backward.
+        self._keeps, last = plan.keeps, len(self._maps)
+        self._backward: Dict[int, mx.executor.Executor] = {}
+        others = shared._backward if shared else {}
+        indices = range(self._first, last + 1)
+        for index in sorted(indices, key=lambda index: index != plan.largest):
+            self._backward[index] = self._bind_backward(index, others.get(index))
+        self._forward: Dict[int, mx.executor.Executor]
+        self._forward = dict(shared._forward) if shared else {}
+        for index in range(max(self._keeps, self._first)):
+            if index not in self._forward:
+                self._forward[index] = self._bind_forward(index)
         self._outputs = [
-            mx.nd.empty(output.shape, context, output.dtype)
-            for output in bound[indices[-1]].outputs
+            reserved(output.shape, context, output.dtype) for output in self._backward[last].outputs
         ]
-        self._forward: List[mx.executor.Executor]
-        self._forward = shared._forward if shared else self._bind_forward()
 
-    def _bind_forward(self) -> List[mx.executor.Executor]:
-        segments = map(only_forward, self._segments[:-1])
+    def _bind_forward(self, index: int) -> mx.executor.Executor:
         unused = {UNUSED: mx.nd.zeros((1,), self._context)}
-        return [
-            self._bind(segment, {**self._given(index), **unused}, unused)
-            for index, segment in enumerate(segments)
-        ]
+        segment = only_forward(self._segments[index])
+        return self._bind(segment, {**self._given(index), **unused}, unused, self._room)
 
-    def _bind_backward(self, index: int) -> mx.executor.Executor:
+    def _bind_backward(
+        self, index: int, other: Optional[mx.executor.Executor]
+    ) -> mx.executor.Executor:
         segment, arguments = self._segments[index], self._given(index)
+        keeps = self._keeps <= index < len(self._maps)
         gradients = dict(self._gradients)
         if index < len(self._maps):
-            segment = with_head_gradient(segment)
+            segment = with_output(segment) if keeps else with_head_gradient(segment)
             arguments[HEAD_GRADIENT] = self._map_gradients[index]
         if index > self._first:
             gradients[INPUT] = self._map_gradients[index - 1]
         for name in self._summands.keys() & segment.list_arguments():
-            gradients[name] = self._summands[name][index] = mx.nd.zeros_like(gradients[name])
-        return self._bind(segment, arguments, gradients)
+            like = gradients[name]
+            gradients[name] = reserved(like.shape, like.context, like.dtype)
+            self._summands[name][index] = gradients[name]
+        if keeps:
+            return self._bind(segment, arguments, gradients, other)
+        segment = mark(segment, self._recomputed, self._context.device_type == "gpu", gradients)
+        executor = self._bind(segment, arguments, gradients, self._room)
+        self._room = self._room or executor
+        return executor
 
     def _given(self, index: int) -> Dict[str, mx.nd.NDArray]:
         between = {INPUT: self._maps[index - 1]} if index else {}
         return {**self.arg_dict, **between}
 
     def _bind(
-        self, segment: mx.sym.Symbol, arguments: Arrays, gradients: Arrays
+        self,
+        segment: mx.sym.Symbol,
+        arguments: Arrays,
+        gradients: Arrays,
+        shared: Optional[mx.executor.Executor],
     ) -> mx.executor.Executor:
         names = segment.list_arguments()
         slots = {name: gradients[name] for name in names if name in gradients}
-        executor = segment.bind(
-            self._context,
-            args={name: arguments[name] for name in names},
-            args_grad=slots,
-            grad_req={name: "write" if name in slots else "null" for name in names},
-            aux_states={name: self._states[name] for name in segment.list_auxiliary_states()},
-            shared_exec=self._room,
-        )
-        self._room = self._room or executor
-        return executor
-
-    @property
-    def executors(self) -> Tuple[Tuple[mx.executor.Executor, ...], ...]:
-        """Those of each segment."""
-        backward = [()] * self._first + [(executor,) for executor in self._backward]
-        forward = [(executor,) for executor in self._forward] + [()]
-        return tuple(map(operator.add, forward, backward))
-
-    @property
-    def bytes_between(self) -> int:
-        """What the maps between the segments take, and their gradients."""
-        arrays = {id(array): array for array in (*self._maps, *self._map_gradients)}
-        return sum(array.size * array.dtype().itemsize for array in arrays.values())
+        with like_for_like():
+            return segment.bind(
+                self._context,
+                args={name: arguments[name] for name in names},
+                args_grad=slots,
+                grad_req={name: "write" if name in slots else "null" for name in names},
+                aux_states={name: self._states[name] for name in segment.list_auxiliary_states()},
+                shared_exec=shared,
+            )
 
     @property
     def outputs(self) -> List[mx.nd.NDArray]:
@@ -216,19 +249,21 @@ class Chain:
 
     def forward(self, is_train: bool = True) -> None:
         """Compute the outputs."""
-        for executor, kept in zip(self._forward, self._maps):
+        for index, kept in enumerate(self._maps):
+            executor = self._forward.get(index) or self._backward[index]
             executor.forward(is_train=is_train)
-            executor.outputs[0].copyto(kept)
-        self._backward[-1].forward(is_train=is_train)
-        for output, kept in zip(self._backward[-1].outputs, self._outputs):
+            executor.outputs[0 if index in self._forward else -1].copyto(kept)
+        last = self._backward[len(self._maps)]
+        last.forward(is_train=is_train)
+        for output, kept in zip(last.outputs, self._outputs):
             output.copyto(kept)  # others will use its memory
 
     def backward(self) -> None:
         """Compute the gradients, after `forward`."""
-        self._backward[-1].backward()
-        for executor in self._backward[-2::-1]:
-            executor.forward(is_train=True)
-            executor.backward()
+        for index in sorted(self._backward, reverse=True):
+            if index < self._keeps and index < len(self._maps):
+                self._backward[index].forward(is_train=True)
+            self._backward[index].backward()
         for name, summands in self._summands.items():
             # The last segment's first, as MXNet adds them up.
             order = sorted(summands, reverse=True)
@@ -237,18 +272,17 @@ class Chain:
 
 def bind(
     symbol: mx.sym.Symbol,
-    cuts: Sequence[str],
+    plan: Plan,
     context: mx.Context,
     arguments: Arrays,
     gradients: Arrays,
     states: Arrays,
-    largest: int = 0,
     shared: Optional[Any] = None,
 ) -> Bound:
-    """A symbol as one executor or, if there are cuts, as a `Chain` of them."""
-    if cuts:
-        return Chain(symbol, cuts, context, arguments, gradients, states, largest, shared)
-    return symbol.bind(
+    """A symbol as one executor or, if the plan has cuts, as a `Chain` of them."""
+    if plan.cuts:
+        return Chain(symbol, plan, context, arguments, gradients, states, shared)
+    return mark(symbol, plan.recomputed, context.device_type == "gpu", gradients).bind(
         context,
         args=dict(arguments),
         args_grad=dict(gradients),
@@ -258,19 +292,20 @@ def bind(
     )
 
 
-def _maps_between(
+def maps_between(
     symbol: mx.sym.Symbol, cuts: Sequence[str], context: mx.Context, arguments: Arrays
 ) -> List[mx.nd.NDArray]:
     """An array for the output of each cut."""
     internals = symbol.get_internals()
-    outputs = mx.sym.Group([internals[f"{cut}_output"] for cut in cuts])
+    position = {name: index for index, name in enumerate(internals.list_outputs())}
+    outputs = mx.sym.Group([internals[position[f"{cut}_output"]] for cut in cuts])
     given = {name: arguments[name] for name in outputs.list_arguments()}
     _, shapes, _ = outputs.infer_shape(**{name: array.shape for name, array in given.items()})
     _, types, _ = outputs.infer_type(**{name: array.dtype for name, array in given.items()})
-    return [mx.nd.empty(shape, context, dtype) for shape, dtype in zip(shapes, types)]
+    return [reserved(shape, context, dtype) for shape, dtype in zip(shapes, types)]
 
 
-def _in_turn(maps: Sequence[mx.nd.NDArray]) -> List[mx.nd.NDArray]:
+def in_turn(maps: Sequence[mx.nd.NDArray]) -> List[mx.nd.NDArray]:
     """An array for the gradient of each map: where the last that nobody needs any longer was.
 
     When backward writes the gradient of a map it needs that map and the gradient of the next one;
@@ -285,7 +320,7 @@ def _in_turn(maps: Sequence[mx.nd.NDArray]) -> List[mx.nd.NDArray]:
         if index + 2 < len(maps):
             spare.append(gradients[-2])
         fits = [s for s in spare if (s.shape, s.dtype) == (like.shape, like.dtype)]
-        array = fits[0] if fits else mx.nd.empty(like.shape, like.context, like.dtype)
+        array = fits[0] if fits else reserved(like.shape, like.context, like.dtype)
         spare = [s for s in spare if s is not array]
         gradients.append(array)
     return gradients[::-1]

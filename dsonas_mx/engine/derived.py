@@ -91,6 +91,11 @@ class Derived:
 
     # For the graph
 
+    @property
+    def assembled(self) -> List[Parameter]:
+        """What takes memory beside that of the parameters."""
+        return [self.inputs[name] for name in self._pieces]
+
     def make(self) -> List[Parameter]:
         """Put them where they are, and return what is to be updated in place of the parameters."""
         contexts = next(iter(self._parameters.values())).list_ctx()

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import ctypes
-from typing import List, Tuple
+from typing import Any, List, Sequence, Tuple
 
 import mxnet as mx
+import numpy as np
 
 # The wheel has code for compute capabilities 5.0, 6.0, 7.0, 8.0 and 8.6, which those of the same
 # first number run, and nothing that a driver could compile for others.
@@ -89,3 +90,8 @@ def capability(number: int) -> Tuple[int, int]:
         mx.base._LIB.cudaDeviceGetAttribute(ctypes.byref(value), attribute, number)
         found.append(value.value)
     return found[0], found[1]
+
+
+def reserved(shape: Sequence[int], context: mx.Context, dtype: Any = np.float32) -> mx.nd.NDArray:
+    """An array that takes no memory before it is written."""
+    return mx.nd.NDArray(mx.nd.ndarray._new_alloc_handle(tuple(shape), context, True, dtype))

@@ -186,7 +186,12 @@ def flattened(parameters: Iterable[Parameter]) -> List[Flat]:
     for parameter in parameters:
         kind = "lambdas" if is_lambda(parameter) else f"decay{parameter.wd_mult:g}"
         kinds.setdefault(kind, []).append(parameter)
-    return [Flat(kind, members) for kind, members in kinds.items()]
+    flat = [Flat(kind, members) for kind, members in kinds.items()]
+    mx.nd.waitall()
+    for context in flat[0].list_ctx():  # or MXNet's pool keeps the memory of the arrays before
+        if context.device_type == "gpu":
+            context.empty_cache()
+    return flat
 
 
 def _add_up(copies: Sequence[mx.nd.NDArray]) -> None:

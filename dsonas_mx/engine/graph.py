@@ -10,21 +10,9 @@ from __future__ import annotations
 import json
 import math
 from collections import deque
-from contextlib import contextmanager
+from dataclasses import replace
 from functools import cached_property
-from itertools import chain
-from typing import (
-    Any,
-    Deque,
-    Dict,
-    FrozenSet,
-    Iterator,
-    List,
-    NamedTuple,
-    Optional,
-    Sequence,
-    Tuple,
-)
+from typing import Any, Deque, Dict, List, NamedTuple, Optional, Sequence, Set, Tuple, Union
 
 import mxnet as mx
 import numpy as np
@@ -32,71 +20,19 @@ from mxnet.contrib import amp
 from mxnet.gluon import HybridBlock, Parameter
 
 from . import native
-from . import recompute as mirroring
 from .chain import Bound, bind
 from .derived import Derived
-from .flat import is_lambda
+from .flat import ALIGNMENT, is_lambda
+from .forward import Forward
 from .joining import dividable
-from .marking import mark
+from .memory import FLOAT, MB, Allowance, Footprint, Mirror, allocated
+from .recompute import Plan, Planner, TooLarge
+from .tracing import PROGRESS, Tracing
+from .trial import Trial, Trials
 
 DTYPES = ("float32", "float16")
 GRADIENTS = ("all", "weights", "lambdas")
-MOST_ELEMENTS = 2**31 - 1  # of an array of MXNet as it is built
 RANDOM_OPERATORS = ("Dropout", "_random_", "_sample_", "_shuffle")
-
-PROGRESS = "progress"  # the parameter of a network that wants to know how far its training is
-
-
-class NativeTracing:
-    """What a network has to know, and to say, when it uses the project's own operators.
-
-    Attributes
-    ----------
-    gradients : {'all', 'weights', 'lambdas'}
-        Which gradients of parameters they shall compute.
-    """
-
-    def __init__(self, gradients: str) -> None:
-        self.gradients = gradients
-        self.side_effects: List[mx.sym.Symbol] = []
-
-    def also(self, symbol: mx.sym.Symbol) -> None:
-        """Have a symbol computed in forward that no output depends on, for what it changes."""
-        self.side_effects.append(symbol)
-
-
-_tracing: Optional[NativeTracing] = None
-_derived: Optional[Derived] = None
-_training = False
-
-
-@contextmanager
-def _tracing_as(tracing: Optional[NativeTracing], derived: Optional[Derived]) -> Iterator[None]:
-    global _tracing, _derived, _training
-    before = _tracing, _derived, _training
-    _tracing, _derived, _training = tracing, derived, True
-    try:
-        yield
-    finally:
-        _tracing, _derived, _training = before
-
-
-def native_tracing(F: Any) -> Optional[NativeTracing]:
-    """For networks: how to use the project's own operators here.
-
-    None where they cannot be used: outside of a `TrainGraph`, on a GPU, and without the library.
-    """
-    return _tracing if F is mx.sym else None
-
-
-def in_training(F: Any) -> bool:
-    """For networks: whether this is the graph of a training, a `TrainGraph`."""
-    return _training and F is mx.sym
-
-
-def derived_inputs(F: Any) -> Optional[Derived]:
-    """For networks: arrays to take in place of parameters, in a graph for GPUs; None elsewhere."""
-    return _derived if F is mx.sym else None
 
 
 class Outputs(NamedTuple):
@@ -128,10 +64,10 @@ class TrainGraph:
     data_shape, label_shape : tuple of int
         Of a whole batch; B is divided over the devices as evenly as it goes.
     contexts : list of mx.Context
-    mirror : {'auto', 'deep', 'off'} or float
-        Which activations to compute again in backward: as few as keep the memory near the smallest
-        possible, or make it the smallest, none, or as few as keep it within so many MB a device.
-        See `dsonas_mx.engine.recompute`.
+    mirror : {'auto', 'least', 'off'}, float or Allowance
+        Which maps to compute again in backward: as few as nine tenths of the free memory of the
+        devices demand, or as many as make it the least, none, or as few as keep all that a
+        training takes within so many MB a device. See `dsonas_mx.engine.recompute`.
     dtype : {'float32', 'float16'}
         Of the maps, and of the weights as convolutions use them: the parameters, BN and the loss
         stay float32. A loss is summed over its batch, which keeps gradients in float16's range.
@@ -149,7 +85,7 @@ class TrainGraph:
         data_shape: Sequence[int],
         label_shape: Sequence[int],
         contexts: Sequence[mx.Context],
-        mirror: mirroring.Mirror = "off",
+        mirror: Union[Mirror, Allowance] = "off",
         dtype: str = "float32",
     ) -> None:
         if dtype not in DTYPES:
@@ -163,8 +99,8 @@ class TrainGraph:
         self._shapes = (tuple(data_shape[1:]), tuple(label_shape[1:]))
         self._parameters: Dict[str, Parameter] = dict(net.collect_params().items())
         self._derived = Derived(self._parameters)
-        self._mirror = mirror
-        self._plan: Optional[mirroring.Plan] = None
+        self._allowance = Allowance.of(mirror, self._contexts)
+        self._symbols: Dict[str, mx.sym.Symbol] = {}
         self._random: Optional[bool] = None
         self._bound: Dict[str, List[Bound]] = {}
         self._staged: Deque[Dict[Tuple[str, int], mx.nd.NDArray]] = deque([{}, {}])
@@ -174,22 +110,24 @@ class TrainGraph:
 
         Behind them come outputs that have to be computed, but tell nothing.
         """
-        tracing = NativeTracing(gradients) if self.is_native else None
+        kind = gradients if self.is_native else "all"  # MXNet's own operators are told by binding
+        if kind not in self._symbols:
+            self._symbols[kind] = self._trace(kind)
+        return self._symbols[kind]
+
+    def _trace(self, gradients: str) -> mx.sym.Symbol:
         derived = self._derived if self.is_for_gpus else None
+        tracing = Tracing(gradients, self.is_native, derived)
         # Nodes are numbered from 0 in every trace, or those of a plan would not be found again.
-        with mx.name.NameManager(), _tracing_as(tracing, derived):
+        with mx.name.NameManager(), tracing.in_force():
             outputs = self._net(mx.sym.Variable("data"))
             if self._dtype == "float16":
                 outputs = _in_float16(outputs)
             loss = mx.sym.MakeLoss(self._loss(mx.sym, outputs, mx.sym.Variable("label")))
             logits = outputs[0] if isinstance(outputs, (list, tuple)) else outputs
-            others = tracing.side_effects if tracing else []
-            symbol = mx.sym.Group([loss, *map(mx.sym.BlockGrad, [logits, *others])])
-        if not self._on_cpu:
-            return symbol
-        data, label = self._shapes
-        size = self._sizes[0]
-        return dividable(symbol, {"data": (size, *data), "label": (size, *label)})
+            others = map(mx.sym.BlockGrad, [logits, *tracing.side_effects])
+            symbol = mx.sym.Group([loss, *others])
+        return dividable(symbol, self._inputs) if self._on_cpu else symbol
 
     @property
     def is_native(self) -> bool:
@@ -268,77 +206,72 @@ class TrainGraph:
         """Until all steps are done, statistics of BN included, which the engine does not track."""
         mx.nd.waitall()
 
-    @property
-    def plan(self) -> mirroring.Plan:
-        """What is computed twice, and MB on each device, known before anything is allocated.
+    @cached_property
+    def plan(self) -> Plan:
+        """What is computed again, and MB on each device, known before anything is allocated.
 
-        The larger report of the executors of a step, both with the same plan.
+        Raises
+        ------
+        ValueError
+            None fits into the memory that is allowed.
         """
-        if self._plan is None:
-            kinds = ("weights", "lambdas") if self._wanted("lambdas") else ("all",)
-            symbols = {kind: self.symbol(kind) for kind in kinds}
+        others, allowed = self._others.total, self._allowance.megabytes
+        try:
+            return self._planner.plan(None if allowed is None else allowed - others)
+        except TooLarge as error:
+            raise ValueError(
+                f"{self._allowance.reason}: the smallest plan takes "
+                f"{error.megabytes + others:.0f} MB on each device; use a smaller batch, a smaller "
+                "network, or more devices"
+            ) from None
 
-            def measure(recomputed: FrozenSet[str], limit: float) -> float:
-                most = 0.0
-                for kind, symbol in symbols.items():
-                    if most <= limit:  # or it is too much already
-                        executor = self._try(symbol, kind, recomputed)
-                        most = max(most, mirroring.megabytes(executor))
-                return most
+    @property
+    def footprint(self) -> Footprint:
+        """What a training with this graph takes on each device, known like the plan."""
+        return replace(self._others, maps=self.plan.maps, rest=self.plan.rest)
 
-            def measure_chain(
-                cuts: Sequence[str], recomputed: FrozenSet[str]
-            ) -> Tuple[List[float], float]:
-                chains = [self._try(s, kind, recomputed, cuts) for kind, s in symbols.items()]
-                reports = [
-                    max(map(mirroring.megabytes, chain(*segment)))
-                    for segment in zip(*(one.executors for one in chains))
-                ]
-                return reports, chains[0].bytes_between / 2**20
+    @property
+    def takes(self) -> str:
+        """The same in words, with what is computed again."""
+        return f"{self.footprint}: {self.describe_plan()}"
 
-            data = {"data": (self._sizes[0],) + self._shapes[0]}
-            data["label"] = (self._sizes[0],) + self._shapes[1]
-            self._plan = mirroring.find_plan(
-                symbols[kinds[0]],
-                data,
-                measure,
-                self._mirror,
-                None if self.is_native else measure_chain,
-            )
-        return self._plan
+    def describe_plan(self) -> str:
+        """What is computed again, what that costs, and what more memory would buy."""
+        return self.plan.describe(self.footprint.total - self.plan.megabytes)
 
-    def _marked(
-        self, symbol: mx.sym.Symbol, gradients: str, recomputed: FrozenSet[str]
-    ) -> mx.sym.Symbol:
-        wanted = {parameter.name for parameter in self._wanted(gradients)}
-        return mark(symbol, recomputed, not self._on_cpu, wanted)
+    @cached_property
+    def _planner(self) -> Planner:
+        kinds = ("weights", "lambdas") if self._wanted("lambdas") else ("all",)
+        shapes = self._inputs
+        forward = Forward(self.symbol(kinds[0]), shapes)
+        trials = [
+            Trial(self.symbol(kind), self._names(kind), shapes, forward.cuts, self._contexts[0])
+            for kind in kinds
+        ]
+        return Planner(forward, Trials(trials), chains=not self.is_native)
 
-    def _try(
-        self,
-        symbol: mx.sym.Symbol,
-        gradients: str,
-        recomputed: FrozenSet[str],
-        cuts: Sequence[str] = (),
-    ) -> Any:
-        """Bind on empty arrays of the CPU, which take no memory before they are written."""
-        symbol = self._marked(symbol, gradients, recomputed)
-        shapes = dict(zip(("data", "label"), ((self._sizes[0],) + s for s in self._shapes)))
-        arguments, _, states = symbol.infer_shape(**shapes)
-        for name, shape in zip(symbol.list_arguments(), arguments):
-            if math.prod(shape) > MOST_ELEMENTS:
-                raise ValueError(
-                    f"{name} has {math.prod(shape):,} elements, an array of MXNet {MOST_ELEMENTS:,}"
-                    " at most: use a smaller width or batch"
-                )
-        wanted = {parameter.name for parameter in self._wanted(gradients)}
-        arrays = dict(zip(symbol.list_arguments(), map(mx.nd.empty, arguments)))
-        return bind(
-            symbol,
-            cuts,
-            mx.cpu(),
-            arrays,
-            {name: array for name, array in arrays.items() if name in wanted},
-            dict(zip(symbol.list_auxiliary_states(), map(mx.nd.empty, states))),
+    @cached_property
+    def _others(self) -> Footprint:
+        """What is beside the executors: an optimizer has one array for each parameter."""
+        context, on_gpu = self._contexts[0], not self._on_cpu
+        self.symbol()  # asks for what is derived
+        learned = fixed = 0.0
+        for parameter in self._parameters.values():
+            size = math.prod(parameter.shape)
+            if parameter.grad_req == "null":
+                fixed += allocated(FLOAT * size, context)
+            else:
+                learned += FLOAT * (-(-size // ALIGNMENT) * ALIGNMENT if on_gpu else size)
+        assembled = FLOAT * sum(math.prod(p.shape) for p in self._derived.assembled)
+        batch = sum(FLOAT * self._sizes[0] * math.prod(shape) for shape in self._shapes)
+        return Footprint(
+            parameters=(learned + fixed + assembled) / MB,
+            gradients=(learned + assembled) / MB,
+            states=learned / MB,
+            exchange=learned / MB if len(self._contexts) > 1 else 0.0,
+            maps=0.0,
+            batch=batch * (1 if on_gpu else 3) / MB,  # the CPU has what is staged, too
+            rest=0.0,
         )
 
     def _load(self, executors: Sequence[Bound], inputs: Dict[str, np.ndarray]) -> None:
@@ -369,21 +302,31 @@ class TrainGraph:
             and (gradients == "all" or is_lambda(parameter) == (gradients == "lambdas"))
         ]
 
+    @property
+    def _inputs(self) -> Dict[str, Tuple[int, ...]]:
+        """Shapes of what goes in, on the first device."""
+        return dict(zip(("data", "label"), ((self._sizes[0],) + s for s in self._shapes)))
+
+    def _names(self, gradients: str) -> Set[str]:
+        return {parameter.name for parameter in self._wanted(gradients)}
+
     def _executors(self, gradients: str) -> List[Bound]:
         if gradients not in GRADIENTS:
             raise ValueError(f"gradients must be {' or '.join(GRADIENTS)}, got {gradients!r}")
-        if gradients not in self._bound:
-            if not self._wanted(gradients):
-                raise ValueError(f"the network learns none of {gradients}: there is no gradient")
-            plan = mirroring.NOTHING if self._mirror == "off" else self.plan
-            symbol = self._marked(self.symbol(gradients), gradients, plan.recomputed)
-            devices = range(len(self._contexts))
-            self._bound[gradients] = [self._bind(symbol, gradients, d, plan) for d in devices]
+        if not self._wanted(gradients):
+            raise ValueError(f"the network learns none of {gradients}: there is no gradient")
+        # Without a limit there is nothing to be found out.
+        plan = Plan(0.0) if self._allowance.megabytes == math.inf else self.plan
+        # The pieces of λ's executors suit those of the weights better than the other way round.
+        both = gradients == "weights" and self._wanted("lambdas")
+        for kind in ("lambdas", gradients) if both else (gradients,):
+            if kind not in self._bound:
+                devices = range(len(self._contexts))
+                symbol = self.symbol(kind)
+                self._bound[kind] = [self._bind(symbol, kind, d, plan) for d in devices]
         return self._bound[gradients]
 
-    def _bind(
-        self, symbol: mx.sym.Symbol, gradients: str, device: int, plan: mirroring.Plan
-    ) -> Bound:
+    def _bind(self, symbol: mx.sym.Symbol, gradients: str, device: int, plan: Plan) -> Bound:
         context, size = self._contexts[device], self._sizes[device]
         inputs = {**self._parameters, **self._derived.inputs} if self.learned else {}
         others = [executors[device] for executors in self._bound.values()]
@@ -393,7 +336,7 @@ class TrainGraph:
                 arguments[name] = others[0].arg_dict[name]
             else:
                 arguments[name] = mx.nd.zeros((size,) + shape, ctx=context)
-        wanted = {parameter.name for parameter in self._wanted(gradients)}
+        wanted = self._names(gradients)
         states: Dict[str, mx.nd.NDArray] = {}
         slots: Dict[str, mx.nd.NDArray] = {}
         for name in symbol.list_arguments():
@@ -404,7 +347,7 @@ class TrainGraph:
         for name in symbol.list_auxiliary_states():
             states[name] = inputs[name].data(context)
         shared = others[0] if others else None
-        return bind(symbol, plan.cuts, context, arguments, slots, states, plan.largest, shared)
+        return bind(symbol, plan, context, arguments, slots, states, shared)
 
 
 def _in_float16(outputs: Any) -> Any:

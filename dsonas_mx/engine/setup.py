@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Callable, Sequence
+from typing import Any, Callable, Sequence, Union
 
 import mxnet as mx
 
-from .recompute import Mirror
+from .memory import Allowance, Mirror
 from .workers import Workers
 
 Progress = Callable[[Any, int, str, int], Any]  # steps, how many, of what, how many after them
@@ -26,7 +26,7 @@ class Setup:
     ----------
     contexts : sequence of mx.Context
         The devices of this process; the CPU by default.
-    recompute : {'auto', 'deep', 'off'} or float
+    recompute : {'auto', 'least', 'off'}, float or Allowance
         What is computed again in backward, see `TrainGraph`; planned anew for a smaller network.
     dtype : {'float32', 'float16'}
         Of the maps, see `TrainGraph`.
@@ -37,7 +37,7 @@ class Setup:
     """
 
     contexts: Sequence[mx.Context] = field(default_factory=lambda: (mx.cpu(),))
-    recompute: Mirror = "off"
+    recompute: Union[Mirror, Allowance] = "off"
     dtype: str = "float32"
     workers: Workers = field(default_factory=Workers)
     progress: Progress = in_silence

@@ -19,8 +19,8 @@ import numpy as np
 from mxnet.gluon import HybridBlock
 
 from .._compat import usable_cpus
-from ..engine.recompute import megabytes
 from ..engine.timing import alternate
+from ..engine.trial import reported
 from ..io.checks import check_int
 from ..space.architecture import Architecture
 
@@ -172,7 +172,7 @@ def _check_memory(executor: mx.executor.Executor, shape: Shape, device: mx.Conte
     """Refuse what would make the machine run out of memory; a GPU refuses by itself."""
     if device.device_type != "cpu" or not hasattr(os, "sysconf"):
         return
-    needed = megabytes(executor)
+    needed = reported(executor)
     present = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**20
     if needed > present:
         raise ValueError(

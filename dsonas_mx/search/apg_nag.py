@@ -8,7 +8,7 @@ from typing import Any, Collection, Dict, Mapping, Tuple, Union
 import mxnet as mx
 import numpy as np
 
-from ..engine.flat import Flat
+from ..engine import flat  # whole: it may be flat that imports MXNet, and with it this
 
 Gamma = Union[float, np.ndarray, mx.nd.NDArray]
 
@@ -185,7 +185,7 @@ class APGNAG(mx.optimizer.Optimizer):
     ) -> Union[float, mx.nd.NDArray]:
         """ηγ of a parameter."""
         parameter = self.param_dict.get(index)
-        if isinstance(parameter, Flat):
+        if isinstance(parameter, flat.Flat):
             key = eta, index, weight.context
             if key not in self._uploaded:
                 values = np.zeros(weight.shape, np.float32)
@@ -212,6 +212,6 @@ class APGNAG(mx.optimizer.Optimizer):
     def _names(self, index: int) -> Tuple[str, ...]:
         """Those of the parameters that an index stands for."""
         parameter = self.param_dict.get(index)
-        if isinstance(parameter, Flat):
+        if isinstance(parameter, flat.Flat):
             return tuple(parameter.parts)
         return (parameter.name if parameter else self.idx2name.get(index, index),)

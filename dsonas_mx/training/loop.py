@@ -11,8 +11,8 @@ from mxnet.gluon import HybridBlock, Parameter
 
 from ..data.loader import Batch, Loader
 from ..engine.device import threads
-from ..engine.flat import FlatTrainer
-from ..engine.graph import TrainGraph, is_lambda, shares
+from ..engine.flat import FlatTrainer, is_lambda
+from ..engine.graph import TrainGraph, shares
 from ..engine.recompute import Plan
 from ..engine.setup import Setup
 from .metric import Score, Tally
@@ -100,8 +100,13 @@ class Loop:
 
     @property
     def plan(self) -> Plan:
-        """What is computed again in backward, and the MB that the network takes on each device."""
+        """What is computed again in backward."""
         return self.graph.plan
+
+    @property
+    def takes(self) -> str:
+        """What the training takes on each device, part by part, and why."""
+        return self.graph.takes
 
     def surroundings(self) -> Dict[str, Any]:
         """What may be another when it goes on from a state, but not without changing bits."""

@@ -10,7 +10,7 @@ import mxnet as mx
 import numpy as np
 from mxnet.gluon import HybridBlock
 
-from ..engine.graph import is_lambda
+from ..engine.flat import is_lambda
 from ..io.files import PathLike, read_regular
 from ..io.params_file import read_params
 

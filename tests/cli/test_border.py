@@ -4,7 +4,7 @@ import json
 import sys
 
 from dsonas_mx import data
-from dsonas_mx.engine import recompute as mirror
+from dsonas_mx.engine.recompute import Planner
 
 import pytest
 
@@ -66,7 +66,7 @@ def refused(script, monkeypatch, tmp_path):
     def early(*given, **named):
         raise AssertionError("that is too late")
 
-    for place, name in ((data, "load_cifar"), (mirror, "find_plan")):
+    for place, name in ((data, "load_cifar"), (Planner, "plan")):
         monkeypatch.setattr(place, name, early)
     monkeypatch.chdir(tmp_path)
 

@@ -1,10 +1,8 @@
 """Chains of executors: segments that make up the whole, the same bits, memory used in turn."""
 
 import json
-import math
 
 from dsonas_mx import Architecture, SearchSpace
-from dsonas_mx.engine import recompute as mirror
 from dsonas_mx.engine.chain import (
     HEAD_GRADIENT,
     INPUT,
@@ -14,8 +12,9 @@ from dsonas_mx.engine.chain import (
     split,
     with_head_gradient,
 )
+from dsonas_mx.engine.forward import Forward
 from dsonas_mx.engine.graph import TrainGraph
-from dsonas_mx.engine.recompute import cuttable, find_plan
+from dsonas_mx.engine.recompute import Plan, Planner, TooLarge
 from dsonas_mx.space.mobile import MobileSpace
 from dsonas_mx.space.mobile_architecture import MobileArchitecture
 from dsonas_mx.training.loss import cross_entropy, pixel_cross_entropy
@@ -92,8 +91,11 @@ def test_a_forward_pass_moves_no_averages():
     assert (executor.aux_dict["bn_moving_var"].asnumpy() == 7).all()
 
 
-@pytest.mark.parametrize("cuts", [["first"], ["second"], ["first", "second"]])
-def test_a_chain_is_the_whole_executor(cuts):
+@pytest.mark.parametrize(
+    ("cuts", "keeps"),
+    [("first", 1), ("second", 1), ("first second", 1), ("first second", 2), ("first second", 0)],
+)
+def test_a_chain_is_the_whole_executor(cuts, keeps):
     """Outputs and gradients, of a weight that all segments use too, step after step.
 
     Up to rounding: a segment adds up its own gradients of the weight first.
@@ -104,7 +106,8 @@ def test_a_chain_is_the_whole_executor(cuts):
         given = arrays()
         slots = {name: mx.nd.zeros_like(array) for name, array in given.items()}
         if chained:
-            executor = Chain(symbol, cuts, mx.cpu(), given, slots, {})
+            plan = Plan(0, cuts=tuple(cuts.split()), keeps=keeps)
+            executor = Chain(symbol, plan, mx.cpu(), given, slots, {})
         else:
             executor = symbol.bind(mx.cpu(), given, slots)
         steps = []
@@ -127,8 +130,8 @@ def test_nothing_before_the_first_gradient_runs_backward():
     x = mx.sym.FullyConnected(x, mx.sym.Variable("last"), num_hidden=3, no_bias=True)
     symbol = mx.sym.MakeLoss(mx.sym.sum(x))
     slot = mx.nd.zeros((3, 3))
-    chain = Chain(symbol, ["cut"], mx.cpu(), given, {"last": slot}, {})
-    assert [len(executors) for executors in chain.executors] == [1, 1]
+    chain = Chain(symbol, Plan(0, cuts=("cut",), keeps=1), mx.cpu(), given, {"last": slot}, {})
+    assert (list(chain._forward), list(chain._backward)) == ([0], [1])
     chain.forward()
     chain.backward()
     hidden = np.tanh(given["data"].asnumpy() @ given["weight"].asnumpy().T)
@@ -143,9 +146,11 @@ def test_gradients_of_maps_take_the_place_of_maps():
         x = mx.sym.Activation(x, act_type="tanh", name=name)
     symbol = mx.sym.MakeLoss(mx.sym.sum(x * x))
     data, slot = mx.nd.ones((4, 3)), mx.nd.zeros((4, 3))
-    chain = Chain(symbol, names, mx.cpu(), {"data": data}, {"data": slot}, {})
-    assert chain.bytes_between == (5 + 1) * 4 * 3 * 4
+    chain = Chain(
+        symbol, Plan(0, cuts=tuple(names), keeps=5), mx.cpu(), {"data": data}, {"data": slot}, {}
+    )
     maps, gradients = chain._maps, chain._map_gradients
+    assert len({id(array) for array in (*maps, *gradients)}) == 5 + 1
     for index, gradient in enumerate(gradients):  # what backward needs when it writes this one
         assert gradient is not maps[index]
         assert all(gradient is not following for following in gradients[index + 1 : index + 2])
@@ -160,6 +165,10 @@ def test_gradients_of_maps_take_the_place_of_maps():
 
 
 # The plan
+
+
+def cuts_of(symbol):
+    return Forward(symbol, SHAPES).cuts
 
 
 def block_space(scope="share"):
@@ -207,8 +216,8 @@ NETWORKS = {
 SHAPES_OF = {
     "share": ((8, 1, 16, 16), (8,)),
     "full": ((8, 1, 16, 16), (8,)),
-    "mobile": ((16, 1, 32, 32), (16,)),
-    "segmentation": ((4, 3, 65, 65), (4, 65, 65)),
+    "mobile": ((4, 1, 32, 32), (4,)),
+    "segmentation": ((2, 3, 65, 65), (2, 65, 65)),
 }
 
 
@@ -240,10 +249,11 @@ def test_a_deep_plan_is_a_chain_with_a_block_a_segment(plain):
     assert set(plan.cuts) < kept and not plan.recomputed & set(plan.cuts)
 
 
-def steps_of(name, mirroring):
-    """Everything that steps of all kinds compute and change, and the plan."""
+def steps_of(name, plan):
+    """Everything that steps of all kinds compute and change by a plan."""
     net = supernet(name)
-    graph = graph_of(net, mirroring, *SHAPES_OF[name])
+    graph = graph_of(net, "least", *SHAPES_OF[name])
+    graph.plan = plan
     generator = np.random.RandomState(0)
     mx.random.seed(3)  # of the dropout in a segmentation head
     seen = []
@@ -258,17 +268,25 @@ def steps_of(name, mirroring):
             if parameter.grad_req != "null":
                 found[f"gradient of {key}"] = parameter.grad().asnumpy().copy()
         seen.append(found)
-    return seen, graph.plan
+    return seen
 
 
 def check_bits(name):
-    """A chain against one executor that keeps everything."""
-    mirror._smallest = lambda *_: (mirror.Plan(frozenset(), math.inf), ())  # no other deep plan
-    (whole, _), (chained, plan) = steps_of(name, "off"), steps_of(name, "deep")
-    assert len(plan.cuts) > 1 and plan.recomputed
-    for step, (wanted, got) in enumerate(zip(whole, chained)):
-        for key in wanted:
-            np.testing.assert_array_equal(got[key], wanted[key], f"{name}, {step}: {key}")
+    """Chains, of which nothing and half is kept, against one executor that keeps everything."""
+    data, label = SHAPES_OF[name]
+    symbol = graph_of(supernet(name), "off", data, label).symbol()
+    forward = Forward(symbol, {"data": data, "label": label})
+    whole, last = steps_of(name, Plan(0)), len(forward.cuts)
+    assert last > 1
+    plans = [
+        Plan(0, forward.inside, forward.cuts, keeps=last),
+        Plan(0, forward.blocks, forward.cuts, keeps=last // 2),
+    ]
+    for plan in plans:
+        for step, (wanted, got) in enumerate(zip(whole, steps_of(name, plan))):
+            for key in wanted:
+                message = f"{name}, {plan.keeps} again, step {step}: {key}"
+                np.testing.assert_array_equal(got[key], wanted[key], message)
 
 
 @pytest.mark.parametrize(
@@ -286,6 +304,20 @@ def test_every_bit_of_a_chain_is_that_of_the_plain_graph(mkldnn, names, in_child
     assert in_child(program, **settings) == "None None\n"
 
 
+def test_a_copy_around_a_map_forbids_a_cut():
+    """Or the segment behind it would compute again, and move the averages of, what is before."""
+    x = mx.sym.tanh(mx.sym.Variable("data"))
+    for number in range(3):
+        around = mx.sym.identity(x)
+        for _ in range(8):
+            x = mx.sym.tanh(x)
+        x = mx.sym.Activation(x, act_type="tanh", name=f"passed{number}")
+        for _ in range(8):
+            x = mx.sym.tanh(x)
+        x = mx.sym.elemwise_add(around, x, name=f"cut{number}")
+    assert cuts_of(mx.sym.sum(x)) == ("cut0", "cut1", "cut2")
+
+
 def test_numbers_are_drawn_behind_the_last_cut_only():
     x = mx.sym.Variable("data")
     for number in range(12):
@@ -293,36 +325,48 @@ def test_numbers_are_drawn_behind_the_last_cut_only():
         for _ in range(8):
             x = mx.sym.tanh(x)
     ends = mx.sym.Activation(x, act_type="tanh", name="last")
-    assert cuttable(mx.sym.sum(mx.sym.Dropout(ends)), SHAPES)
+    assert cuts_of(mx.sym.sum(mx.sym.Dropout(ends)))
     late = mx.sym.Activation(mx.sym.Dropout(ends), act_type="tanh", name="late")
-    assert cuttable(mx.sym.sum(late), SHAPES) == cuttable(mx.sym.sum(mx.sym.Dropout(ends)), SHAPES)
+    assert cuts_of(mx.sym.sum(late)) == cuts_of(mx.sym.sum(mx.sym.Dropout(ends)))
     drawn = mx.sym.Dropout(mx.sym.Variable("data"))
-    assert cuttable(ends(data=drawn), SHAPES) == ()
+    assert cuts_of(ends(data=drawn)) == ()
 
 
-def test_a_chain_is_for_what_one_executor_cannot_do():
-    """With room for one executor there is no chain, and none without its measure."""
+class Sizes:
+    """What a planner asks, of a graph of seven segments."""
+
+    kinds = 2
+
+    def whole(self, recomputed, limit):
+        return 100.0
+
+    def segments(self, recomputed):
+        return [4.0 if recomputed else 28.0] * 6 + [1.0]
+
+    def kept(self):
+        return [12.0] * 6
+
+    def between(self):
+        return 2.0
+
+
+def test_the_fastest_chain_that_fits():
+    """Each step of memory buys time, from everything computed again to nothing."""
     x = mx.sym.Variable("data")
     for number in range(6):
         for _ in range(9):
             x = mx.sym.tanh(x)
         x = mx.sym.Activation(x, act_type="tanh", name=f"cut{number}")
     symbol = mx.sym.MakeLoss(mx.sym.sum(x))
-    whole = {True: 30.0, False: 100.0}  # something recomputed, or nothing
-
-    def measure(recomputed, limit):
-        return whole[bool(recomputed)]
-
-    def measure_chain(cuts, recomputed):
-        size = 4.0 if recomputed else 28.0
-        return [size] * len(cuts) + [1.0], 2.0
-
-    plan = find_plan(symbol, SHAPES, measure, 40.0, measure_chain)
-    assert (plan.megabytes, plan.cuts) == (30.0, ())
-    plan = find_plan(symbol, SHAPES, measure, 30.0 - 1e-3, measure_chain)
-    assert plan.megabytes == 6.0 and plan.cuts and plan.recomputed
-    assert find_plan(symbol, SHAPES, measure, "deep", measure_chain) == plan
-    assert find_plan(symbol, SHAPES, measure, "deep").cuts == ()
-    with pytest.raises(ValueError, match="`recompute` 5: the smallest plan takes 6 MB"):
-        find_plan(symbol, SHAPES, measure, 5.0, measure_chain)
-    assert mirror.NOTHING.cuts == ()
+    planner = Planner(Forward(symbol, SHAPES), Sizes())
+    assert planner.plan(102.0).cuts == ()
+    limits = (99.0, 89.0, 50.0, 31.0, 20.0, 17.0, 7.0)
+    plans = [planner.plan(limit) for limit in limits]
+    assert (plans[0].maps, plans[0].keeps, plans[0].recomputed) == (90.0, 1, frozenset())
+    assert (plans[-1].maps, plans[-1].keeps) == (6.0, 6) and plans[-1].recomputed
+    assert all(a.again <= b.again for a, b in zip(plans, plans[1:]))
+    assert all(plan.megabytes <= limit for plan, limit in zip(plans, limits))
+    assert planner.plan().maps == 6.0
+    assert all(again < plans[-1].again for _, again in plans[-1].faster)
+    with pytest.raises(TooLarge, match="the smallest plan takes 6 MB"):
+        planner.plan(5.0)

@@ -3,7 +3,8 @@
 from dataclasses import replace
 
 from dsonas_mx import Architecture
-from dsonas_mx.engine.graph import TrainGraph, is_lambda, shares
+from dsonas_mx.engine.flat import is_lambda
+from dsonas_mx.engine.graph import TrainGraph, shares
 from dsonas_mx.engine.setup import Setup
 from dsonas_mx.search.options import SearchOptions
 from dsonas_mx.search.search import Search, turns

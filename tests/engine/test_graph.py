@@ -7,7 +7,9 @@ import sys
 from pathlib import Path
 
 from dsonas_mx import Architecture
-from dsonas_mx.engine.graph import GRADIENTS, TrainGraph, is_lambda, shares
+from dsonas_mx.engine import marking
+from dsonas_mx.engine.flat import is_lambda
+from dsonas_mx.engine.graph import GRADIENTS, TrainGraph, shares
 from dsonas_mx.training.loss import cross_entropy
 from dsonas_mx.training.metric import Tally
 
@@ -314,7 +316,7 @@ def test_float16_is_that_of_the_maps(tiny_space):
     net = get_model("dsonas", Architecture.complete(tiny_space()), weighted=True)
     net.initialize()
     shape = (2, 1, 8, 8)
-    graph = TrainGraph(net, cross_entropy, shape, (2,), [mx.cpu()], "deep", "float16")
+    graph = TrainGraph(net, cross_entropy, shape, (2,), [mx.cpu()], "off", "float16")
     symbol = graph.symbol()
     internals, types_in = symbol.get_internals(), {"data": "float32", "label": "float32"}
     types = dict(zip(internals.list_outputs(), internals.infer_type(**types_in)[1]))
@@ -322,5 +324,5 @@ def test_float16_is_that_of_the_maps(tiny_space):
     assert len(maps) > 10 and set(maps) == {np.float16}
     assert set(symbol.infer_type(**types_in)[0]) == {np.float32}
     assert symbol.infer_type(**types_in)[1][:2] == [np.float32] * 2
-    marked = graph._marked(symbol, "all", graph.plan.recomputed)
+    marked = marking.mark(symbol, frozenset({"convolution0"}))
     assert "amp_cast" in marked.tojson(remove_amp_cast=False)

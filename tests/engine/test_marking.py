@@ -3,7 +3,7 @@
 import json
 import math
 
-from dsonas_mx.engine import graph as graphs
+from dsonas_mx.engine import trial
 from dsonas_mx.engine.graph import TrainGraph
 from dsonas_mx.engine.marking import ATTRIBUTE, VIEW, mark
 from dsonas_mx.training.loss import cross_entropy
@@ -124,10 +124,11 @@ def test_only_graphs_on_a_gpu_are_marked_for_one(device, tiny_space, monkeypatch
         seen.append((on_gpu, wanted))
         raise InterruptedError
 
-    monkeypatch.setattr(graphs, "mark", marked)
+    monkeypatch.setattr(trial, "mark", marked)
+    monkeypatch.setattr(trial, "reserved", lambda shape, context: mx.nd.zeros(shape))
     net = get_model("dsonas", space=tiny_space(), weighted=True)
     context = mx.Context(device, 0)
-    graph = TrainGraph(net, cross_entropy, (4, 1, 8, 8), (4,), [context], "auto")
+    graph = TrainGraph(net, cross_entropy, (4, 1, 8, 8), (4,), [context], "least")
     with pytest.raises(InterruptedError):
         graph.plan  # noqa: B018
     (on_gpu, wanted) = seen[0]

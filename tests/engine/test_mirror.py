@@ -7,11 +7,14 @@ from pathlib import Path
 
 from dsonas_mx import Architecture, SearchSpace
 from dsonas_mx.cost.count import count
-from dsonas_mx.engine import recompute as mirror
+from dsonas_mx.engine import trial
 from dsonas_mx.engine.chain import Chain
+from dsonas_mx.engine.forward import Forward
 from dsonas_mx.engine.graph import TrainGraph
 from dsonas_mx.engine.marking import ATTRIBUTE, mark
-from dsonas_mx.engine.recompute import find_plan, parse_mirror, segments
+from dsonas_mx.engine.memory import Allowance, parse_mirror
+from dsonas_mx.engine.recompute import Plan, Planner, TooLarge
+from dsonas_mx.engine.trial import reported
 from dsonas_mx.training.loss import cross_entropy, with_auxiliary
 
 import mxnet as mx
@@ -121,17 +124,16 @@ def run(case, net, graph):
     return seen
 
 
-def work(plan):
-    """What orders plans by what they compute again: a chain does more than any one executor."""
-    return bool(plan.cuts), len(plan.recomputed)
-
-
 def megabytes_of(bound):
     """What an executor reports, or all of a chain's."""
     if not isinstance(bound, Chain):
-        return mirror.megabytes(bound)
-    reports = [mirror.megabytes(one) for executors in bound.executors for one in executors]
-    return max(reports) + bound.bytes_between / 2**20
+        return reported(bound)
+    last = len(bound._maps)
+    kept = [reported(bound._backward[i]) for i in range(bound._keeps, last)]
+    room = [reported(e) for i, e in bound._backward.items() if i < bound._keeps or i == last]
+    room += [reported(executor) for executor in bound._forward.values()]
+    between = {id(a): a.size for a in (*bound._maps, *bound._map_gradients, *bound.outputs)}
+    return max(room) + sum(kept) + sum(between.values()) * 4 / 2**20
 
 
 def test_every_bit_is_that_of_the_plain_graph(case, operators):
@@ -144,18 +146,18 @@ def test_every_bit_is_that_of_the_plain_graph(case, operators):
     smallest = graph.plan
     assert plain.recomputed == set()
     assert smallest.megabytes < 0.7 * plain.megabytes
-    graphs = [(net, graph), graph_of(case, (plain.megabytes + smallest.megabytes) // 2)]
+    others = graph.footprint.total - smallest.megabytes
+    graphs = [(net, graph), graph_of(case, others + (plain.megabytes + smallest.megabytes) // 2)]
     some = graphs[1][1].plan
-    assert some.recomputed and smallest.megabytes < some.megabytes < plain.megabytes
-    assert smallest.cuts or some.recomputed < smallest.recomputed
-    assert work(some) < work(smallest)
+    assert smallest.megabytes < some.megabytes < plain.megabytes
+    assert 0 < some.again < smallest.again
     for net, graph in graphs:
         for step, (wanted, got) in enumerate(zip(expected, run(case, net, graph))):
             assert wanted.keys() == got.keys()
             for array in wanted:
                 np.testing.assert_array_equal(got[array], wanted[array], f"{array}, step {step}")
         taken = [megabytes_of(bound[0]) for bound in graph._bound.values()]
-        assert max(taken[:2]) == graph.plan.megabytes
+        assert max(taken[:2]) == pytest.approx(graph.plan.maps)
 
 
 def nodes_of(symbol):
@@ -163,20 +165,22 @@ def nodes_of(symbol):
 
 
 def test_a_marked_graph_survives_json(tmp_path):
-    """Exactly the nodes of the plan are marked, and what is read back takes as little memory."""
+    """Exactly the nodes that shall be are marked, and what is read back takes as little memory."""
     data, label = (32, 1, 32, 32), (32, 32, 32)
-    graph = TrainGraph(segmenter(), pixel_loss, data, label, [mx.cpu()], "deep")
-    symbol = mark(graph.symbol(), graph.plan.recomputed)
+    graph = TrainGraph(segmenter(), pixel_loss, data, label, [mx.cpu()])
+    divided = Forward(graph.symbol(), {"data": data, "label": label}).segments(0)
+    recomputed = frozenset(name for segment in divided for name in segment)
+    symbol = mark(graph.symbol(), recomputed)
     symbol.save(str(tmp_path / "symbol.json"))
     read = mx.sym.load(str(tmp_path / "symbol.json"))
     marked = {n for n, node in nodes_of(read).items() if ATTRIBUTE in node.get("attrs", {})}
-    assert marked == graph.plan.recomputed
+    assert marked == recomputed
     sizes = []
     for one in (graph.symbol(), symbol, read):
         requests = {n: "null" if n in ("data", "label") else "write" for n in one.list_arguments()}
         executor = one.simple_bind(mx.cpu(), grad_req=requests, data=data, label=label)
-        sizes.append(mirror.megabytes(executor))
-    assert sizes[0] > sizes[1] == sizes[2] == graph.plan.megabytes
+        sizes.append(reported(executor))
+    assert sizes[0] > sizes[1] == sizes[2]
 
 
 # Where segments end
@@ -197,7 +201,7 @@ def chain(blocks, tower_after=None):
 
 @pytest.mark.parametrize("tower_after", [None, 2])
 def test_segments_end_at_the_outputs_of_blocks(tower_after):
-    divided = segments(chain(12, tower_after), {"data": (4, 8)}, 0)
+    divided = Forward(chain(12, tower_after), {"data": (4, 8)}).segments(0)
     kept = {f"out{number}" for number in range(12)}
     recomputed = {name for segment in divided for name in segment}
     assert not kept & recomputed
@@ -207,7 +211,7 @@ def test_segments_end_at_the_outputs_of_blocks(tower_after):
 
 def test_a_branch_that_ends_late_ends_a_segment():
     """Its map is kept anyway, so whatever the least size, nothing before it is kept for it."""
-    first, last = segments(chain(12, 2), {"data": (4, 8)}, math.inf)
+    first, last = Forward(chain(12, 2), {"data": (4, 8)}).segments(math.inf)
     assert {"out0", "out1"} < set(first)
     assert "out2" not in first + last
     assert {f"out{number}" for number in range(3, 11)} < set(last)
@@ -215,7 +219,9 @@ def test_a_branch_that_ends_late_ends_a_segment():
 
 def test_larger_segments_keep_fewer_maps():
     shapes = {"data": (4, 8)}
-    counts = [len(segments(chain(12), shapes, least)) for least in (0, 1000, 5000, math.inf)]
+    counts = [
+        len(Forward(chain(12), shapes).segments(least)) for least in (0, 1000, 5000, math.inf)
+    ]
     assert counts == sorted(counts, reverse=True)
     assert counts[0] > counts[1] > counts[-1] == 1
 
@@ -234,7 +240,7 @@ def test_random_numbers_are_drawn_once(draw):
         x = mx.sym.tanh(x, name=f"behind{number}")
     symbol = mx.sym.sum(x)
     assert "drawn" in nodes_of(symbol)
-    recomputed = {n for s in segments(symbol, {"data": (4, 8)}, math.inf) for n in s}
+    recomputed = {n for s in Forward(symbol, {"data": (4, 8)}).segments(math.inf) for n in s}
     assert {"before", "behind0"} < recomputed
     assert "drawn" not in recomputed
 
@@ -251,7 +257,7 @@ def test_masks_drawn_first_hide_no_boundary():
             x = mx.sym.broadcast_mul(part, x)
         x = mx.sym.sin(x, name=f"sine{number}")
         x = mx.sym.Activation(x, act_type="tanh", name=f"block{number}")
-    divided = segments(mx.sym.sum(x), {"data": (4, 8)}, 0)
+    divided = Forward(mx.sym.sum(x), {"data": (4, 8)}).segments(0)
     inside = {name for names in divided for name in names}
     assert not any(name.startswith("block") for name in inside)  # each ends a segment
 
@@ -264,12 +270,13 @@ def test_averages_are_moved_once_and_hide_no_boundary(tiny_space):
         pytest.skip("the operators were not built: python -m dsonas_mx.engine.native")
     nodes = nodes_of(graph.symbol())
     shapes = {"data": (4, 1, 8, 8), "label": (4,)}
-    divided = segments(graph.symbol(), shapes, 0)
+    forward = Forward(graph.symbol(), shapes)
+    divided = forward.segments(0)
     recomputed = {name for segment in divided for name in segment}
     averages = {name for name, node in nodes.items() if node["op"] == "dsonas_average"}
     levels = {name for name, node in nodes.items() if node["op"] == "dsonas_level"}
     assert averages
-    for one in (divided, segments(graph.symbol(), shapes, math.inf)):
+    for one in (divided, forward.segments(math.inf)):
         assert not averages & {name for segment in one for name in segment}
     assert len(levels) == 18 and levels <= recomputed
     assert max(len(levels & set(segment)) for segment in divided) == 2  # those of one block
@@ -278,56 +285,67 @@ def test_averages_are_moved_once_and_hide_no_boundary(tiny_space):
 # Plans
 
 
+class Sizes:
+    """Each node computed again saves its size of a hundred."""
+
+    kinds = 1
+
+    def __init__(self, sizes):
+        self.sizes = sizes
+
+    def whole(self, recomputed, limit):
+        return 100.0 - sum(self.sizes.get(name, 0) for name in recomputed)
+
+
 def plan_for(megabytes, sizes):
-    """The plan for so many MB where each node computed again saves its size of a hundred."""
-
-    def measure(recomputed, limit):
-        return 100.0 - sum(sizes.get(name, 0) for name in recomputed)
-
-    return find_plan(chain(6), {"data": (4, 8)}, measure, megabytes)
+    forward = Forward(chain(6), {"data": (4, 8)})
+    return Planner(forward, Sizes(sizes), chains=False).plan(megabytes)
 
 
 def test_megabytes_take_the_fewest_segments_that_fit():
     sizes = {f"inner{number}": 10 for number in range(6)}
-    assert plan_for("off", sizes).recomputed == set()
-    assert plan_for(100.0, sizes).recomputed == set()
-    assert plan_for("deep", sizes).megabytes == 40
-    assert plan_for("auto", sizes).megabytes == 50  # within a quarter of the least
+    assert plan_for(math.inf, sizes) == plan_for(101.0, sizes) == Plan(100.0)
+    assert plan_for(None, sizes).maps == 40
     plan = plan_for(75.0, sizes)
-    assert plan.megabytes == 70
+    assert plan.maps == 70 and plan.faster == ((101.0, 0.0),)
     assert {name for name in plan.recomputed if name.startswith("inner")} == {
         "inner0",
         "inner1",
         "inner2",
     }
-    with pytest.raises(ValueError, match="`recompute` 39: the smallest plan takes 40 MB"):
+    with pytest.raises(TooLarge, match="the smallest plan takes 40 MB") as refused:
         plan_for(39.0, sizes)
+    assert refused.value.megabytes == pytest.approx(40.4)  # with what is rounded up
 
 
-def test_less_memory_takes_more_segments(plain, tiny_space):
+def test_what_takes_no_megabyte_has_a_plan():
+    assert plan_for(None, {f"inner{number}": 20 for number in range(5)}).maps == 0
+
+
+def test_less_memory_takes_more_work(plain, tiny_space):
     """By binding a real network: what fits at once, in between, only just, and not at all."""
     space = tiny_space(levels=1, blocks=(4, 4))
     net = get_model("dsonas", space=space, weighted=True)
 
-    def plan(how):
+    def graph(how):
         shape = (512, 1, 8, 8)
-        return TrainGraph(net, cross_entropy, shape, shape[:1], [mx.cpu()], how).plan
+        return TrainGraph(net, cross_entropy, shape, shape[:1], [mx.cpu()], how)
 
-    off, deep, auto = map(plan, ("off", "deep", "auto"))
-    assert deep.megabytes < 0.6 * off.megabytes
-    assert deep.megabytes <= auto.megabytes <= 1.25 * deep.megabytes
-    assert work(auto) <= work(deep)
-    assert plan(off.megabytes) == off
-    plans = [off]
-    for part in (0.8, 0.4, 0):
-        limit = deep.megabytes + part * (off.megabytes - deep.megabytes)
-        plans.append(plan(limit))
-        assert plans[-1].megabytes <= limit
-        assert work(plans[-2]) < work(plans[-1])
-    assert plans[-1] == deep
+    off, least, auto = map(graph, ("off", "least", "auto"))
+    largest, smallest = off.footprint.total, least.footprint.total
+    assert least.plan.megabytes < 0.6 * off.plan.megabytes
+    assert auto.plan == off.plan == graph(largest).plan  # this machine has a GB to give
+    plans = [off.plan]
+    for part in (0.8, 0.4, 1e-6):
+        limit = smallest + part * (largest - smallest)
+        found = graph(limit)
+        plans.append(found.plan)
+        assert found.footprint.total <= limit
+        assert plans[-2].again < plans[-1].again
+    assert plans[-1] == least.plan
     with pytest.raises(ValueError) as refused:
-        plan(deep.megabytes - 1)
-    assert f"the smallest plan takes {deep.megabytes:.0f} MB" in str(refused.value)
+        graph(smallest - 1).plan  # noqa: B018
+    assert f"the smallest plan takes {smallest:.0f} MB" in str(refused.value)
     assert "\n" not in str(refused.value)
 
 
@@ -335,52 +353,39 @@ def test_less_memory_takes_more_segments(plain, tiny_space):
 def test_a_plan_is_the_larger_report(reports, tiny_space, monkeypatch):
     """Of the executor of weights and that of λ, whichever that is."""
     left = iter(reports)
-    monkeypatch.setattr(mirror, "megabytes", lambda executor: next(left))
+    monkeypatch.setattr(trial, "reported", lambda executor: next(left))
     net = get_model("dsonas", space=tiny_space(), weighted=True)
     graph = TrainGraph(net, cross_entropy, (4, 1, 8, 8), (4,), [mx.cpu()], "off")
-    assert graph.plan.megabytes == 9
+    assert graph.plan.maps == 9
 
 
-def test_what_takes_too_much_is_not_bound_twice(tiny_space, monkeypatch):
-    """The executor of λ is bound only where that of the weights does not decide, for one plan."""
+def test_what_takes_too_much_is_not_bound_twice(operators, tiny_space, monkeypatch):
+    """The executor of λ is bound only where that of the weights does not decide."""
     net = get_model("dsonas", space=tiny_space(levels=1, blocks=(4, 4)), weighted=True)
     bound = []
-    attempt, find = TrainGraph._try, mirror.find_plan
 
-    def recorded(graph, symbol, gradients, recomputed, cuts=()):
-        bound.extend([] if cuts else [gradients])
-        return attempt(graph, symbol, gradients, recomputed, cuts)
+    def recorded(one, part, recomputed):
+        bound.append(one)
+        return attempt(one, part, recomputed)
 
-    def plan():
-        bound.clear()
-        shape = (512, 1, 8, 8)
-        return TrainGraph(net, cross_entropy, shape, shape[:1], [mx.cpu()], "deep").plan
-
-    monkeypatch.setattr(TrainGraph, "_try", recorded)
-    quick = plan()
-    assert bound.count("lambdas") < bound.count("weights")
-
-    def to_the_end(symbol, shapes, measure, *others):
-        return find(symbol, shapes, lambda names, limit: measure(names, math.inf), *others)
-
-    monkeypatch.setattr(mirror, "find_plan", to_the_end)
-    assert plan() == quick
-    assert bound.count("lambdas") == bound.count("weights")
+    attempt = trial.Trial._bound
+    monkeypatch.setattr(trial.Trial, "_bound", recorded)
+    shape = (512, 1, 8, 8)
+    TrainGraph(net, cross_entropy, shape, shape[:1], [mx.cpu()], 20).plan  # noqa: B018
+    assert bound[0] is bound[1]  # of everything kept
 
 
 @pytest.mark.parametrize("text", ["", "yes", "0", "-5", "nan", "inf", "1e999"])
 def test_refuses_a_mirror(text):
-    with pytest.raises(ValueError, match="`recompute` must be auto, deep, off, or a number of MB"):
+    with pytest.raises(ValueError, match="`recompute` must be auto, least, off, or a number of MB"):
         parse_mirror(text)
 
 
 def test_reads_a_mirror():
-    assert [parse_mirror(text) for text in ("auto", "deep", "off", "850")] == [
-        "auto",
-        "deep",
-        "off",
-        850.0,
-    ]
+    texts = ("auto", "least", "deep", "off", "850")
+    assert [parse_mirror(text) for text in texts] == [*texts[:-1], 850.0]
+    allowed = [Allowance.of(text, [mx.cpu()]).megabytes for text in ("off", "least", "deep", 850.0)]
+    assert allowed == [math.inf, None, None, 850]
 
 
 # What a plan promises
@@ -388,9 +393,9 @@ def test_reads_a_mirror():
 
 def test_a_plan_needs_neither_parameters_nor_data(tiny_space):
     net = get_model("dsonas", space=tiny_space(blocks=(3, 2)), weighted=True)
-    graph = TrainGraph(net, cross_entropy, (64, 1, 8, 8), (64,), [mx.cpu()], "auto")
+    graph = TrainGraph(net, cross_entropy, (64, 1, 8, 8), (64,), [mx.cpu()], "least")
     assert 0 < graph.plan.megabytes
-    assert graph.plan.recomputed
+    assert graph.plan.again
     assert all(parameter._data is None for parameter in net.collect_params().values())
 
 
@@ -450,12 +455,10 @@ SEARCH, TRAIN = "train/search_cifar.py", "train/train_cifar.py"
 
 def figures_of(output):
     """What `--dry-run` printed, by name."""
-    lines = {line[:15].strip(): line[15:].strip() for line in output.splitlines()}
-    by_stage = ("blocks a stage", "width of each")
-    return {
-        name: text if name in by_stage else int(text.replace(",", ""))
-        for name, text in lines.items()
-    }
+    pairs = [(line[:15].rstrip(), line[15:].strip()) for line in output.splitlines()]
+    stages = {name: text for name, text in pairs if name in ("blocks a stage", "width of each")}
+    figures = ((name, text.replace(",", "")) for name, text in pairs if name not in stages)
+    return {**stages, **{name: int(figure) for name, figure in figures if figure.isdigit()}}
 
 
 @pytest.fixture
@@ -474,8 +477,7 @@ def dry_run(script, monkeypatch, tmp_path):
 
 def test_a_dry_run_of_the_paper(dry_run):
     figures = dry_run(SEARCH, "--mirror", "off", "--batch-size", 64)
-    plain = figures.pop("MB a device")
-    assert figures == {
+    expected = {
         "blocks a stage": "8,8,8",
         "width of each": "48,96,192",
         "parameters": 10_031_130,
@@ -483,26 +485,30 @@ def test_a_dry_run_of_the_paper(dry_run):
         "multiply-adds": 1_484_539_776,
         "steps an epoch": 390 * 2,  # half of 50,000 images for the weights, half for λ
     }
-    assert plain > 2000
+    assert {name: figures[name] for name in expected} == expected
+    parts = [f"  {name}" for name in ("gradients", "states", "exchange", "maps", "batch", "rest")]
+    assert [figures[part] for part in parts[:3]] == [38, 38, 0]
+    assert figures["  maps"] > 2000
+    assert abs(figures["MB a device"] - sum(figures[part] for part in parts) - 40) < 4
 
 
 @pytest.mark.slow
 def test_a_dry_run_of_the_paper_without_options(dry_run):
-    figures = dry_run(SEARCH)
+    figures = dry_run(SEARCH, "--mirror", 4000)
     assert (figures["parameters"], figures["connections"]) == (10_031_130, 124)
-    assert 500 < figures["MB a device"] < 6000  # with nothing recomputed at least 8,000
+    assert 500 < figures["MB a device"] <= 4000  # with nothing recomputed more
 
 
 def test_a_dry_run_of_the_demo(dry_run, script):
     small = ["--demo", "--levels", 2]
-    figures = [dry_run(SEARCH, *small, "--mirror", how) for how in ("off", "deep")]
-    plain, deep = (one.pop("MB a device") for one in figures)
-    assert figures[0] == figures[1]
-    assert 0 < deep < plain
-    status, _, error = script(SEARCH, *small, "--dry-run", "--mirror", 1)
-    assert status == 2
-    expected = f"--mirror 1: the smallest plan takes {deep} MB on each device"
-    assert error.count("\n") == 1 and expected in error
+    figures = [dry_run(SEARCH, *small, "--mirror", how) for how in ("off", "least", "deep")]
+    plain, least, deep = (one["MB a device"] for one in figures)
+    assert 0 < least == deep < plain
+    for megabytes in (1, 0.1):  # less than the parameters take
+        status, _, error = script(SEARCH, *small, "--dry-run", "--mirror", megabytes)
+        assert status == 2
+        expected = f"--mirror {megabytes}: the smallest plan takes {least} MB on each device"
+        assert error.count("\n") == 1 and expected in error
 
 
 def test_a_dry_run_of_training(dry_run, script, tmp_path_factory):

@@ -4,7 +4,8 @@ from dataclasses import replace
 
 from dsonas_mx import Architecture
 from dsonas_mx.cost.count import count
-from dsonas_mx.engine.graph import TrainGraph, is_lambda
+from dsonas_mx.engine.flat import is_lambda
+from dsonas_mx.engine.graph import TrainGraph
 from dsonas_mx.engine.setup import Setup, in_silence
 from dsonas_mx.search.budget import Constant
 from dsonas_mx.search.options import SearchOptions

@@ -1,8 +1,8 @@
 """What is left of a network after shrinking: exactly what it was, and it steps as it would have."""
 
 from dsonas_mx import APGNAG, Architecture
-from dsonas_mx.engine.flat import FlatTrainer
-from dsonas_mx.engine.graph import TrainGraph, is_lambda
+from dsonas_mx.engine.flat import FlatTrainer, is_lambda
+from dsonas_mx.engine.graph import TrainGraph
 from dsonas_mx.search.shrink import inherit, inherit_states, select
 from dsonas_mx.space.masks import prune
 from dsonas_mx.training.loss import cross_entropy

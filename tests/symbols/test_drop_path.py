@@ -1,7 +1,8 @@
 """Drop path: which connections, how often, what it leaves as it is, and where it acts."""
 
 from dsonas_mx import Architecture, SearchSpace
-from dsonas_mx.engine.graph import PROGRESS, TrainGraph
+from dsonas_mx.engine.graph import TrainGraph
+from dsonas_mx.engine.tracing import PROGRESS
 from dsonas_mx.training.fit import Fit, evaluate
 from dsonas_mx.training.loss import cross_entropy
 from dsonas_mx.training.options import FitOptions

@@ -92,7 +92,7 @@ def test_blocks_of_cifar_go_into_the_network_for_imagenet(script, tmp_path, tiny
 
 def test_the_papers_search(script):
     """12,459,688 parameters, on eight devices, with less than the 3.2G of the paper."""
-    status, out, _ = script(SEARCH, "--dry-run", "--cpus", 8)
+    status, out, _ = script(SEARCH, "--dry-run", "--cpus", 8, "--mirror", 3000)
     assert status == 0
     assert re.search(r"^parameters +12,459,688$", out, re.M)
     assert re.search(r"^steps an epoch +5,000$", out, re.M)
@@ -165,6 +165,6 @@ def test_mobile_options(script, tmp_path):
 
 @pytest.mark.parametrize("name", ["mobile-gpu", pytest.param("mobile-cpu", marks=pytest.mark.slow)])
 def test_the_papers_mobile_search_fits(script, name):
-    status, out, _ = script(SEARCH, "--space", name, "--dry-run", "--cpus", 8)
+    status, out, _ = script(SEARCH, "--space", name, "--dry-run", "--cpus", 8, "--mirror", 3200)
     assert status == 0
     assert float(re.search(r"^MB a device +([\d,]+)$", out, re.M)[1].replace(",", "")) < 3200

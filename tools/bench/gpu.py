@@ -23,7 +23,7 @@ ASSUMPTIONS = (
     "overlaps; no operator is slower than that, as depthwise convolutions are on real cards; "
     "updates are left out"
 )
-PLANS: Dict[str, Any] = {"off": "off", "auto": 0.9 * CARD["mb"], "least": "deep"}
+PLANS: Dict[str, Any] = {"off": "off", "auto": 0.9 * CARD["mb"], "least": "least"}
 ASSEMBLED = 3  # calls a step that copy what is assembled of parameters: two there, one back
 
 
@@ -65,8 +65,8 @@ def ours(graph: TrainGraph, data_shape: Tuple[int, ...], planned: bool) -> Work:
         twice: FrozenSet[str] = frozenset()
         if planned:
             again = graph.plan.recomputed
-            if graph.plan.cuts:
-                twice = _before(symbol, graph.plan.cuts[-1])
+            if graph.plan.keeps:  # those before that segment of a chain
+                twice = _before(symbol, graph.plan.cuts[graph.plan.keeps - 1])
         total = total + work(symbol, shapes, wanted, again, twice, seconds)
         total = total + Work(calls=ASSEMBLED, seconds=ASSEMBLED * CARD["s_per_call"])
     return total

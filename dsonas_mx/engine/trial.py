@@ -1,0 +1,215 @@
+"""What the executors of a training graph would take: by binding alone, which allocates nothing."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from functools import cached_property
+from typing import Any, Dict, List, Mapping, NamedTuple, Sequence, Set
+
+import mxnet as mx
+
+from .chain import (
+    HEAD_GRADIENT,
+    INPUT,
+    in_turn,
+    like_for_like,
+    maps_between,
+    split,
+    with_head_gradient,
+    with_output,
+)
+from .device import reserved
+from .forward import Shapes
+from .marking import mark
+from .memory import FLOAT, MB, allocated
+from .recompute import NONE, Names
+
+MOST_ELEMENTS = 2**31 - 1  # of an array of MXNet as it is built
+
+# A layer's mark on its copy of λ (see symbols/dsonas.py), by which blocks of one make would differ.
+LAYER = "__layer__"
+
+
+class Part(NamedTuple):
+    """A segment, or all of a graph: what may be bound, and on what."""
+
+    symbol: mx.sym.Symbol
+    arrays: Mapping[str, mx.nd.NDArray]
+    wanted: Set[str]  # whose gradients are computed
+
+
+class Trial:
+    """Binds a symbol or its segments on arrays that are never filled.
+
+    Parameters
+    ----------
+    symbol : Symbol
+    wanted : set of str
+        The parameters whose gradients are computed.
+    shapes : mapping
+        Of the inputs.
+    cuts : sequence of str
+        Where it can become a chain.
+    context : mx.Context
+        Where: a GPU's executors take other memory than the CPU's.
+
+    Raises
+    ------
+    ValueError
+        An array would be larger than MXNet can have.
+    """
+
+    def __init__(
+        self,
+        symbol: mx.sym.Symbol,
+        wanted: Set[str],
+        shapes: Shapes,
+        cuts: Sequence[str],
+        context: mx.Context,
+    ) -> None:
+        self._symbol = symbol
+        self._wanted = wanted
+        self._cuts = cuts
+        self._context = context
+        self._known: Dict[str, float] = {}
+        arguments, self._outputs, states = symbol.infer_shape(**shapes)
+        names = (*symbol.list_arguments(), *symbol.list_auxiliary_states())
+        self._arrays: Dict[str, mx.nd.NDArray] = {}
+        for name, shape in zip(names, (*arguments, *states)):
+            if math.prod(shape) > MOST_ELEMENTS:
+                raise ValueError(
+                    f"{name} has {math.prod(shape):,} elements, an array of MXNet {MOST_ELEMENTS:,}"
+                    " at most: use a smaller width or batch"
+                )
+            self._arrays[name] = reserved(shape, context)
+
+    def whole(self, recomputed: Names) -> float:
+        """MB of one executor that computes these nodes again."""
+        return self._bound(Part(self._symbol, self._arrays, self._wanted), recomputed)
+
+    def segments(self, recomputed: Names) -> List[float]:
+        """MB of each segment of a chain that computes these nodes again in its own backward."""
+        return [self._of_make(part, recomputed) for part in self._parts]
+
+    def kept(self) -> List[float]:
+        """MB of each segment but the last, if it keeps all its maps."""
+        sizes = []
+        for part, segment, end in zip(self._parts, self._divided, self._maps):
+            size = end.size * end.dtype().itemsize  # that of half of what the segment has
+            waste = allocated(size, self._context) / size - 1
+            taken = self._of_make(part._replace(symbol=with_output(segment)), NONE)
+            sizes.append(taken * (1 + waste / 2))
+        return sizes
+
+    def between(self) -> float:
+        """MB of the maps between the segments, of their gradients, and of copies of the outputs."""
+        arrays = {id(array): array for array in (*self._maps, *in_turn(self._maps))}.values()
+        sizes = [array.size * array.dtype().itemsize for array in arrays]
+        sizes += [FLOAT * math.prod(shape) for shape in self._outputs]
+        return sum(allocated(size, self._context) for size in sizes) / MB
+
+    @cached_property
+    def _maps(self) -> List[mx.nd.NDArray]:
+        return maps_between(self._symbol, self._cuts, self._context, self._arrays)
+
+    @cached_property
+    def _divided(self) -> List[mx.sym.Symbol]:
+        return split(self._symbol, self._cuts)
+
+    @cached_property
+    def _parts(self) -> List[Part]:
+        """The segments, without those that have no backward: nothing before them is learned."""
+        parts: List[Part] = []
+        learns = False
+        for index, symbol in enumerate(self._divided):
+            arrays, wanted = dict(self._arrays), set(self._wanted)
+            if index:
+                arrays[INPUT] = self._maps[index - 1]
+                wanted |= {INPUT} if learns else set()
+            learns = learns or not wanted.isdisjoint(symbol.list_arguments())
+            if index < len(self._maps):
+                symbol = with_head_gradient(symbol)
+                arrays[HEAD_GRADIENT] = self._maps[index]
+            parts.append(Part(symbol, arrays, wanted))
+        return parts
+
+    def _of_make(self, part: Part, recomputed: Names) -> float:
+        """Of one make, one is bound."""
+        key = _make(part, recomputed)
+        if key not in self._known:
+            with like_for_like():
+                self._known[key] = self._bound(part, recomputed)
+        return self._known[key]
+
+    def _bound(self, part: Part, recomputed: Names) -> float:
+        on_gpu = self._context.device_type == "gpu"
+        symbol, arrays = mark(part.symbol, recomputed, on_gpu, part.wanted), part.arrays
+        names = symbol.list_arguments()
+        executor = symbol.bind(
+            self._context,
+            args={name: arrays[name] for name in names},
+            args_grad={name: arrays[name] for name in names if name in part.wanted},
+            grad_req={name: "write" if name in part.wanted else "null" for name in names},
+            aux_states={name: arrays[name] for name in symbol.list_auxiliary_states()},
+        )
+        return reported(executor)
+
+
+class Trials:
+    """Of a graph that is bound for several kinds of gradients: the larger MB of each."""
+
+    def __init__(self, trials: Sequence[Trial]) -> None:
+        self._trials = trials
+
+    def whole(self, recomputed: Names, limit: float) -> float:
+        """See `Trial`; what takes more than the limit is not measured to the end."""
+        most = 0.0
+        for trial in self._trials:
+            most = max(most, trial.whole(recomputed))
+            if most > limit:
+                break
+        return most
+
+    def segments(self, recomputed: Names) -> List[float]:
+        """See `Trial`."""
+        return _largest([trial.segments(recomputed) for trial in self._trials])
+
+    def kept(self) -> List[float]:
+        """See `Trial`."""
+        return _largest([trial.kept() for trial in self._trials])
+
+    def between(self) -> float:
+        """See `Trial`."""
+        return self._trials[0].between()
+
+    @property
+    def kinds(self) -> int:
+        """How many of them there are."""
+        return len(self._trials)
+
+
+def _largest(rows: Sequence[Sequence[float]]) -> List[float]:
+    return [max(column) for column in zip(*rows)]
+
+
+def reported(executor: mx.executor.Executor) -> float:
+    """MB that an executor reports to take for its maps and gradients of maps."""
+    found = re.findall(r"Total (\d+) MB allocated", executor.debug_str())
+    if not found:
+        raise RuntimeError("MXNet's executor no longer reports its memory")
+    return float(found[-1])
+
+
+def _make(part: Part, recomputed: Names) -> str:
+    """What segments have in common that take the same memory: all but their names."""
+    graph = json.loads(part.symbol.tojson(remove_amp_cast=False))
+    nodes: List[Any] = []
+    for node in graph["nodes"]:
+        name = node["name"]
+        attributes = {key: v for key, v in node.get("attrs", {}).items() if key != LAYER}
+        shape = part.arrays[name].shape if name in part.arrays else None
+        marks = name in recomputed, name in part.wanted
+        nodes.append((node["op"], attributes, node["inputs"], shape, *marks))
+    return json.dumps([nodes, graph["heads"]])
