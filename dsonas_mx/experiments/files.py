@@ -106,7 +106,7 @@ def from_json(data: Any, scale: str, folder: PathLike = ".") -> Experiment:
     _check_rows(parsed)
     seeds = _seeds(data["seeds"])
     measure = data.get("measure", "test_error")
-    if measure not in MEASURES:
+    if measure not in tuple(MEASURES):
         raise ValueError(f"measure must be {' or '.join(MEASURES)}, got {shown(measure)}")
     columns = tuple(check_list("columns", data.get("columns", [])))
     for name in columns:
@@ -179,7 +179,7 @@ def _choice(row: Mapping[str, Any], where: str) -> Tuple[int, Options]:
 
 def _reference(data: Mapping[str, Any], rows: Iterable[str], where: str) -> Optional[str]:
     reference = data.get("reference")
-    if reference is not None and reference not in rows:
+    if reference is not None and reference not in list(rows):
         raise ValueError(f"{where}reference must be one of the rows, got {shown(reference)}")
     return reference
 

@@ -121,6 +121,7 @@ def test_tasks_of_some_rows():
         ("scales/small/other", 1, "scale 'small' has an unknown field 'other'"),
         ("scales/small/rows", {"x": {}}, "unknown field 'x'"),
         ("reference", "x", "reference must be one of the rows"),
+        ("reference", ["x"], "reference must be one of the rows"),
         ("rows/found/reference", "x", "row 'found': reference must be one of the rows"),
         ("scales/small/transfer", "Image Net", "transfer must be of small letters"),
         ("rows", {}, "at least one row"),

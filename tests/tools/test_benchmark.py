@@ -180,6 +180,20 @@ def test_profile_times_operators_longest_first(bench):
     assert Path(os.devnull).is_char_device()  # MXNet replaces the file that it writes
 
 
+def test_profile_leaves_no_file_where_none_was(bench, monkeypatch):
+    """And what was there: MXNet removes it, though it be the null device of the machine."""
+    files, configure = [], mx.profiler.set_config
+
+    def noted(filename, **options):
+        files.append(Path(filename))
+        assert filename != os.devnull
+        configure(filename=filename, **options)
+
+    monkeypatch.setattr(mx.profiler, "set_config", noted)
+    bench.profile.times(lambda: mx.nd.relu(mx.nd.ones(4)))
+    assert len(files) == 1 and not files[0].parent.exists()
+
+
 def test_the_table_of_a_document_is_renewed(script, tmp_path, monkeypatch):
     """By `all --into`, from the results of every benchmark, leaving what is around it."""
     monkeypatch.syspath_prepend(str(ROOT / "tools"))
