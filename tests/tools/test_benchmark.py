@@ -135,6 +135,7 @@ def test_memory_measures_three_plans(bench, script, monkeypatch):
     assert len(result) == 8
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs /proc")
 def test_memory_says_what_is_resident():
     """In a child without MKLDNN, as the benchmark runs it; a size of about 100 MB."""

@@ -90,6 +90,7 @@ def test_blocks_of_cifar_go_into_the_network_for_imagenet(script, tmp_path, tiny
     assert 0.93 * 600e6 < adds <= 600e6
 
 
+@pytest.mark.slow
 def test_the_papers_search(script):
     """12,459,688 parameters, on eight devices, with less than the 3.2G of the paper."""
     status, out, _ = script(SEARCH, "--dry-run", "--cpus", 8, "--mirror", 3000)
