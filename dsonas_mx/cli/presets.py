@@ -12,8 +12,9 @@ from ..data import DataSet
 
 PRESETS = ("quick", "standard", "paper")
 _FALL = 5.6  # γ × steps of λ: what takes most λ of a small search from 1 to 0, as in the demo
+_FEW, _FEW_FALL = 200, 0.7  # of so few images the loss soon is 0 and holds no λ: none is taken to 0
 _MOST_GAMMA = 0.03  # with more, the first steps take all away
-_MOST_EPOCHS = 200  # of a few dozen images, which more epochs teach nothing
+_MOST_EPOCHS = 100  # of a few dozen images, which more epochs teach nothing
 _BATCHES = (16, 64)  # BN's statistics of fewer images are far from those that it tests with
 
 
@@ -54,6 +55,7 @@ def of_search(values: Mapping[str, Any], data: DataSet) -> Dict[str, Any]:
     pretrain = values.get("pretrain_epochs", epochs // 4)
     search = values.get("num_epochs", epochs - epochs // 4)
     steps = max(1, search * (num_train // 2 // batch))  # of λ, which have half of the images
+    fall = _FALL if num_train > _FEW else _FEW_FALL
     return {
         "preset": name,
         "blocks": "1",
@@ -63,7 +65,7 @@ def of_search(values: Mapping[str, Any], data: DataSet) -> Dict[str, Any]:
         "num_epochs": search,
         "shrink_every": max(1, search // 6),
         "patience": max(2, search // 3),
-        "gamma": min(_MOST_GAMMA, float(f"{_FALL / steps:.2g}")),
+        "gamma": min(_MOST_GAMMA, float(f"{fall / steps:.2g}")),
         "mirror": "off",
     }
 

@@ -31,7 +31,8 @@ def test_a_search_of_few_images_has_more_epochs_and_ends(preset, num_train):
     assert batches >= 1
     steps = batches * found["num_epochs"]
     # A step takes γ from a λ that nothing holds, at a momentum of 0.9 and a learning rate of 0.1.
-    assert 4 < found["gamma"] * steps < 8
+    least, most = (0.6, 0.8) if num_train < 200 else (4, 8)  # the loss of few is soon 0
+    assert least < found["gamma"] * steps < most
     assert found["num_epochs"] / found["shrink_every"] >= 3
     assert found["patience"] < found["num_epochs"]
 
@@ -41,7 +42,7 @@ def test_a_training_sees_as_many_samples_or_epochs(script_module):
     assert (few["num_epochs"], few["batch_size"], few["width"], few["cutout"]) == (75, 32, 16, 8)
     assert (many["num_epochs"], many["batch_size"]) == (15, 64)
     dozens = presets.of_training({"preset": "standard"}, of(40))
-    assert (dozens["num_epochs"], dozens["batch_size"]) == (200, 8)  # and not 2,250 of 2
+    assert (dozens["num_epochs"], dozens["batch_size"]) == (100, 8)  # and not 2,250 of 2
     quick = presets.of_training({"preset": "quick"}, of(1_200))
     assert quick["num_epochs"] < few["num_epochs"] and quick["width"] < few["width"]
 
