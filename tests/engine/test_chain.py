@@ -294,14 +294,14 @@ def check_bits(name):
     [
         (0, ("share", "full")),
         (0, ("mobile", "segmentation")),
-        (1, ("share", "segmentation")),
-        pytest.param(1, ("full", "mobile"), marks=pytest.mark.slow),
+        (1, ("share",)),
+        pytest.param(1, ("full", "mobile", "segmentation"), marks=pytest.mark.slow),
     ],
 )
 def test_every_bit_of_a_chain_is_that_of_the_plain_graph(mkldnn, names, in_child):
     program = f"import test_chain; print(*map(test_chain.check_bits, {names}))"
     settings = {"MXNET_MKLDNN_ENABLED": str(mkldnn), "DSONAS_MX_NATIVE": "0"}
-    assert in_child(program, **settings) == "None None\n"
+    assert in_child(program, **settings).split() == ["None"] * len(names)
 
 
 def test_a_copy_around_a_map_forbids_a_cut():

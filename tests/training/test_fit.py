@@ -43,7 +43,7 @@ def fit(found, loader, plain):
     return build
 
 
-@pytest.mark.parametrize("contexts", [None, CONTEXTS])
+@pytest.mark.parametrize("contexts", [None, pytest.param(CONTEXTS, marks=pytest.mark.slow)])
 def test_learns_what_can_be_learnt(fit, contexts):
     epochs = []
     training = fit(replace(OPTIONS, num_epochs=20, period=20), contexts)
