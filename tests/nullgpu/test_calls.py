@@ -90,6 +90,12 @@ def test_the_model_knows_the_calls_of_the_original(space, modelled):
     assert modelled["original"]["calls"] == pytest.approx(counted(steps), rel=0.01)
 
 
+def test_the_papers_step_by_default_is_modelled_at_less_than_half_of_the_original(monkeypatch):
+    monkeypatch.setattr(gpu, "PLANS", {"auto": gpu.PLANS["auto"]})
+    options = argparse.Namespace(width=48, blocks=8, batch_size=64)
+    assert gpu.measure(options)["auto"]["ms_over_original"] <= 0.45
+
+
 @pytest.mark.parametrize("scope", ["share", "full"])
 def test_an_update_is_few_calls(scope, loader, monkeypatch):
     """With the exchange between devices and the metrics, however many parameters there are."""
