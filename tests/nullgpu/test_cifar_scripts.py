@@ -42,7 +42,7 @@ def test_devices(search, gpus):
     assert "MB on each device" in search("--gpus", gpus)
 
 
-@pytest.mark.parametrize("mirror", ["off", "deep", "20"])
+@pytest.mark.parametrize("mirror", ["off", "least", "20"])
 def test_recomputation(search, mirror):
     search("--gpus", "0,1", "--mirror", mirror)
 
