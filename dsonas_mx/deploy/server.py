@@ -118,7 +118,9 @@ def _onnx(path: str) -> Net:
     threads, settings = os.environ.get("OMP_NUM_THREADS", ""), onnxruntime.SessionOptions()
     if threads.isdecimal():  # as many as MXNet has
         settings.intra_op_num_threads = int(threads)
-    session = onnxruntime.InferenceSession(path, settings, providers=["CPUExecutionProvider"])
+    with open(path, "rb") as file:  # ONNX Runtime opens no name that is not UTF-8
+        content = file.read()
+    session = onnxruntime.InferenceSession(content, settings, providers=["CPUExecutionProvider"])
     return lambda data: session.run(None, {"data": data})[0]
 
 
