@@ -49,8 +49,9 @@ def null_gpu(monkeypatch):
 
 
 @pytest.fixture
-def run(script):
+def run(script, monkeypatch):
     """`run(name, *words)`: what a script prints; it ends as it should, and complains of nothing."""
+    monkeypatch.setenv("MXNET_SUBGRAPH_VERBOSE", "0")  # as where it is called from a shell
 
     def ran(name, *words):
         with written_to_stderr() as messages:

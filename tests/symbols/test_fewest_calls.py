@@ -110,7 +110,7 @@ def test_a_scale_that_is_fixed_is_one(tiny_space, plain, monkeypatch):
 
 def test_it_has_one_batch_norm_a_level(tiny_space, plain, monkeypatch):
     monkeypatch.setattr(TrainGraph, "is_for_gpus", True)
-    space = tiny_space()
+    space = tiny_space(width=16)  # of 4 channels, joined maps on a CPU are sliced for MKLDNN
     net = built(Architecture.complete(space))
     graph = TrainGraph(net, cross_entropy, SHAPE, SHAPE[:1], [mx.cpu()])
     operators = [node["op"] for node in json.loads(graph.symbol().tojson())["nodes"]]

@@ -2,6 +2,7 @@
 
 import json
 import re
+from functools import partial
 
 from dsonas_mx import Architecture
 from dsonas_mx.cli.scenes import parse_stages
@@ -175,8 +176,11 @@ def test_a_baseline_is_trained_and_tested(script, options, tmp_path):
 
 
 @pytest.mark.parametrize("part", ["train", "val"])
-def test_a_bad_mask_is_named_and_costs_nothing(script, make_scenes, tmp_path, complete, part):
+def test_a_bad_mask_is_named_and_costs_nothing(
+    script, make_scenes, tmp_path, complete, part, monkeypatch
+):
     """Also one that is met in the test after an epoch: the run goes on when it is mended."""
+    monkeypatch.setattr(voc, "classes_in", partial(voc.classes_in, most=1))  # as among thousands
     folder, run = make_scenes(tmp_path / "garden"), tmp_path / "run"
     mask = folder / f"SegmentationClass/{part}2.png"
     good = mask.read_bytes()
@@ -191,6 +195,18 @@ def test_a_bad_mask_is_named_and_costs_nothing(script, make_scenes, tmp_path, co
     assert (status, err) == (0, "")
     if part == "val":
         assert "epoch 1, step 5" in out  # the four of the epoch are not done again
+
+
+def test_a_bad_mask_that_is_looked_at_is_named_before_the_run(
+    script, make_scenes, tmp_path, complete
+):
+    folder, run = make_scenes(tmp_path / "garden"), tmp_path / "run"
+    Image.fromarray(np.full((48, 32), 7, np.uint8)).save(folder / "SegmentationClass/val2.png")
+    words = ("--architecture", complete, "--stages", "garden:1:0.05", "--save-dir", run)
+    status, _, err = script(TRAIN, "--data-dir", tmp_path, *TINY, *words)
+    assert status == 2 and err.count("\n") == 1
+    assert "val2.png: class 7 is unknown, there are 3 (0 to 2" in err
+    assert not run.exists()
 
 
 def test_a_missing_file_is_named_before_the_run(script, make_scenes, tmp_path, complete):
