@@ -98,7 +98,9 @@ test-all: $(READY_DEV) ## all tests (those marked gpu after setup with GPU=1)
 	$(PYTEST) -m "$(if $(filter gpu,$(DEVICE)),,not gpu and )not cluster" $(ARGS)
 
 test-cluster: $(READY_DEV) ## experiments and searches on a SLURM that is started here (root, Debian)
-	@command -v slurmctld >/dev/null || { echo "apt-get install slurmctld slurmd slurm-client munge"; exit 1; }
+	@$(PY) -c 'import sys; sys.path.insert(0, "tests/cluster"); from slurm import missing; \
+	    sys.exit("no " + ", ".join(missing()) + ": apt-get install slurmctld slurmd slurm-client munge" \
+	        if missing() else 0)'
 	$(PY) -m pip install --quiet --disable-pip-version-check -r requirements-cluster.txt
 	OMP_NUM_THREADS=1 $(PY) -m pytest -m cluster tests/cluster $(ARGS)
 

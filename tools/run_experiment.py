@@ -50,6 +50,7 @@ def arguments() -> Parser:
 
 def main(options: argparse.Namespace) -> int:
     from dsonas_mx.engine.device import contexts
+    from dsonas_mx.experiments.cluster import refuse_queued, submit
     from dsonas_mx.experiments.results import collect, write
     from dsonas_mx.experiments.runner import LOCK, Machine, Runner, check_options, is_done
 
@@ -83,10 +84,10 @@ def main(options: argparse.Namespace) -> int:
         print(line, flush=True)
 
     if options.slurm:
-        from dsonas_mx.experiments.cluster import submit
-
         print(*submit(wanted, machine, allocation(options), out), sep="\n")
         return 0
+    if not options.collect:
+        refuse_queued(wanted, out)
     failed = [] if options.collect else Runner(machine, say, report).run(wanted, out / LOCK)
     print(report(), end="")
     return 1 if failed else 0

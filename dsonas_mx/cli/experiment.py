@@ -25,15 +25,27 @@ def add_slurm(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--gpus-per-run", type=int, default=0, help="0: the CPU")
     group.add_argument("--cpus-per-run", type=int, default=4)
     group.add_argument("--time", default="24:00:00", help="of a job; a run goes on in the next")
-    group.add_argument("--max-running", type=int, default=100, help="jobs at a time")
+    group.add_argument("--max-running", type=int, default=100, help="jobs of an array at a time")
     group.add_argument("--grace", type=int, default=120, help="seconds for the last checkpoint")
+    group.add_argument(
+        "--sbatch", action="append", metavar="NAME=VALUE", default=[], help="as qos=long, mem=32G"
+    )
 
 
 def allocation(options: argparse.Namespace) -> Any:
     """The `Allocation` of `add_slurm`."""
     from ..experiments.cluster import Allocation
 
-    given = {"gpus": options.gpus_per_run, "cpus": options.cpus_per_run}
+    if options.jobs != 1 or options.gpus:
+        raise ValueError("leave out --jobs and --gpus: see --max-running and --gpus-per-run")
+    pairs = [text.partition("=") for text in options.sbatch]
+    if not all(name and sign for name, sign, _ in pairs):
+        raise ValueError("--sbatch must be as qos=long")
+    given = {
+        "gpus": options.gpus_per_run,
+        "cpus": options.cpus_per_run,
+        "sbatch": {name: value for name, _, value in pairs},
+    }
     names = [field.name for field in fields(Allocation) if field.name not in given]
     return Allocation(**given, **{name: getattr(options, name) for name in names})
 

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import subprocess
-from dataclasses import dataclass, replace
+import time
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Optional, Sequence
+from typing import Any, Dict, FrozenSet, List, Mapping, Optional, Sequence
 
-from .._compat import usable_cpus
 from ..io.files import PathLike, parse_json, write_json
 from .experiment import Task
 from .runner import LOCK, Machine, Runner, is_done, lock_of, locked, record_of
@@ -24,8 +25,10 @@ _LOGS = "slurm"
 # Every process of a job gets the signal of the warning: it must be one that ends a run well.
 _WARNING = "USR1"
 _TO_REQUEUE = 10.0  # seconds of the grace that putting a run back takes
+_LEASE = 600.0  # seconds that a shared file system may keep the locks of a node that died
 _ROOT = Path(__file__).resolve().parents[2]
-_TIME = re.compile(r"(?:(\d+)-)?(\d+)(?::(\d\d))?(?::(\d\d))?")
+# minutes, minutes:seconds, hours:minutes:seconds, or days and hours with what follows
+_TIME = re.compile(r"(\d+)-(\d+)(?::(\d\d))?(?::(\d\d))?|(?:(\d+):)?(\d+)(?::(\d\d))|(\d+)")
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,8 @@ class Allocation:
         Of an array at a time.
     grace : int
         Seconds between the warning and the end, for a step and a checkpoint.
+    sbatch : mapping
+        Further options of sbatch, as ``{"qos": "long", "mem": "32G"}``.
     """
 
     time: str = "24:00:00"
@@ -54,13 +59,16 @@ class Allocation:
     account: Optional[str] = None
     max_running: int = 100
     grace: int = 120
+    sbatch: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name, least in (("gpus", 0), ("cpus", 1), ("max_running", 1), ("grace", 1)):
+        for name, least in (("gpus", 0), ("cpus", 1), ("max_running", 1), ("grace", 15)):
             if getattr(self, name) < least:
                 raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}")
-        if self.minutes < 1:
-            raise ValueError(f"time must be at least a minute, got {self.time}")
+        if 60 * self.minutes < 3 * self.grace:  # or a run would end before it has done anything
+            raise ValueError(
+                f"time must be at least three times the grace of {self.grace} s, got {self.time}"
+            )
 
     @property
     def minutes(self) -> int:
@@ -68,10 +76,17 @@ class Allocation:
         match = _TIME.fullmatch(self.time)
         if match is None:
             raise ValueError(f"time must be as 90, 24:00:00 or 2-00:00:00, got {self.time!r}")
-        days, first, second, third = (int(part or 0) for part in match.groups())
-        if match[3] is None and match[1] is None:
-            return first  # minutes
-        return 1440 * days + 60 * first + second + (third > 0)
+        days, after, of_hour, of_minute, hours, minutes, seconds, alone = (
+            int(part or 0) for part in match.groups()
+        )
+        return (
+            1440 * days
+            + 60 * (after + hours)
+            + of_hour
+            + minutes
+            + alone
+            + (of_minute + seconds > 0)  # a minute that has begun
+        )
 
     def parameters(self) -> Dict[str, Any]:
         """For submitit."""
@@ -81,10 +96,12 @@ class Allocation:
             "slurm_array_parallelism": self.max_running,
             "slurm_signal_delay_s": self.grace,
             "slurm_setup": [
-                f"export PYTHONPATH={_ROOT}${{PYTHONPATH:+:$PYTHONPATH}}",
+                f"export PYTHONPATH={shlex.quote(str(_ROOT))}${{PYTHONPATH:+:$PYTHONPATH}}",
                 f"export SUBMITIT_PREEMPT_SIGNAL={_WARNING}",
             ],
-            "slurm_additional_parameters": {"requeue": True},
+            # srun takes notice of neither by itself, everywhere.
+            "slurm_srun_args": ["--export=ALL", f"--cpus-per-task={self.cpus}"],
+            "slurm_additional_parameters": {"requeue": True, **self.sbatch},
         }
         if self.gpus:
             options["slurm_gpus_per_node"] = self.gpus
@@ -108,7 +125,7 @@ class Job:
     """
 
     def __init__(self, machine: Machine, gpus: int, grace: int) -> None:
-        self._machine = replace(machine, gpus=",".join(map(str, range(gpus))))
+        self._machine = replace(machine, jobs=1, gpus=",".join(map(str, range(gpus))))
         self._patience = max(1.0, grace - _TO_REQUEUE)
         self._runner: Optional[Runner] = None
 
@@ -120,10 +137,14 @@ class Job:
         if not all(map(is_done, task.needs)):
             print(f"{task.name}: not run, what it needs is not done", flush=True)
             return False
-        cpus = int(os.environ.get("SLURM_CPUS_PER_TASK") or usable_cpus())
-        os.environ["OMP_NUM_THREADS"] = str(max(1, int(min(cpus, usable_cpus()))))
         self._runner = Runner(self._machine, patience=self._patience)
-        return not self._runner.run([task], lock_of(task))
+        try:
+            return not self._runner.run([task], lock_of(task), _LEASE)
+        except KeyboardInterrupt:
+            # SIGTERM, and the run has its checkpoint. Somebody else needs the node, and SLURM puts
+            # this job back itself once it has ended it; or it is cancelled, and shall not return.
+            while True:
+                time.sleep(60)
 
     def checkpoint(self, task: Task) -> Any:
         """SLURM warns: end the run, with a checkpoint, and go on in another job."""
@@ -154,22 +175,35 @@ def submit(
         jobs = known_jobs(out)
         queue = queued(jobs.values())
         states = {task: _state(task, jobs.get(task.name), queue) for task in tasks}
-        missing = [task for task, state in states.items() if state in ("missing", "failed")]
+        missing = [
+            task for task, state in states.items() if state.split(":")[0] in ("missing", "failed")
+        ]
+        job = Job(machine, allocation.gpus, allocation.grace)
         while missing:
             wave = [task for task in missing if not set(task.needs) & set(missing)]
             missing = [task for task in missing if task not in wave]
-            waits = {jobs[need.name] for task in wave for need in task.needs if not is_done(need)}
-            after = {"slurm_dependency": "afterany:" + ":".join(sorted(waits))} if waits else {}
-            # However often a run is put back, it goes on.
-            executor = submitit.AutoExecutor(
-                folder=out / _LOGS, cluster="slurm", slurm_max_num_timeout=10**6
-            )
-            executor.update_parameters(name=out.parent.name, **allocation.parameters(), **after)
-            job = Job(machine, allocation.gpus, allocation.grace)
-            for task, submitted in zip(wave, executor.map_array(job, wave)):
-                jobs[task.name] = submitted.job_id
-                states[task] = f"submitted, job {submitted.job_id}"
-            write_json(out / JOBS, jobs)
+            arrays: Dict[FrozenSet[str], List[Task]] = {}  # by the jobs that they wait for
+            for task in wave:
+                waits = frozenset(jobs[need.name] for need in task.needs if not is_done(need))
+                arrays.setdefault(waits, []).append(task)
+            for waits, array in arrays.items():
+                after = {"slurm_dependency": "afterany:" + ":".join(sorted(waits))} if waits else {}
+                try:
+                    # However often a run is put back, it goes on.
+                    executor = submitit.AutoExecutor(
+                        folder=out / _LOGS, cluster="slurm", slurm_max_num_timeout=10**6
+                    )
+                    executor.update_parameters(
+                        name=out.parent.name, **allocation.parameters(), **after
+                    )
+                    submitted = executor.map_array(job, array)
+                except RuntimeError as error:  # there is no SLURM here, or it refuses
+                    raise ValueError(f"SLURM: {' '.join(str(error).split())}") from None
+                for task, its_job in zip(array, submitted):
+                    jobs[task.name] = its_job.job_id
+                    again = "" if states[task] == "missing" else f"{states[task]}; "
+                    states[task] = f"{again}submitted, job {its_job.job_id}"
+                write_json(out / JOBS, jobs)
     return [f"{task.name}: {state}" for task, state in states.items()]
 
 
@@ -189,8 +223,14 @@ def queued(jobs: Any) -> Mapping[str, str]:
     jobs = sorted(set(jobs))
     if not jobs:
         return {}
-    command = ["squeue", "--noheader", "--array", "--format=%i %T", "--me"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    command = ["squeue", "--noheader", "--array", "--all", "--format=%i %T"]
+    command.append(f"--user={os.getuid()}")
+    # A user's own filters would hide jobs.
+    shown = {name: text for name, text in os.environ.items() if not name.startswith("SQUEUE_")}
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False, env=shown)
+    except FileNotFoundError:
+        raise ValueError("there is no squeue here, which knows what is being run") from None
     if done.returncode:
         raise ValueError(f"squeue failed, so nothing was submitted: {done.stderr.strip()}")
     pairs = [line.split() for line in done.stdout.splitlines()]
@@ -202,4 +242,14 @@ def _state(task: Task, job: Optional[str], queue: Mapping[str, str]) -> str:
         return "done"
     if job is not None and job in queue:
         return f"{queue[job]}, job {job}"
-    return "failed" if record_of(task).get("status") == "failed" else "missing"
+    record = record_of(task)
+    return f"failed: {record.get('last_line')}" if record.get("status") == "failed" else "missing"
+
+
+def refuse_queued(tasks: Sequence[Task], out: PathLike) -> None:
+    """Refuse to run here what SLURM has in its queue."""
+    jobs = known_jobs(out)
+    wanted = [jobs[task.name] for task in tasks if task.name in jobs and not is_done(task)]
+    queue = queued(wanted)
+    if queue:
+        raise ValueError(f"{len(queue)} runs of {out} are jobs of SLURM: see squeue")

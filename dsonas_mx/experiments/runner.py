@@ -66,7 +66,9 @@ class Machine:
     @property
     def threads(self) -> int:
         """OMP_NUM_THREADS of each run."""
-        return max(1, int(usable_cpus()) // self.jobs)
+        cpus = int(usable_cpus())
+        asked = os.environ.get("SLURM_CPUS_PER_TASK", "")  # not all clusters confine a job to them
+        return max(1, (min(cpus, int(asked)) if asked.isdigit() else cpus) // self.jobs)
 
     def command(self, task: Task, slot: int = 0) -> List[str]:
         """The words of a run, after the interpreter; `slot` counts the runs at a time."""
@@ -171,16 +173,17 @@ class Runner:
         self._ended = ended
         self._running: List[_Child] = []
 
-    def run(self, tasks: Sequence[Task], lock: PathLike) -> List[Task]:
+    def run(self, tasks: Sequence[Task], lock: PathLike, wait: float = 0.0) -> List[Task]:
         """Run what is not done yet; returns what failed, and what needed it.
 
-        The file `lock` is held meanwhile, so that nobody else does the same.
+        The file `lock` is held meanwhile, so that nobody else does the same; `wait` is how many
+        seconds others may still have it.
 
         An interrupt (SIGINT, SIGTERM) ends the processes that run, too.
         """
         waiting = [task for task in tasks if not is_done(task)]
         total, failed = len(waiting), []
-        with locked(Path(lock)) as held, _terminable():
+        with locked(Path(lock), wait) as held, _terminable():
             try:
                 while waiting or self._running:
                     for child in [c for c in self._running if self._has_ended(c)]:
@@ -280,16 +283,30 @@ def _processor_hours() -> float:
 
 
 @contextmanager
-def locked(path: Path) -> Iterator[int]:
-    """One process at a time has the file; a run that outlives its own counts, too."""
+def locked(path: Path, wait: float = 0.0) -> Iterator[int]:
+    """One process at a time has the file; a run that outlives its own counts, too.
+
+    It is waited for so many seconds: a shared file system keeps the lock of a node that died for
+    a while.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
+    end = time.monotonic() + wait
     with open(path, "w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise ValueError(
-                f"{path.parent}: its runs are being made already, by another process"
-            ) from None
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > end:
+                    raise ValueError(
+                        f"{path.parent}: its runs are being made already, by another process"
+                    ) from None
+            except OSError as error:
+                raise ValueError(
+                    f"{path.parent} is on a disk without locks ({error.strerror}), so that a run "
+                    "could be made twice: have it mounted with flock, or take another folder"
+                ) from None
+            time.sleep(1.0)
         yield file.fileno()
 
 

@@ -130,10 +130,11 @@ class Cluster:
         process.kill()
         process.wait()
 
-    def fail(self, node: str) -> None:
-        """Let a node die, with all that runs there; SLURM is told, or it would take a while."""
+    def fail(self, node: str, told: bool = True) -> None:
+        """Let a node die, with all that runs there; SLURM would take a while to notice."""
         self.kill(node)
-        self.run("scontrol", "update", f"NodeName={node}", "State=DOWN", "Reason=test")
+        if told:
+            self.run("scontrol", "update", f"NodeName={node}", "State=DOWN", "Reason=test")
         for path in Path("/proc").glob("[0-9]*"):
             try:
                 variables = (path / "environ").read_bytes().split(b"\0")

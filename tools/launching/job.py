@@ -61,7 +61,7 @@ class Process:
             "DSONAS_WORKER": str(self.number),
         }
         if self.host and options.slurm:
-            command = [*slurm.on_node(self.host), *command]
+            command = [*slurm.on_node(self.host, self.role), *command]
         elif self.host:
             variables = [f"{name}={value}" for name, value in environment.items()]
             text = " ".join(map(shlex.quote, ["env", *variables, *command]))
@@ -86,7 +86,16 @@ class Process:
         """Note what became of it."""
         if self.status is None and self.shell is not None:
             if self.shell.poll() is not None:
-                self.status = self.shell.returncode or 0
+                with suppress(OSError):  # its last words
+                    while self.line is not None and self.status is None:
+                        content = self.line.recv(4096, socket.MSG_DONTWAIT)
+                        if not content:
+                            break
+                        self.take(content)
+                if self.status is None:
+                    self.status = self.shell.returncode or 0
+                    if self.host is not None and self.line is not None:
+                        self.lost = "is gone"  # with its node, or the way to it
             elif time.monotonic() - self.heard > SILENCE:
                 self.lost = "is not heard of any more"
 
@@ -135,6 +144,7 @@ class Job:
             hosts = [*slurm.nodes()]
             options.workers = options.workers or len(hosts)
             options.command = slurm.resumed(options.command)
+            slurm.wait_for_lock(options.command)
             address = slurm.address(hosts[0] or "")
         else:
             hosts = [*_hosts(options.hostfile)] if options.hostfile else hosts
@@ -146,6 +156,7 @@ class Job:
         self.selector.register(self.socket, selectors.EVENT_READ)
         self.strangers: Dict[socket.socket, float] = {}  # since when, the first one first
         self.asked: Optional[int] = None  # the signal that the user sent
+        self.failed: Optional[Process] = None  # the first that did, a worker if there is one
         self.deadline = float("inf")  # when those that are left are killed
         counts = {"scheduler": 1, "server": options.servers, "worker": options.workers}
         self.processes = [
@@ -171,7 +182,6 @@ class Job:
     def run(self) -> int:
         """Until all have ended; returns the status of the first worker that failed."""
         said = before = since = time.monotonic()
-        failed: Optional[Process] = None
         while any(process.status is None for process in self.processes):
             for key, _ in self.selector.select(0.2):
                 self._hear(key)
@@ -189,21 +199,21 @@ class Job:
             since = min(since, now) if broken else now
             # A mistake in the command ends all: a worker's end says more than the scheduler's.
             telling = broken and (broken[0].role == "worker" or now - since > BEAT)
-            if telling and failed is None:
-                failed = broken[0]
+            if telling and self.failed is None:
+                self.failed = failed = broken[0]
                 if self.asked is None:
                     wrong = "the job ends" if failed.status == 2 else "go on with --resume"
                     say(f"{failed.text} {failed.ending()}: {wrong}")
                     self.tell(f"signal {signal.SIGTERM:d}")
                     self._end_by(now + GRACE)
             if all(worker.status is not None for worker in self.workers):
-                self._end_by(now + (GRACE if failed is None else 0))
+                self._end_by(now + (GRACE if self.failed is None else 0))
             if now > self.deadline:
                 self.tell(f"signal {signal.SIGKILL:d}")
                 if now > self.deadline + SILENCE / 2:
                     break
         self._clear()
-        status = 0 if failed is None else failed.failed
+        status = 0 if self.failed is None else self.failed.failed
         return status if status >= 0 else 128 - status
 
     @property
@@ -211,7 +221,8 @@ class Job:
         """Whether it ended for what another try may be spared: a warning, or a lost process."""
         if self.asked is not None:
             return self.asked not in (signal.SIGTERM, signal.SIGINT)
-        return any(p.lost or (p.status or 0) < 0 or (p.status or 0) > 128 for p in self.processes)
+        failed = self.failed
+        return failed is not None and (failed.lost is not None or not 0 <= failed.failed <= 128)
 
     def ask(self, number: int, frame: object) -> None:
         """Pass on a signal to the workers, which finish a step; a second Ctrl-C ends them."""

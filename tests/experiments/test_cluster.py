@@ -1,0 +1,96 @@
+"""What SLURM is asked for; tests/cluster has a real one."""
+
+import fcntl
+import os
+import threading
+
+from dsonas_mx.experiments.cluster import Allocation, known_jobs, queued
+from dsonas_mx.experiments.runner import Machine, locked
+
+import pytest
+
+
+@pytest.mark.parametrize(
+    ("time", "minutes"),
+    [
+        ("90", 90),
+        ("90:00", 90),
+        ("90:01", 91),
+        ("24:00:00", 1440),
+        ("0:30:30", 31),
+        ("2-0", 2880),
+        ("2-12:30", 3630),
+        ("1-00:00:01", 1441),
+    ],
+)
+def test_time_is_read_as_slurm_does(time, minutes):
+    assert Allocation(time).minutes == minutes
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"time": "a day"}, "time must be as 90, 24:00:00 or 2-00:00:00, got 'a day'"),
+        ({"time": "1:2:3:4"}, "time must be as"),
+        ({"time": "5"}, "at least three times the grace of 120 s, got 5"),
+        ({"grace": 5}, "grace must be at least 15, got 5"),
+        ({"gpus": -1}, "gpus must be at least 0"),
+    ],
+)
+def test_what_no_run_could_use_is_refused(options, said):
+    with pytest.raises(ValueError, match=said):
+        Allocation(**options)
+
+
+def test_sbatch_gets_what_else_is_given():
+    parameters = Allocation(gpus=2, cpus=3, sbatch={"qos": "long"}).parameters()
+    assert parameters["slurm_additional_parameters"] == {"requeue": True, "qos": "long"}
+    assert parameters["slurm_gpus_per_node"] == 2
+    assert "--cpus-per-task=3" in parameters["slurm_srun_args"]
+
+
+def test_a_damaged_list_of_jobs_is_refused(tmp_path):
+    assert known_jobs(tmp_path) == {}
+    (tmp_path / "slurm.json").write_text('{"search": 3}')
+    with pytest.raises(ValueError, match="is damaged: see squeue"):
+        known_jobs(tmp_path)
+
+
+def test_ones_own_filters_hide_no_job(tmp_path, monkeypatch):
+    squeue = tmp_path / "squeue"
+    squeue.write_text(
+        '#!/bin/sh\n[ -z "$SQUEUE_STATES" ] && echo "7_0 PENDING" && echo "8_0 RUNNING"\n'
+    )
+    squeue.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.setenv("SQUEUE_STATES", "running")
+    assert queued(["7_0", "9_0"]) == {"7_0": "pending"}
+    monkeypatch.setenv("PATH", str(tmp_path / "nothing"))
+    with pytest.raises(ValueError, match="there is no squeue here"):
+        queued(["7_0"])
+
+
+def test_threads_are_the_cpus_of_the_job(monkeypatch):
+    monkeypatch.setenv("SLURM_CPUS_PER_TASK", "1")
+    assert Machine({}).threads == 1
+
+
+def test_a_lock_that_is_soon_free_is_waited_for(tmp_path):
+    path = tmp_path / "lock"
+    with open(path, "w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with pytest.raises(ValueError, match="are being made already"), locked(path):
+            pass
+        later = threading.Timer(0.5, lambda: fcntl.flock(held, fcntl.LOCK_UN))
+        later.start()
+        with locked(path, 20):
+            later.join()
+
+
+def test_a_disk_without_locks_is_refused(tmp_path, monkeypatch):
+    def none(*arguments):
+        raise OSError(38, "Function not implemented")
+
+    monkeypatch.setattr(fcntl, "flock", none)
+    with pytest.raises(ValueError, match="a disk without locks"), locked(tmp_path / "lock"):
+        pass
