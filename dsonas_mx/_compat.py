@@ -38,6 +38,7 @@ _OF_WINDOWS = ("QT_QPA_PLATFORM_PLUGIN_PATH", "QT_QPA_FONTDIR", "LD_LIBRARY_PATH
 
 # How OpenMP's threads wait for each other.
 WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
+sleeps_by_default = False  # whether it is this module that lets them sleep
 
 # How many workers of a job are on this machine, as tools/launch.py says; they share its cores.
 WORKERS_HERE = "DSONAS_WORKERS_HERE"
@@ -199,8 +200,10 @@ def wait_asleep() -> None:
     OpenMP's spin, and keep from the cores the very threads that they wait for, if there are other
     processes.
     """
+    global sleeps_by_default
     if not any(name in os.environ for name in WAITING):
         os.environ[WAITING[0]] = "PASSIVE"
+        sleeps_by_default = True
 
 
 def spare_memory() -> None:

@@ -52,6 +52,8 @@ def show(name: str, result: Dict[str, Any]) -> None:
     """A line a figure."""
     print(f"{name}:")
     for key, value in result.items():
+        if isinstance(value, list) and isinstance(value[0], float):
+            value = ", ".join(f"{number:.3g}" for number in value)
         if isinstance(value, list):  # of operators
             value = "".join(
                 f"\n    {row['operator']:<30} {row['ms']:>9.1f} ms, at best {row['floor_ms']:.1f}"

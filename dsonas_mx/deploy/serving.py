@@ -19,6 +19,7 @@ from typing import Any, Callable, Dict, Optional, Sequence
 
 import numpy as np
 
+from .. import _compat
 from ..io.files import PathLike
 from ..io.onnx_file import check_onnx
 from ..io.params_file import read_params
@@ -29,6 +30,9 @@ ENGINE = "MXNET_ENGINE_TYPE"
 # MXNet 1.9.1 copies tables of some kB (`nnvm::OpMap`) where it calls operators: the C library shall
 # keep pieces of that size at hand. It has 4 % of a profile of single images then, and 8 % without.
 _MALLOC = "glibc.malloc.tcache_max=65536:glibc.malloc.tcache_count=127"
+# The network of an image has a thousand small operators: threads that sleep after each take almost
+# twice its time. So they spin for some microseconds, which is short of being in others' way.
+_SPINS = "2000"
 _SERVER = Path(__file__).with_name("server.py")
 
 
@@ -100,6 +104,8 @@ class Serving:
         environment.setdefault(ENGINE, "NaiveEngine")
         environment.setdefault("MXNET_SUBGRAPH_VERBOSE", "0")
         environment.setdefault("GLIBC_TUNABLES", _MALLOC)
+        if _compat.sleeps_by_default:
+            environment[_compat.WAITING[1]] = _SPINS
         self._process = subprocess.Popen(
             [sys.executable, str(_SERVER)],
             stdin=subprocess.PIPE,

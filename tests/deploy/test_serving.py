@@ -5,6 +5,7 @@ import os
 import signal
 import time
 
+from dsonas_mx import _compat
 from dsonas_mx.deploy.serving import NotInstalled, Serving, in_batches
 
 import mxnet as mx
@@ -48,6 +49,17 @@ def test_the_engine_is_the_one_that_answers_fast(doubles, monkeypatch):
     doubles(batch(1))
     environment = open(f"/proc/{doubles._process.pid}/environ").read().split("\0")
     assert "MXNET_ENGINE_TYPE=ThreadedEngine" in environment
+
+
+@pytest.mark.parametrize("ours", [True, False])
+def test_threads_spin_for_a_while_unless_the_environment_says_otherwise(doubles, monkeypatch, ours):
+    doubles.close()
+    monkeypatch.setattr(_compat, "sleeps_by_default", ours)
+    monkeypatch.delenv("GOMP_SPINCOUNT", raising=False)
+    doubles(batch(1))
+    environment = open(f"/proc/{doubles._process.pid}/environ").read().split("\0")
+    assert ("GOMP_SPINCOUNT=2000" in environment) == ours
+    doubles.close()
 
 
 def test_its_end_is_one_line_and_it_starts_again(doubles):
