@@ -102,7 +102,7 @@ class Process:
     @property
     def failed(self) -> int:
         """Its status, 1 if it was given up, 0 while all is well."""
-        return self.status or int(self.lost is not None)
+        return 1 if self.lost is not None else self.status or 0
 
     def ending(self) -> str:
         """What became of it, for people."""
