@@ -413,3 +413,24 @@ def test_a_worker_that_is_cut_off_ends_the_job(start, whole, tmp_path, hosts):
     mend()
     end(start(folder, SEARCH, "--resume", launch=[*LAUNCH, *where]))
     same(whole, folder, FOUND)
+
+
+@pytest.mark.parametrize(
+    ("words", "failed", "ending"),
+    [(b"exit 2\n", 2, "ended with status 2"), (b"", 1, "is gone")],
+)
+def test_what_a_host_loses_is_told_from_what_fails_there(words, failed, ending):
+    """By its last words; a line that was cut and stays open is not waited for."""
+    process = job.Process("worker", 0, "host")
+    process.line, other = socket.socketpair()
+    process.line.settimeout(follow.SILENCE)
+    process.shell = subprocess.Popen([sys.executable, "-c", "raise SystemExit(2)"])
+    process.shell.wait()
+    with process.line, other:
+        other.sendall(words)
+        if words:
+            other.close()
+        began = time.monotonic()
+        process.look()
+        assert time.monotonic() - began < 1
+    assert (process.failed, process.ending()) == (failed, ending)

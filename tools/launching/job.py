@@ -6,6 +6,7 @@ import argparse
 import ctypes
 import os
 import secrets
+import select
 import selectors
 import shlex
 import shutil
@@ -86,12 +87,10 @@ class Process:
         """Note what became of it."""
         if self.status is None and self.shell is not None:
             if self.shell.poll() is not None:
-                with suppress(OSError):  # its last words
-                    while self.line is not None and self.status is None:
-                        content = self.line.recv(4096, socket.MSG_DONTWAIT)
-                        if not content:
-                            break
-                        self.take(content)
+                # Its last words, if they are here: a line that is cut says nothing for long.
+                while self.line is not None and select.select([self.line], [], [], 0)[0]:
+                    if not self.read():
+                        break
                 if self.status is None:
                     self.status = self.shell.returncode or 0
                     if self.host is not None and self.line is not None:
