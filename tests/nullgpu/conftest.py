@@ -17,6 +17,8 @@ HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 AUTOTUNES = "cudnn_algoreg-inl.h"
 IS_NULL_GPU = hasattr(ctypes.CDLL(None), "nullgpu_here")
+if IS_NULL_GPU:  # as from a shell; MXNet reads it once, at a process' first graph, whoever's it is
+    os.environ.setdefault("MXNET_SUBGRAPH_VERBOSE", "0")
 
 
 def pytest_collection_modifyitems(items):
@@ -49,9 +51,8 @@ def null_gpu(monkeypatch):
 
 
 @pytest.fixture
-def run(script, monkeypatch):
+def run(script):
     """`run(name, *words)`: what a script prints; it ends as it should, and complains of nothing."""
-    monkeypatch.setenv("MXNET_SUBGRAPH_VERBOSE", "0")  # as where it is called from a shell
 
     def ran(name, *words):
         with written_to_stderr() as messages:
