@@ -8,7 +8,6 @@ summary. A demo that was interrupted goes on where it was; what a complete one l
 from __future__ import annotations
 
 import argparse
-import json
 import shutil
 import signal
 import subprocess
@@ -20,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from dsonas_mx import Architecture
 from dsonas_mx.cli.parser import Parser, run
-from dsonas_mx.io.files import write_json
+from dsonas_mx.io.files import read_json, write_json
 
 ROOT = Path(__file__).resolve().parents[1]
 PARTS = ("search", "train", "random", "result.json")
@@ -38,7 +37,7 @@ def is_demo(folder: Path) -> bool:
     if {path.name for path in folder.iterdir()} <= {"checkpoint"}:
         return True  # killed in its first moment
     try:
-        return json.loads((folder / "args.json").read_text())["options"]["demo"] is True
+        return read_json(folder / "args.json")["options"]["demo"] is True
     except (OSError, ValueError, KeyError, TypeError):
         return False
 
@@ -75,7 +74,7 @@ def main(options: argparse.Namespace) -> None:
     script("tools/export.py", str(train))
     for drawn in (search, train):
         script("tools/plot.py", str(drawn))
-    results = [json.loads((one / "result.json").read_text()) for one in (train, random)]
+    results = [read_json(one / "result.json") for one in (train, random)]
     names = ("connections", "parameters", "multiply_adds", "test_error")
     result = {name: results[0][name] for name in names}
     result["random_test_error"] = results[1]["test_error"]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterable, Iterator, List, NamedTuple, Optional, Sequence
 
 import cv2
 import numpy as np
 
-from ..io.files import atomic, read_regular
+from ..io.files import atomic, open_regular, read_regular
 from . import recordio
 from .folders import Listing
 from .imagenet import resized
@@ -119,7 +120,7 @@ def _reason(path: Path) -> str:
 
 
 def _lines(path: Path) -> List[str]:
-    return path.read_text(encoding="utf-8").splitlines()
+    return read_regular(path, MOST_BYTES).decode("utf-8").splitlines()
 
 
 def _join(files: List[Path], path: Path) -> None:
@@ -133,7 +134,8 @@ def _join(files: List[Path], path: Path) -> None:
                 key, offset = line.split("\t")
                 index.append(f"{key}\t{start + int(offset)}\n")
             listed += [f"{line}\n" for line in _lines(file.with_suffix(".lst"))]
-            joined.write(file.read_bytes())
+            with open_regular(file) as part:
+                shutil.copyfileobj(part, joined)
     for suffix, lines in ((".idx", index), (".lst", listed)):
         with atomic(path.with_suffix(suffix)) as temporary:
             temporary.write_text("".join(lines), encoding="utf-8")

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Dict, FrozenSet, List, Mapping, Optional, Sequence
 
-from ..io.files import PathLike, parse_json, write_json
+from ..io.files import PathLike, read_json, write_json
 from .experiment import Task
 from .runner import LOCK, Machine, Runner, is_done, lock_of, locked, record_of
 
@@ -212,7 +212,7 @@ def known_jobs(out: PathLike) -> Dict[str, str]:
     path = Path(out) / JOBS
     if not path.exists():
         return {}
-    jobs = parse_json(path.read_bytes())
+    jobs = read_json(path)
     if not isinstance(jobs, dict) or not all(isinstance(job, str) for job in jobs.values()):
         raise ValueError(f"{path} is damaged: see squeue, and remove it when no job is left")
     return jobs

@@ -22,11 +22,12 @@ from typing import IO, Any, Callable, Dict, Iterator, List, Mapping, Sequence
 
 from .._compat import usable_cpus
 from ..engine.device import gpu_numbers
-from ..io.files import PathLike, read_json, write_json
+from ..io.files import PathLike, read_json, read_regular, without_waiting, write_json
 from .experiment import RESULT, Task, words
 
 PATIENCE = 20  # seconds that a terminated process has to end by itself
 LOCK = ".lock"  # in the folder of an experiment
+_MOST_BYTES = 2**40  # of a log
 _HOURS = ("hours", "processor_hours")  # of a record
 
 
@@ -224,7 +225,7 @@ class Runner:
         before = record_of(task) if resume else {}
         hours = [before.get(name, 0.0) for name in _HOURS]
         _write_record(task, "started", *hours)
-        log = open(_beside(task, "log"), "ab")
+        log = open(_beside(task, "log"), "ab", opener=without_waiting)
         process = subprocess.Popen(
             [sys.executable, *self._machine.command(task, slot), *resume],
             stdout=log,
@@ -242,7 +243,8 @@ class Runner:
         task, status = child.task, child.process.returncode
         hours = (time.time() - child.start) / 3600
         well = status == 0 and (task.folder / RESULT[task.stage]).is_file()
-        lines = _beside(task, "log").read_text("utf-8", "replace").splitlines()
+        said = read_regular(_beside(task, "log"), _MOST_BYTES)
+        lines = said.decode("utf-8", "replace").splitlines()
         last = lines[-1] if lines else "it printed nothing"
         _write_record(task, "done" if well else "failed", hours, child.processor_hours, last)
         state = "" if well else f"failed with status {status}: "
@@ -291,7 +293,7 @@ def locked(path: Path, wait: float = 0.0) -> Iterator[int]:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     end = time.monotonic() + wait
-    with open(path, "w") as file:
+    with open(path, "w", opener=without_waiting) as file:
         while True:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -63,7 +63,7 @@ def atomic(path: PathLike) -> Iterator[Path]:
                 os.replace(temporary, target)
                 _to_disk(target.parent)
             else:
-                with open(path, "ab") as stream:
+                with open(path, "ab", opener=without_waiting) as stream:
                     stream.write(temporary.read_bytes())
     finally:
         if aside is not None:
@@ -141,6 +141,33 @@ def atomic_folder(path: PathLike) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def without_waiting(path: PathLike, flags: int) -> int:
+    """An opener for `open` that does not wait for a pipe's other side.
+
+    Raises
+    ------
+    OSError
+        Nobody reads what would be written into the pipe.
+    """
+    try:
+        descriptor = os.open(path, flags | os.O_NONBLOCK, 0o666)
+    except OSError as error:
+        if error.errno == errno.ENXIO:
+            error.strerror = "a pipe that nobody reads"
+        raise
+    os.set_blocking(descriptor, True)
+    return descriptor
+
+
+def is_pipe(path: PathLike) -> bool:
+    """Whether it is a pipe or a socket, which give and take nothing while nobody is behind."""
+    try:
+        mode = os.stat(path).st_mode
+    except OSError:  # not there
+        return False
+    return stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)
+
+
 def open_regular(path: PathLike, most: Optional[int] = None) -> BinaryIO:
     """A regular file of at most so many bytes, open for reading.
 
@@ -154,7 +181,7 @@ def open_regular(path: PathLike, most: Optional[int] = None) -> BinaryIO:
     OSError
         It cannot be opened.
     """
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # a pipe without a writer, too
+    descriptor = without_waiting(path, os.O_RDONLY)
     try:
         status = os.fstat(descriptor)
         if stat.S_ISDIR(status.st_mode):
@@ -184,7 +211,7 @@ def renew(path: PathLike, name: str, text: str) -> None:
         It has no such marks.
     """
     begin, end = f"<!-- {name} -->", f"<!-- /{name} -->"
-    content = Path(path).read_text(encoding="utf-8")
+    content = read_regular(path, _MOST_BYTES).decode("utf-8")
     before, found, rest = content.partition(begin)
     _, closed, after = rest.partition(end)
     if not (found and closed):

@@ -19,7 +19,7 @@ from ..experiments.agreement import agreement, read_searches
 from ..experiments.agreement import draw as draw_lambdas_of
 from ..experiments.agreement import rows_of as agreement_rows
 from ..io import files
-from ..io.files import PathLike, atomic, unique_names
+from ..io.files import PathLike, atomic, read_regular, unique_names
 from ..plots import draw_architecture, draw_curves, read_table
 from ..space.mobile import OPERATIONS as MOBILE_OPERATIONS
 from ..space.mobile_architecture import AnyArchitecture, load_architecture
@@ -28,6 +28,7 @@ _HERE = Path(__file__).parent
 _LAMBDA = re.compile(r"(?:(?P<group>[^:]+):)?(?P<source>[^>]+)->(?P<target>.+)")
 _FILES = ("architecture.json", "metrics.csv", "lambdas.csv", "result.json")
 _MOST_PICTURES = 4  # of segmented test images
+_MOST_BYTES = 2**28  # of a picture
 _LEAST_SCALE = 0.6  # of a drawing
 
 
@@ -201,7 +202,8 @@ def classified(folder: Path) -> List[str]:
     ):
         path = folder / f"{name}.png"
         if path.is_file():
-            parts += [f"<h3>{title}</h3>", image(path.read_bytes(), "png", title)]
+            content = read_regular(path, _MOST_BYTES)
+            parts += [f"<h3>{title}</h3>", image(content, "png", title)]
     return parts
 
 
@@ -210,7 +212,7 @@ def segmented(folder: Path) -> List[str]:
     paths = sorted((folder / "pictures").glob("*.png"))[:_MOST_PICTURES]
     if not paths:
         return []
-    images = [image(path.read_bytes(), "png", path.stem) for path in paths]
+    images = [image(read_regular(path, _MOST_BYTES), "png", path.stem) for path in paths]
     return ["<h3>Test images: image, truth, prediction</h3>", *images]
 
 

@@ -15,7 +15,14 @@ import shutil
 from pathlib import Path
 from typing import Any, Callable, Collection, Dict, List, Optional, Tuple
 
-from ..io.files import PathLike, atomic_folder, read_regular, remove_temporary, write_json
+from ..io.files import (
+    PathLike,
+    atomic_folder,
+    open_regular,
+    read_regular,
+    remove_temporary,
+    write_json,
+)
 from ..io.params_file import read_params, write_params
 from ..training.state import State, not_finite
 
@@ -114,7 +121,7 @@ def _folder(path: PathLike) -> Path:
     """That of a checkpoint, also where `best` is a file with its name."""
     path = Path(path)
     if path.name == _BEST and path.is_file():
-        name = path.read_bytes()[:20].decode("ascii", "replace").strip()
+        name = read_regular(path, 20).decode("ascii", "replace").strip()
         return path.with_name(name) if _NUMBER.fullmatch(name) else path
     return path
 
@@ -159,7 +166,7 @@ def _digest(content: bytes) -> str:
 
 def _digest_of(path: Path) -> str:
     digest = hashlib.sha256()
-    with open(path, "rb") as file:
+    with open_regular(path) as file:
         for part in iter(lambda: file.read(2**20), b""):
             digest.update(part)
     return digest.hexdigest()

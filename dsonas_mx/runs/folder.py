@@ -6,7 +6,6 @@ What is said of a run, printed or logged, never decides over it: where it cannot
 from __future__ import annotations
 
 import errno
-import json
 import platform
 import signal
 import subprocess
@@ -21,7 +20,15 @@ import numpy as np
 from mxnet.gluon import HybridBlock
 
 from .._compat import usable_cpus
-from ..io.files import PathLike, atomic, remove_temporary, write_json
+from ..io.files import (
+    PathLike,
+    atomic,
+    is_pipe,
+    read_json,
+    remove_temporary,
+    without_waiting,
+    write_json,
+)
 from ..io.lines import json_line
 from ..io.params_file import write_params
 from .interrupted import Interrupted
@@ -41,13 +48,18 @@ def save_parameters(path: PathLike, net: HybridBlock) -> None:
 
 
 def check_folder(folder: Path, resume: bool, but: Sequence[str] = ()) -> None:
-    """Refuse a folder for a new run that is not empty, and one to go on in that is of no run."""
+    """Refuse a folder for a new run that is not empty, and one to go on in that is of no run, or
+    has a pipe, which its writer would wait for.
+    """
     names = {path.name for path in folder.iterdir()} - set(but)
     if names and not resume:
         raise ValueError(
             f"{folder} holds a run or something else already: remove it, or give another "
             "`save_dir`; `resume` goes on with a run"
         )
+    for name in (*sorted(names), f"{CHECKPOINTS}/lock"):
+        if is_pipe(folder / name):
+            raise ValueError(f"{folder / name}: no regular file, but a pipe: remove it")
     if resume and "args.json" not in names:
         other = sorted(name for name in names if name != CHECKPOINTS and name[0] != ".")
         if other:
@@ -113,7 +125,7 @@ class Run:
         present = {"options": dict(options), "environment": environment()}
         first = None
         with suppress(OSError, ValueError):  # not there, or damaged
-            first = json.loads(path.read_text(encoding="utf-8"))
+            first = read_json(path)
         if isinstance(first, dict):
             resumed = first.get("resumed")
             first["resumed"] = [*(resumed if isinstance(resumed, list) else []), present]
@@ -147,8 +159,9 @@ class Run:
 
     def _note(self, line: str) -> None:
         stamped = f"{time.strftime('%Y-%m-%d %H:%M:%S')} {line}\n"
-        with suppress(OSError), open(self.folder / "log.txt", "ab") as file:
-            file.write(stamped.encode(errors="backslashreplace"))  # of names that are not UTF-8
+        path, content = self.folder / "log.txt", stamped.encode(errors="backslashreplace")
+        with suppress(OSError), open(path, "ab", opener=without_waiting) as file:
+            file.write(content)  # with what is no UTF-8 in names escaped
 
     def __enter__(self) -> Run:
         return self

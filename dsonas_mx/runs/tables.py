@@ -9,7 +9,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Mapping, Optional
 
-from ..io.files import atomic
+from ..io.files import atomic, naming, read_regular
+
+_MOST_BYTES = 2**40
 
 
 class Tables:
@@ -46,7 +48,7 @@ class Tables:
         if not length:
             writer.writerow(columns)
         writer.writerow(_digits(value) for value in row.values())
-        with open(path, "r+b" if path.exists() else "wb") as file:
+        with naming(path), open(path, "r+b" if path.exists() else "wb") as file:
             file.truncate(length)
             file.seek(length)
             file.write(text.getvalue().encode())
@@ -79,7 +81,7 @@ class Tables:
         """The first bytes of a table: whole rows of it where somebody has removed some."""
         content = b""
         with suppress(FileNotFoundError):
-            content = path.read_bytes()[:length]
+            content = read_regular(path, _MOST_BYTES)[:length]
         if len(content) < length:
             self._note(f"{path}: rows that were written are gone: it goes on without them")
             content = content[: content.rfind(b"\n") + 1]

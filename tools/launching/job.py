@@ -12,6 +12,7 @@ import shlex
 import shutil
 import signal
 import socket
+import stat
 import subprocess
 import sys
 import time
@@ -304,6 +305,8 @@ class Job:
 
 
 def _hosts(path: str) -> List[str]:
+    if not stat.S_ISREG(os.stat(path).st_mode):
+        raise ValueError(f"{path}: no regular file")
     content = Path(path).read_bytes()
     encoding = "utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
     lines = [
