@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import csv
 import io
-from pathlib import Path
 from typing import Any, Dict, Sequence
 
 import mxnet as mx
 import numpy as np
+from matplotlib.figure import Figure
 from mxnet.gluon import HybridBlock
 
 from ..data.augment import Augmentation
 from ..data.loader import Loader
 from ..io.files import atomic
 from ..plots import draw_confusion, draw_mistakes, save
+from ..runs.folder import Run
 from ..training.answers import Answers, answers
 
 CONFUSION, MISTAKES = "confusion.csv", "mistakes.png"
@@ -22,9 +23,11 @@ MOST_CLASSES = 100  # that can be told apart in a picture
 
 
 def write_quality(
-    folder: Path, net: HybridBlock, data: Loader, context: mx.Context, classes: Sequence[str]
+    run: Run, net: HybridBlock, data: Loader, context: mx.Context, classes: Sequence[str]
 ) -> Dict[str, Any]:
     """Write ``confusion.csv``, ``confusion.png`` and, of small images, ``mistakes.png``.
+
+    A picture that cannot be written ends no run.
 
     Returns
     -------
@@ -40,11 +43,14 @@ def write_quality(
     writer.writerow(["is, is taken for", *classes])
     for name, row in zip(classes, found.confusion.counts.tolist()):
         writer.writerow([name, *row])
-    with atomic(folder / CONFUSION) as temporary:
+    with atomic(run.folder / CONFUSION) as temporary:
         temporary.write_bytes(text.getvalue().encode("utf-8", "surrogateescape"))
-    save(draw_confusion(found.confusion.counts, classes), folder / "confusion.png")
+    picture, sheet = run.folder / "confusion.png", run.folder / MISTAKES
+    with run.optional(picture):
+        save(draw_confusion(found.confusion.counts, classes), picture)
     if isinstance(data.augment, Augmentation):
-        _save_mistakes(found, data.augment, classes, folder / MISTAKES)
+        with run.optional(sheet):
+            save(_mistakes(found, data.augment, classes), sheet)
     errors = {
         name: None if np.isnan(error) else float(error)
         for name, error in zip(classes, found.class_errors)
@@ -52,9 +58,7 @@ def write_quality(
     return {"class_error": errors}
 
 
-def _save_mistakes(
-    found: Answers, augment: Augmentation, classes: Sequence[str], path: Path
-) -> None:
+def _mistakes(found: Answers, augment: Augmentation, classes: Sequence[str]) -> Figure:
     mean, std = (np.array(values)[:, None, None] for values in (augment.mean, augment.std))
     pictures = [
         np.clip(255 * (one.data * std + mean), 0, 255).round().astype(np.uint8).transpose(1, 2, 0)
@@ -63,4 +67,4 @@ def _save_mistakes(
     captions = [
         (classes[one.predicted], one.probability, classes[one.true]) for one in found.mistakes
     ]
-    save(draw_mistakes(pictures, captions), path)
+    return draw_mistakes(pictures, captions)

@@ -16,7 +16,7 @@ from ..deploy.export import export, load_parameters
 from ..engine.setup import Setup
 from ..io.files import read_json, write_json
 from ..io.params_file import read_params
-from ..runs.folder import save_parameters
+from ..runs.folder import Run, save_parameters
 from ..space.architecture import Architecture
 from ..training.confusion import Confusion
 from ..training.segmentation import (
@@ -132,7 +132,7 @@ def train_scenes_to_end(
         deployed.collect_params().reset_ctx(setup.contexts)
         count = counts(cost, architecture)
         confusion = test_scenes(
-            options.test, deployed, setup.contexts[0], scenes, run.folder, count
+            options.test, deployed, setup.contexts[0], scenes, run, count
         )
         batch = normalised(scenes.read(0)[0])[None]
         load_parameters(deployed, arrays)  # on the CPU
@@ -154,7 +154,7 @@ def test_of_run(
     net.collect_params().reset_ctx([context])
     with open_run(options, data) as run:
         count = counts(cost, architecture)
-        found = test_scenes(options.test, net, context, scenes, run.folder, count)
+        found = test_scenes(options.test, net, context, scenes, run, count)
         run.log(describe(found))
 
 
@@ -179,19 +179,21 @@ def test_scenes(
     net: HybridBlock,
     context: mx.Context,
     scenes: Scenes,
-    folder: Path,
+    run: Run,
     count: Dict[str, Any],
 ) -> Confusion:
     """Test a network on whole images; write result.json, of which `count` is a part, and pictures.
 
     `options` say at which scales, whether mirrored too, and how many pictures.
     """
-    (folder / "pictures").mkdir(exist_ok=True)
+    folder = run.folder / "pictures"
 
     def picture(index: int, *arrays: np.ndarray) -> None:
         if index < options.pictures:
-            name = scenes.files[index].name
-            save_picture(folder / "pictures" / f"{name}.png", *arrays)
+            path = folder / f"{scenes.files[index].name}.png"
+            with run.optional(path):
+                folder.mkdir(exist_ok=True)
+                save_picture(path, *arrays)
 
     scales = SCALES if options.multi_scale else (1.0,)
     confusion = evaluate(Predictor(net, context, scales, options.flip), scenes, picture)
@@ -206,5 +208,5 @@ def test_scenes(
         "class_iou": class_iou,
         **count,
     }
-    write_json(folder / "result.json", result)
+    write_json(run.folder / "result.json", result)
     return confusion

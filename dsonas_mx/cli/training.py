@@ -102,7 +102,7 @@ def train_to_end(
             "connections": cost.connections,
         }
         device = setup.contexts[0]
-        result.update(write_quality(run.folder, fit.net, test_data, device, about.classes))
+        result.update(write_quality(run, fit.net, test_data, device, about.classes))
         if test.top5 is not None:
             result["test_top5_error"] = 1 - test.top5
         write_json(run.folder / "result.json", result)

@@ -11,9 +11,9 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Dict, Mapping, Optional, Sequence, TextIO
+from typing import Any, Dict, Iterator, Mapping, Optional, Sequence, TextIO
 
 import mxnet as mx
 import numpy as np
@@ -152,6 +152,14 @@ class Run:
         self.log(line)
         if self._quiet:
             _say(line, sys.stderr)
+
+    @contextmanager
+    def optional(self, path: PathLike) -> Iterator[None]:
+        """Where something is made that the run can do without: what goes wrong there is logged."""
+        try:
+            yield
+        except Exception as error:  # whatever it is, it is none of the run's
+            self.warn(f"{path}: {error}: the run goes on without it")
 
     def printed(self, line: str, **fields: Any) -> str:
         """A line in the format of those that are printed."""

@@ -5,6 +5,7 @@ from dsonas_mx.data.augment import Augmentation
 from dsonas_mx.data.images import Images
 from dsonas_mx.data.loader import Loader
 from dsonas_mx.plots import draw_confusion, draw_mistakes
+from dsonas_mx.runs.folder import Run
 from dsonas_mx.training.answers import answers
 
 import mxnet as mx
@@ -46,14 +47,26 @@ def test_counts_errors_and_the_surest_mistakes(loader):
 
 
 def test_files_for_a_run(loader, tmp_path):
-    result = write_quality(tmp_path, Brightness(), loader, mx.cpu(), CLASSES)
+    many = tuple(str(number) for number in range(101))
+    with Run(tmp_path, {}, quiet=True) as run:
+        result = write_quality(run, Brightness(), loader, mx.cpu(), CLASSES)
+        assert write_quality(run, Brightness(), loader, mx.cpu(), many) == {}
     assert result == {"class_error": {"cat": 0.5, "dog": pytest.approx(2 / 3), "eel": None}}
     rows = (tmp_path / "confusion.csv").read_text(encoding="utf-8").splitlines()
     assert rows[1:] == ["cat,2,1,1", "dog,0,1,2", "eel,0,0,0"] and rows[0].endswith("cat,dog,eel")
     for name in ("confusion.png", "mistakes.png"):
         assert imread(tmp_path / name).std() > 0
-    many = tuple(str(number) for number in range(101))
-    assert write_quality(tmp_path / "none", Brightness(), loader, mx.cpu(), many) == {}
+
+
+def test_a_picture_that_cannot_be_written_ends_no_run(loader, tmp_path):
+    """The result is there, and one line of the log says what is not."""
+    with Run(tmp_path / "run", {}) as run:
+        (run.folder / "confusion.png").mkdir()
+        result = write_quality(run, Brightness(), loader, mx.cpu(), CLASSES)
+        assert result["class_error"]["cat"] == 0.5
+        assert imread(run.folder / "mistakes.png").std() > 0
+    (line,) = (run.folder / "log.txt").read_text().splitlines()
+    assert "confusion.png" in line and line.endswith("the run goes on without it")
 
 
 def test_the_map_and_the_sheet():
