@@ -131,9 +131,7 @@ def train_scenes_to_end(
         load_parameters(deployed, arrays)
         deployed.collect_params().reset_ctx(setup.contexts)
         count = counts(cost, architecture)
-        confusion = test_scenes(
-            options.test, deployed, setup.contexts[0], scenes, run, count
-        )
+        confusion = test_scenes(options.test, deployed, setup.contexts[0], scenes, run, count)
         batch = normalised(scenes.read(0)[0])[None]
         load_parameters(deployed, arrays)  # on the CPU
         exported = export(deployed, run.folder / "model", batch)
