@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""How noisy λ's gradient is after the pre-training of searches on CIFAR or Fashion-MNIST.
+"""How noisy λ's gradient is after the pre-training of searches by train/search_cifar.py.
 
 RUN are folders of searches with several seeds: of each the supernet as it was before the search, on
 its own samples of λ. Batches disagree, which more steps average away; seeds disagree, which they
@@ -9,16 +9,18 @@ do not.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, List, Sequence
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from dsonas_mx.cli.data import search_loaders
+from dsonas_mx.cli.options import ImageOptions
 from dsonas_mx.cli.parser import Parser, run
-from dsonas_mx.data import DATA_SETS, load_data_set
-from dsonas_mx.data.augment import Augmentation
-from dsonas_mx.data.loader import Loader, split
+from dsonas_mx.io.files import read_json
+from dsonas_mx.search.options import parse_split
 from dsonas_mx.space.architecture import Architecture
 
 import numpy as np
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
 def arguments() -> Parser:
     parser = Parser(description=__doc__)
     parser.add_argument("runs", metavar="RUN", nargs="+", help="folders of searches")
-    parser.add_argument("--data-dir", help="of CIFAR")
+    parser.add_argument("--data-dir", help="instead of that of the searches")
     parser.add_argument("--batches", type=int, default=64, help="of the size of the search's")
     parser.add_argument("--gpus", default="", help="as 0; empty for the CPU")
     return parser
@@ -48,15 +50,16 @@ def gradients(
     from symbols import get_model
 
     found = Architecture.load(folder / "architecture.json")
-    origin = found.origin
-    data = DATA_SETS[origin["data"]]
-    images = load_data_set(origin["data"], options.data_dir)
-    ratio = [int(part) for part in origin["split"].split(":")]
-    part = split(None, images.labels, ratio, origin["seed"])[1]
-    augment = Augmentation(data.mean, data.std, data.pad, data.fill)
-    loader = Loader(images, part, origin["batch_size"], augment, origin["seed"], stream=1)
+    given = read_json(folder / "args.json")["options"]
+    fields = {
+        one.name: given[one.name] for one in dataclasses.fields(ImageOptions) if one.name in given
+    }
+    fields["data_dir"] = options.data_dir or given["data_dir"]
+    loader = search_loaders(
+        ImageOptions(**fields), parse_split(given["split"]), given["split_files"]
+    )[-1]
     complete = Architecture.complete(found.space)
-    net = get_model("dsonas", complete, weighted=True, fix_gamma=origin["fix_gamma"])
+    net = get_model("dsonas", complete, weighted=True, fix_gamma=given["fix_gamma"])
     net.initialize(ctx=devices)
     arrays = read_parameters(parameters_file(folder, pretrained=True))
     for name, parameter in net.collect_params().items():
