@@ -48,7 +48,7 @@ def data(parser: argparse.ArgumentParser) -> None:
 def busy(parser: argparse.ArgumentParser) -> None:
     """A step beside busy processes over its fair share of the cores; idle, over spinning."""
     parser.add_argument("--rounds", type=int, default=5, help=ROUNDS)
-    parser.add_argument("--steps", type=int, default=10, help="of each measurement")
+    parser.add_argument("--steps", type=int, default=4, help="of each measurement")
 
 
 def deploy(parser: argparse.ArgumentParser) -> None:

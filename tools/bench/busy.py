@@ -18,7 +18,7 @@ from dsonas_mx._compat import WAITING, usable_cpus
 BESIDE = (0, 1, 4)  # busy processes
 POLICIES: Dict[str, Dict[str, str]] = {
     "ours": {},
-    "bounded": {"GOMP_SPINCOUNT": "10000"},
+    "bounded": {"GOMP_SPINCOUNT": "500"},
     "spinning": {"GOMP_SPINCOUNT": "300000"},  # GNU's own
 }
 SERVE = "import sys; sys.path[:0] = sys.argv[1:]; from bench.busy import serve; serve()"
@@ -26,7 +26,7 @@ PLACES = [str(Path(__file__).resolve().parents[1]), str(Path(__file__).resolve()
 
 
 def measure(options: argparse.Namespace) -> Dict[str, Any]:
-    """Processes that wait in our way, that spin for a bounded time, and that spin, take turns.
+    """Processes that wait in our way, that spin for 20 µs, and that spin, take turns.
 
     A process of T threads has min(1, C/(T + B)) of its speed beside B others on C cores, if it
     loses nothing. What else runs on the machine is counted as if it were not there.
@@ -39,28 +39,28 @@ def measure(options: argparse.Namespace) -> Dict[str, Any]:
             for beside in BESIDE:
                 with busy(beside):
                     for policy, process in stepping.items():
-                        rates[policy][beside].append(rate(process, options.steps))
-    shares: Dict[str, Dict[str, float]] = {}
-    for policy, found in rates.items():
-        shares[policy] = {
-            str(beside): median(b / idle for b, idle in zip(found[beside], found[0]))
-            / min(1, cpus / (cpus + beside))
-            for beside in BESIDE[1:]
-        }
-    idle = {
-        policy: median(one / spinning for one, spinning in zip(found[0], rates["spinning"][0]))
-        for policy, found in rates.items()
-    }
+                        if policy != "spinning" or beside < 2:  # a minute a round, for nothing new
+                            rates[policy][beside].append(rate(process, options.steps))
+
+    def share(policy: str, beside: int) -> float:
+        fair = min(1, cpus / (cpus + beside))
+        return over(rates[policy][beside], rates[policy][0]) / fair
+
     return {
-        "share": shares["ours"],
-        "share_bounded": shares["bounded"],
-        "share_spinning": shares["spinning"],
-        "idle": idle["ours"],
-        "idle_bounded": idle["bounded"],
+        "share": {str(beside): share("ours", beside) for beside in BESIDE[1:]},
+        "share_bounded": {str(beside): share("bounded", beside) for beside in BESIDE[1:]},
+        "share_spinning": {"1": share("spinning", 1)},
+        "idle": over(rates["ours"][0], rates["spinning"][0]),
+        "idle_bounded": over(rates["bounded"][0], rates["spinning"][0]),
         "steps_s": median(rates["ours"][0]),
         "cpus": cpus,
         "load": load,
     }
+
+
+def over(these: List[float], those: List[float]) -> float:
+    """The median ratio of what was measured in turn."""
+    return median(one / other for one, other in zip(these, those))
 
 
 @contextmanager
