@@ -8,11 +8,15 @@ from __future__ import annotations
 
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional
 
+import numpy as np
+
 from ..data import DataSet
 
 PRESETS = ("quick", "standard", "paper")
-_FALL = 5.6  # γ × steps of λ: what takes most λ of a small search from 1 to 0, as in the demo
-_FEW, _FEW_FALL = 200, 0.7  # of so few images the loss soon is 0 and holds no λ: none is taken to 0
+# γ × steps of λ, by training images: what takes most λ of a small search from 1 to 0, as in the
+# demo; and less the fewer there are, for the loss then soon is near 0 and holds no λ: a search on
+# 1,200 that takes as much ends with two connections. Of the least none is taken to 0.
+_FALLS = ((200, 0.7), (6_000, 5.6))
 _MOST_GAMMA = 0.03  # with more, the first steps take all away
 _MOST_EPOCHS = 100  # of a few dozen images, which more epochs teach nothing
 _BATCHES = (16, 64)  # BN's statistics of fewer images are far from those that it tests with
@@ -55,7 +59,6 @@ def of_search(values: Mapping[str, Any], data: DataSet) -> Dict[str, Any]:
     pretrain = values.get("pretrain_epochs", epochs // 4)
     search = values.get("num_epochs", epochs - epochs // 4)
     steps = max(1, search * (num_train // 2 // batch))  # of λ, which have half of the images
-    fall = _FALL if num_train > _FEW else _FEW_FALL
     return {
         "preset": name,
         "blocks": "1",
@@ -65,7 +68,7 @@ def of_search(values: Mapping[str, Any], data: DataSet) -> Dict[str, Any]:
         "num_epochs": search,
         "shrink_every": max(1, search // 6),
         "patience": max(2, search // 3),
-        "gamma": min(_MOST_GAMMA, float(f"{fall / steps:.2g}")),
+        "gamma": min(_MOST_GAMMA, float(f"{_fall(num_train) / steps:.2g}")),
         "mirror": "off",
     }
 
@@ -115,6 +118,12 @@ def _preset(values: Mapping[str, Any], data: DataSet) -> str:
 
 def _train_epochs(scale: _Scale, num_train: int) -> int:
     return _epochs(scale.train_samples, scale.train_epochs, num_train)
+
+
+def _fall(num_train: int) -> float:
+    """γ × steps: between the two known numbers of images by their logarithms."""
+    images, falls = np.log(_FALLS).T
+    return float(np.exp(np.interp(np.log(num_train), images, falls)))
 
 
 def _epochs(samples: int, least: int, num_train: int) -> int:

@@ -98,6 +98,11 @@ def search_to_end(
         path = run.folder / "architecture.json"
         search.architecture.save(path)
         save_parameters(run.folder / "model.params", search.net)
+        if search.emptied:
+            run.log(
+                f"epoch {search.epoch} removed every connection: what epoch {search.epoch - 1} "
+                f"left is kept; a gamma below {search.options.gamma} leaves more"
+            )
         run.log(str(search.architecture))
         if target is not None:
             run.log(target.describe(search.architecture))

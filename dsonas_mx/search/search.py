@@ -157,6 +157,11 @@ class Search(Loop):
         return self._unchanged >= self.options.patience
 
     @property
+    def emptied(self) -> bool:
+        """Whether its last epoch removed every connection: what was found is of the one before."""
+        return self.finished and not self._found(self.scales()).num_connections
+
+    @property
     def _epochs_left(self) -> int:
         return self.num_epochs - self.epoch
 
@@ -252,18 +257,21 @@ class Search(Loop):
             found = self._target.settle(
                 self.net.architecture, found, scales, self._epochs_left == 0
             )
+        searched = self.epoch - self.options.pretrain_epochs
+        if not found.num_connections:
+            if searched == 1 or self._target is not None:  # nothing was found before
+                raise ArithmeticError(
+                    f"epoch {self.epoch} removed every connection: use a gamma below "
+                    f"{self.options.gamma}"
+                )
+            self._unchanged = self.options.patience  # nothing more can be found
+            return
         same = (found.kept, found.reductions) == (
             self.architecture.kept,
             self.architecture.reductions,
         )
         self._unchanged = self._unchanged + 1 if same else 0
         self.architecture = found
-        if not found.num_connections:
-            raise ArithmeticError(
-                f"epoch {self.epoch} removed every connection: use a gamma below "
-                f"{self.options.gamma}"
-            )
-        searched = self.epoch - self.options.pretrain_epochs
         if searched % self.options.shrink_every == 0 and not self.finished:
             self._shrink()
 

@@ -127,7 +127,7 @@ class Loop:
         Raises
         ------
         ArithmeticError
-            A loss that is not finite; of a search, an architecture without any connection.
+            A loss that is not finite; of a search, a first epoch that leaves no connection.
         """
         while not self.finished:
             record(self.step_epoch())

@@ -351,6 +351,20 @@ def test_a_gamma_that_prunes_everything(search):
         running.run()
 
 
+def test_a_later_epoch_that_removes_everything_ends_it_with_what_was_left(search):
+    """As the state says, too: a search that goes on from there is at its end."""
+    names = scale_names(search().architecture.space)
+    running, again = search(FROZEN), search(FROZEN)
+    set_at_the_end(running, {1: {"1.max->output": 0.0}, 2: dict.fromkeys(names, 0.0)})
+    left = running.step_epoch().connections
+    assert not running.emptied
+    last = running.step_epoch()
+    assert running.finished and running.emptied and running.epoch < running.num_epochs
+    assert last.connections == running.outcome().num_connections == left > 0
+    again.restore(running.state())
+    assert again.finished and again.emptied and again.outcome() == running.outcome()
+
+
 def test_a_loss_that_is_not_finite(search):
     running = search(replace(OPTIONS, learning_rate=1e30, gamma=0))
     message = (
