@@ -1,9 +1,6 @@
 """Error against cost: what is drawn is what the runs have."""
 
 import json
-import subprocess
-import sys
-from pathlib import Path
 
 from dsonas_mx.cost.count import count
 from dsonas_mx.plots import draw_pareto, draw_runs
@@ -15,7 +12,7 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
-SCRIPT = Path(__file__).parents[2] / "tools" / "plot.py"
+SCRIPT = "tools/plot.py"
 
 
 def point(budget, error, cost):
@@ -88,14 +85,9 @@ def test_runs_are_drawn(runs, tmp_path, monkeypatch):
     assert seen[0].costs["memory_access"] == expected.memory_access
 
 
-def ask(*words):
-    command = [sys.executable, str(SCRIPT), *map(str, words)]
-    return subprocess.run(command, capture_output=True, encoding="utf-8", check=False)
-
-
-def test_the_tool_draws_many_runs(runs, tmp_path):
-    done = ask("pareto", *runs, "--out", tmp_path)
-    assert (done.returncode, done.stdout) == (0, f"{tmp_path / 'pareto.png'}\n")
+def test_the_tool_draws_many_runs(runs, tmp_path, script):
+    status, out, _ = script(SCRIPT, "pareto", *runs, "--out", tmp_path)
+    assert (status, out) == (0, f"{tmp_path / 'pareto.png'}\n")
     assert (tmp_path / "pareto.png").exists()
 
 
@@ -103,20 +95,20 @@ def test_the_tool_draws_many_runs(runs, tmp_path):
     ("content", "message"),
     [("{}", "no test_error that is a number"), ("x", "no test_error"), (None, "No such file")],
 )
-def test_the_tool_refuses_in_one_line(runs, content, message):
+def test_the_tool_refuses_in_one_line(runs, content, message, script):
     path = runs[1] / "result.json"
     if content is None:
         path.unlink()
     else:
         path.write_text(content)
-    done = ask("pareto", *runs)
-    assert done.returncode == 2 and len(done.stderr.splitlines()) == 1
-    assert str(path) in done.stderr and message in done.stderr
+    status, _, err = script(SCRIPT, "pareto", *runs)
+    assert status == 2 and len(err.splitlines()) == 1
+    assert str(path) in err and message in err
 
 
-def test_one_run_at_a_time_without_pareto(runs):
-    done = ask(*runs)
-    assert done.returncode == 2 and "one run at a time" in done.stderr
+def test_one_run_at_a_time_without_pareto(runs, script):
+    status, _, err = script(SCRIPT, *runs)
+    assert status == 2 and "one run at a time" in err
 
 
 def test_marks_are_told_apart_and_points_have_names():

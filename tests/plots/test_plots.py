@@ -1,9 +1,6 @@
 """Pictures: what is drawn is what the architecture and the files say, and nothing overlaps."""
 
 import csv
-import subprocess
-import sys
-from pathlib import Path
 
 from dsonas_mx.plots import (
     draw_block,
@@ -26,7 +23,7 @@ from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 from matplotlib.path import Path as Curve
 from matplotlib.transforms import Affine2D
 
-SCRIPT = Path(__file__).parents[2] / "tools" / "plot.py"
+SCRIPT = "tools/plot.py"
 SHARE = SearchSpace()
 LARGE = SearchSpace(levels=5, operations=OPERATIONS)
 FULL = SearchSpace(scope="full", levels=2, operations=("sep3", "max"), blocks=(1, 3))
@@ -411,23 +408,18 @@ def test_what_is_not_there_is_not_drawn(tmp_path):
     assert files(out) == ["block.png"] and files(run) == ["architecture.json", "lambdas.csv"]
 
 
-def tool(*arguments):
-    command = [sys.executable, str(SCRIPT), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True)
-
-
-def test_the_tool_prints_what_it_wrote(tmp_path):
-    result = tool(run_folder(tmp_path), "--out", tmp_path / "pictures")
+def test_the_tool_prints_what_it_wrote(tmp_path, script):
+    status, out, _ = script(SCRIPT, run_folder(tmp_path), "--out", tmp_path / "pictures")
     names = ["block.png", "lambdas.png", "curves.png"]
-    assert result.stdout.splitlines() == [str(tmp_path / "pictures" / name) for name in names]
-    assert result.returncode == 0 and sorted(names) == files(tmp_path / "pictures")
+    assert out.splitlines() == [str(tmp_path / "pictures" / name) for name in names]
+    assert status == 0 and sorted(names) == files(tmp_path / "pictures")
 
 
-def test_the_tool_says_in_one_line_what_is_wrong(tmp_path):
-    result = tool(tmp_path)
-    assert result.returncode == 2 and not result.stdout
+def test_the_tool_says_in_one_line_what_is_wrong(tmp_path, script):
+    status, out, err = script(SCRIPT, tmp_path)
     names = "architecture.json, lambdas.csv or metrics.csv"
-    assert result.stderr == f"plot.py: {tmp_path}: nothing to draw: no {names}\n"
+    expected = f"plot.py: {tmp_path}: nothing to draw: no {names}\n"
+    assert (status, out, err) == (2, "", expected)
 
 
 def test_out_that_is_a_file(tmp_path):
