@@ -85,13 +85,13 @@ class Result:
         return png(draw_curves(self.metrics))
 
     def _repr_html_(self) -> str:
-        from .report.page import classified, image, read_json, results
+        from .report.page import classified, image, outcome_of, results
 
         parts = [f"<p><code>{html.escape(str(self.folder))}</code></p>"]
         if (self.folder / "lambdas.csv").is_file():  # of a search
             parts.append(image(self.architecture._repr_png_(), "png", "the block"))
         parts.append(image(self._repr_png_(), "png", "learning curves"))
-        parts += results(read_json(self.folder / "result.json")) + classified(self.folder)
+        parts += results(outcome_of(self.folder)) + classified(self.folder)
         return "\n".join(parts)
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-from typing import Any, Dict, Sequence
+from typing import Any, Sequence
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -34,18 +34,22 @@ def arguments() -> Parser:
     return parser
 
 
-def of_file(paths: Sequence[str]) -> Dict[str, Any]:
-    """The results in the one file that is given."""
+def seeds_of(paths: Sequence[str]) -> Any:
+    """The picture of the results in the one file that is given."""
     from dsonas_mx.io.files import read_json
+    from dsonas_mx.plots import draw_seeds
 
     if len(paths) > 1:
         raise ValueError("seeds takes one file, results.json or of docs/results")
-    return read_json(paths[0], dict)
+    try:
+        return draw_seeds(read_json(paths[0], dict))
+    except (AttributeError, KeyError, IndexError, TypeError) as error:
+        raise ValueError(f"{paths[0]} is not of an experiment: {error!r}") from None
 
 
 def main(options: argparse.Namespace) -> None:
     from dsonas_mx.experiments.agreement import draw, read_searches
-    from dsonas_mx.plots import draw_run, draw_runs, draw_seeds, save
+    from dsonas_mx.plots import draw_run, draw_runs, save
     from dsonas_mx.plots.follow import follow
 
     if options.follow and len(options.run) > 1:
@@ -53,7 +57,7 @@ def main(options: argparse.Namespace) -> None:
     what, runs, out = options.run[0], options.run[1:], Path(options.out or ".")
     if runs and what in ("agreement", "seeds"):
         searches = what == "agreement"
-        figure = draw(read_searches(runs)) if searches else draw_seeds(of_file(runs))
+        figure = draw(read_searches(runs)) if searches else seeds_of(runs)
         out.mkdir(parents=True, exist_ok=True)
         print(save(figure, out / f"{what}.png"))
         return

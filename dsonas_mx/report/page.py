@@ -9,7 +9,7 @@ import json
 import re
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Sequence
+from typing import Any, Callable, Dict, List, Mapping, Sequence
 
 from matplotlib import rc_context
 from matplotlib.figure import Figure
@@ -19,6 +19,7 @@ from ..experiments.agreement import agreement, read_searches
 from ..experiments.agreement import draw as draw_lambdas_of
 from ..experiments.agreement import rows_of as agreement_rows
 from ..io import files
+from ..io.checks import check_list, check_number, check_object
 from ..io.files import PathLike, atomic, read_regular, unique_names
 from ..plots import draw_architecture, draw_curves, read_table
 from ..space.mobile import OPERATIONS as MOBILE_OPERATIONS
@@ -79,7 +80,7 @@ def section(folder: Path, name: str) -> str:
     there = {file for file in _FILES if (folder / file).is_file()}
     if not there:
         raise ValueError(f"{folder} is no run: it has no {', '.join(_FILES)}")
-    arguments, outcome = read_json(folder / "args.json"), read_json(folder / "result.json")
+    arguments, outcome = arguments_of(folder), outcome_of(folder)
     segments = is_segmentation(arguments)
     parts = [f"<h2>{html.escape(name)}</h2>", *classes(folder)]
     if "architecture.json" in there:
@@ -96,7 +97,7 @@ def section(folder: Path, name: str) -> str:
 
 def classes(folder: Path) -> List[str]:
     """The names of the classes of own data."""
-    names = read_json(folder / "data.json").get("classes")
+    names = _read(folder / "data.json", lambda data: check_object("it", data)).get("classes")
     if not isinstance(names, list):
         return []
     return [f"<p>Classes: {html.escape(', '.join(map(str, names)))}</p>"]
@@ -239,10 +240,10 @@ def all_runs(folders: Sequence[Path], names: Sequence[str]) -> str:
     for folder in folders:
         values: Dict[str, Any] = {}
         if (folder / "architecture.json").is_file():
-            segments = is_segmentation(read_json(folder / "args.json"))
+            segments = is_segmentation(arguments_of(folder))
             found = load_architecture(folder / "architecture.json")
             values = asdict(count_network(found, segments))
-        known.append({**values, **read_json(folder / "result.json")})
+        known.append({**values, **outcome_of(folder)})
     there = [key for key in measures if any(key in values for values in known)]
     rows = [["run", *map(title_of, there)]]
     for name, values in zip(names, known):
@@ -314,5 +315,27 @@ def bars(values: Dict[str, int]) -> str:
     return f'<div class="bars">{"".join(lines)}</div>'
 
 
-def read_json(path: Path) -> Dict[str, Any]:
-    return files.read_json(path) if path.is_file() else {}
+def arguments_of(folder: Path) -> Mapping[str, Any]:
+    """What a run was asked for, and where it ran."""
+
+    def parse(data: Any) -> Mapping[str, Any]:
+        for name in ("options", "environment"):
+            check_object(name, check_object("it", data).get(name, {}))
+        check_list("command", data.get("environment", {}).get("command", []))
+        return dict(data)
+
+    return _read(folder / "args.json", parse)
+
+
+def outcome_of(folder: Path) -> Mapping[str, Any]:
+    """What came out of a run."""
+
+    def parse(data: Any) -> Mapping[str, Any]:
+        check_number("multiply_adds", check_object("it", data).get("multiply_adds", 0), 0, 2**63)
+        return dict(data)
+
+    return _read(folder / "result.json", parse)
+
+
+def _read(path: Path, parse: Callable[[Any], Mapping[str, Any]]) -> Mapping[str, Any]:
+    return files.read_json(path, parse) if path.is_file() else {}

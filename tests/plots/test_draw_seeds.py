@@ -40,3 +40,11 @@ def test_of_a_file(script, tmp_path):
     assert status == 0 and (tmp_path / "seeds.png").is_file() and "seeds.png" in said
     status, _, error = script("tools/plot.py", "seeds", path, path)
     assert status and "seeds takes one file" in error
+
+
+def test_a_damaged_file_is_one_line(script, tmp_path):
+    path = tmp_path / "results.json"
+    for damaged in ([], {}, {"rows": []}, {**RESULTS, "rows": {"found": {"n": 1}}}):
+        path.write_text(json.dumps(damaged))
+        status, _, error = script("tools/plot.py", "seeds", path, "--out", tmp_path)
+        assert (status, len(error.splitlines())) == (2, 1) and "results.json" in error

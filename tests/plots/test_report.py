@@ -203,6 +203,24 @@ def test_what_is_no_run(tmp_path, script):
     assert not (tmp_path / "report.html").exists()
 
 
+@pytest.mark.parametrize(
+    "name, content",
+    [
+        ("args.json", "[]"),
+        ("args.json", '{"options": null}'),
+        ("args.json", '{"environment": {"command": 7}}'),
+        ("data.json", "3"),
+        ("result.json", '"x"'),
+        ("result.json", '{"multiply_adds": "x"}'),
+    ],
+)
+def test_a_damaged_file_of_a_run_is_named(run, tmp_path, name, content):
+    folder, _ = run
+    (folder / name).write_text(content)
+    with pytest.raises(ValueError, match=f"{name}: .* must be"):
+        write_report([folder], tmp_path / "r.html")
+
+
 @pytest.mark.skipif(BROWSER is None, reason="no chromium here")
 def test_in_a_browser(run, tmp_path):
     """The slider shows λ of its epoch; nothing is wider than a phone."""
