@@ -145,7 +145,7 @@ search: $(READY) ## search, train, export and draw on Fashion-MNIST: 3 minutes o
 bench: $(READY) ## measure the speed of this machine
 	$(PY) tools/benchmark.py all
 
-soak: $(READY) ## kill a search 50 times and compare what it finds: 10 minutes, into runs/soak
+soak: $(READY) ## kill a search 50 times and compare what it finds: 10 to 20 minutes, into runs/soak
 	$(PY) tools/soak.py
 
 faults: $(READY_DEV) ## let everything go wrong, and write docs/reliability.md

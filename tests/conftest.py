@@ -42,6 +42,15 @@ def elsewhere(tmp_path_factory):
     os.chdir(before)
 
 
+def pytest_collection_modifyitems(items):
+    """A report has what the mark of a fault says, also that of another process: the table of
+    docs/reliability.md is made of it.
+    """
+    for number, item in enumerate(items):
+        for mark in item.iter_markers("fault"):
+            item.user_properties.append(("fault", (number, mark.args[0], mark.kwargs["lost"])))
+
+
 @pytest.fixture(scope="session")
 def golden() -> Path:
     """The folder of reference vectors."""

@@ -11,7 +11,7 @@ import argparse
 import json
 import sys
 from pathlib import Path
-from typing import Any, Dict, List, Tuple
+from typing import Any, Dict, Tuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -29,24 +29,22 @@ DOCUMENT = ROOT / "docs" / "reliability.md"
 
 
 class Collector:
-    """Notes, for each test that is a fault, what it is, what happened, and what was lost."""
+    """Notes, of each test that is a fault, its place, the fault, what happens, what is lost."""
 
     def __init__(self) -> None:
-        self._faults: Dict[str, Tuple[str, str]] = {}
-        self.rows: Dict[str, Tuple[str, str]] = {}
-
-    def pytest_collection_modifyitems(self, items: List[Any]) -> None:
-        """Of the tests that will run."""
-        for item in items:
-            for mark in item.iter_markers("fault"):
-                self._faults[item.nodeid] = mark.args[0], mark.kwargs["lost"]
+        self._rows: Dict[str, Tuple[int, str]] = {}
 
     def pytest_runtest_logreport(self, report: Any) -> None:
         """Of a test that has run."""
-        happens = dict(report.user_properties).get("happens")
-        if report.when == "call" and report.passed and report.nodeid in self._faults and happens:
-            fault, lost = self._faults[report.nodeid]
-            self.rows[fault] = happens, lost
+        said = dict(report.user_properties)
+        if report.when == "call" and report.passed and {"fault", "happens"} <= set(said):
+            place, fault, lost = said["fault"]
+            self._rows[fault] = place, f"| {fault} | {said['happens']} | {lost} |"
+
+    def table(self) -> str:
+        """In the order of the tests, whichever process ran them."""
+        rows = [row for _, row in sorted(self._rows.values())]
+        return "\n".join(["| fault | what happens | what is lost |", "|-|-|-|", *rows])
 
 
 def arguments() -> Parser:
@@ -57,15 +55,11 @@ def arguments() -> Parser:
 
 def main(options: argparse.Namespace) -> int:
     collector = Collector()
-    # Not the test of the table itself, which is of an older one.
-    status = pytest.main(
-        [*map(str, TESTS), "-q", "-m", "fault", "-p", "no:cacheprovider"], [collector]
-    )
-    if status:
+    # Not the test of the table itself, which is of an older one. A process a file.
+    words = ["-q", "-m", "fault", "-p", "no:cacheprovider", "-n", "2", "--dist", "loadfile"]
+    if pytest.main([*map(str, TESTS), *words], [collector]):
         return 1  # pytest has said why
-    table = ["| fault | what happens | what is lost |", "|-|-|-|"]
-    table += [f"| {fault} | {does} | {lost} |" for fault, (does, lost) in collector.rows.items()]
-    renew(DOCUMENT, "faults", "\n".join(table))
+    renew(DOCUMENT, "faults", collector.table())
     if Path(options.soak).exists():
         soak = json.loads(Path(options.soak).read_text(encoding="utf-8"))
         sentence = (
