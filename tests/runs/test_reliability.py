@@ -104,14 +104,16 @@ def at_step(monkeypatch, step, do):
 @pytest.mark.fault("SIGKILL, or the machine stops", lost=AGAIN)
 def test_a_kill(small_cifar, tmp_path, lost_nothing, record_property):
     """In a process of its own, at once after the second checkpoint; `make soak` does it often."""
-    kill(small_cifar, tmp_path, signal.SIGKILL, -signal.SIGKILL)
+    words = ["--data-dir", small_cifar, *WORDS, "--save-dir", tmp_path / "run"]
+    command = [sys.executable, str(ROOT / SCRIPT), *map(str, words)]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
+        while not (tmp_path / "run" / "checkpoint" / "000002").exists():
+            assert process.poll() is None
+            time.sleep(0.02)
+        process.kill()
+    assert process.returncode == -signal.SIGKILL
+    assert not (tmp_path / "run" / "model.params").exists()
     record_property("happens", "nothing is said; `--resume` goes on from the newest checkpoint")
-    lost_nothing()
-
-
-@pytest.mark.fault("SIGTERM: a cluster wants its machine back", lost="nothing")
-def test_sigterm(small_cifar, tmp_path, lost_nothing, says):
-    says(143, kill(small_cifar, tmp_path, signal.SIGTERM, 143), "ended by SIGTERM, with a checkp")
     lost_nothing()
 
 
@@ -120,12 +122,14 @@ def test_sigterm(small_cifar, tmp_path, lost_nothing, says):
     [
         pytest.param(number, status, marks=pytest.mark.fault(fault, lost="nothing"))
         for number, status, fault in (
+            (signal.SIGTERM, 143, "SIGTERM: a cluster wants its machine back"),
             (signal.SIGUSR1, 138, "SIGUSR1: a scheduler says that the time is nearly over"),
             (signal.SIGHUP, 129, "SIGHUP: the terminal is closed (under nohup nothing happens)"),
+            (signal.SIGINT, 130, "Ctrl-C"),
         )
     ],
 )
-def test_a_warning(search, monkeypatch, lost_nothing, says, number, status):
+def test_what_asks_for_the_end(search, monkeypatch, lost_nothing, says, number, status):
     before = signal.signal(number, signal.SIG_DFL)
     try:
         with monkeypatch.context() as patch:
@@ -136,32 +140,6 @@ def test_a_warning(search, monkeypatch, lost_nothing, says, number, status):
     assert ended == status
     says(status, err.splitlines()[-1], f"ended by {number.name}, with a checkpoint")
     lost_nothing()
-
-
-@pytest.mark.fault("Ctrl-C", lost="nothing")
-def test_interrupt(small_cifar, tmp_path, lost_nothing, says):
-    says(130, kill(small_cifar, tmp_path, signal.SIGINT, 130), "ended by SIGINT, with a checkpoi")
-    lost_nothing()
-
-
-def kill(small_cifar, tmp_path, number, status):
-    """Send a signal to a search that has written its second checkpoint; its last line."""
-    words = ["--data-dir", small_cifar, *WORDS, "--save-dir", tmp_path / "run"]
-    with subprocess.Popen(
-        [sys.executable, str(ROOT / SCRIPT), *map(str, words)],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        encoding="utf-8",
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # ignored in a script's &
-    ) as process:
-        while not (tmp_path / "run" / "checkpoint" / "000002").exists():
-            assert process.poll() is None
-            time.sleep(0.02)
-        process.send_signal(number)
-        _, err = process.communicate()
-    assert process.returncode == status
-    assert not (tmp_path / "run" / "model.params").exists()
-    return err.splitlines()[-1] if err else ""
 
 
 @pytest.mark.fault("The disk is full", lost=AGAIN)

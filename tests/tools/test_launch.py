@@ -331,6 +331,17 @@ def test_the_port_of_a_job_is_taken_by_nobody_else():
     root.close()
 
 
+def test_a_list_of_hosts_is_a_regular_file_of_any_encoding(tmp_path):
+    path = tmp_path / "hosts"
+    for content in (b"one\ntwo # here\n", "one\r\n\r\ntwo".encode("utf-16")):
+        path.write_bytes(content)
+        assert job._hosts(path) == ["one", "two"]
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(ValueError, match="hosts: no regular file"):
+        job._hosts(path)
+
+
 def test_what_keeps_a_process(monkeypatch):
     """Stopped for a while; not what sleeps, nor what is gone."""
     monkeypatch.setattr(follow, "STUCK", {"T": 0.2, "D": 0.2})
