@@ -157,7 +157,7 @@ def run(
         options = parser.read(small=demo)
         status = main(options) or 0
         lost = streams.lost()
-        if lost and not hasattr(options, "run"):
+        if lost and not isinstance(getattr(options, "run", None), Options):  # of a run folder
             raise OSError(lost.errno, lost.strerror, "standard output")
         sys.exit(status)
     except (ValueError, OSError) as error:

@@ -121,6 +121,19 @@ def test_the_status_of_main(call):
     assert call(lambda options: 3)[0] == 3
 
 
+def test_lost_output_is_an_error(monkeypatch, capsys):
+    """Also of a tool that is given a run; a run itself has all of it in its folder."""
+    full = OSError(errno.ENOSPC, "No space left on device")
+    monkeypatch.setattr(parser.streams, "lost", lambda: full)
+    monkeypatch.setattr("sys.argv", ["export.py", "RUN"])
+    tool = parser.Parser(prog="export.py")
+    tool.add_argument("run")
+    with pytest.raises(SystemExit) as stopped:
+        parser.run(lambda options: None, tool)
+    expected = "export.py: standard output: No space left on device\n"
+    assert (stopped.value.code, capsys.readouterr().err) == (2, expected)
+
+
 @pytest.mark.parametrize(
     "words, lr, epochs",
     [
