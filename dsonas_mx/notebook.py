@@ -13,12 +13,10 @@ from __future__ import annotations
 
 import html
 import os
-import sys
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import lru_cache
 from importlib import import_module
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional, Sequence, Type, Union
 
@@ -143,7 +141,7 @@ class Trained(Result):
             The card.
         """
         from .deploy.forms import deploy
-        from .deploy.samples import sample_images
+        from .deploy.samples import batches, sample_images
         from .deploy.trained import read_trained
 
         symbols = _module("symbols")
@@ -160,9 +158,7 @@ class Trained(Result):
             raise ValueError(
                 "int8 needs the images that the run was trained on, which are not here"
             )
-        batches = [part for part in np.array_split(calibration, max(1, len(calibration) // 8))]
-        batches = [part for part in batches if len(part) == len(batches[-1])]
-        deploy(trained.net, self.folder / "model", card, forms, batches)
+        deploy(trained.net, self.folder / "model", card, forms, batches(calibration, 8))
         return self.folder / "model.json"
 
     def predict(
@@ -295,9 +291,6 @@ def _module(name: str) -> Any:
     path = _CHECKOUT / name
     if not path.is_file():
         raise ValueError(f"{path}: not there; searches and trainings need a checkout of dsonas_mx")
-    spec = spec_from_file_location(f"dsonas_{path.stem}", path)
-    assert spec is not None and spec.loader is not None
-    module = module_from_spec(spec)
-    sys.modules[spec.name] = module  # where dataclasses look for their names
-    spec.loader.exec_module(module)
-    return module
+    from .cli.parser import load_script
+
+    return load_script(path)

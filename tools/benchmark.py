@@ -15,37 +15,27 @@ from typing import Any, Dict
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from dsonas_mx.cli.parser import Parser, run
-from dsonas_mx.io.files import renew
+from dsonas_mx.cli.parser import Parser, add_commands, run
+from dsonas_mx.io.markdown import renew
 
 from bench.arguments import BENCHMARKS
 from bench.table import table
 
+INTO = "Markdown files whose table to renew"
+
 
 def arguments() -> Parser:
     parser = Parser(description=__doc__)
-    names = parser.add_subparsers(dest="name", required=True, metavar="NAME")
-    for name, add in BENCHMARKS.items():
-        one = names.add_parser(name, help=add.__doc__, description=add.__doc__)
-        add(one)
-        one.add_argument("--json", action="store_true", help="one line of JSON, the last printed")
-        if name in ("profile", "gpu"):
-            add_into(one)
+    names = add_commands(parser, BENCHMARKS)
     everything = names.add_parser("all", help="all of them, as they are by default")
-    add_into(everything)
+    for one in (everything, names.choices["profile"], names.choices["gpu"]):
+        one.add_argument("--into", metavar="FILE", nargs="*", default=[], help=INTO)
     return parser
 
 
 def measure(options: argparse.Namespace) -> Dict[str, Any]:
     """The figures of a benchmark, which is loaded for it: MXNet takes seconds."""
     return import_module(f"bench.{options.name}").measure(options)
-
-
-def add_into(parser: argparse.ArgumentParser) -> None:
-    """`--into`."""
-    parser.add_argument(
-        "--into", metavar="FILE", nargs="*", default=[], help="Markdown files whose table to renew"
-    )
 
 
 def show(name: str, result: Dict[str, Any]) -> None:

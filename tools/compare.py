@@ -11,19 +11,15 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from dsonas_mx.cli.parser import Parser, run
-from dsonas_mx.io.files import renew
+from dsonas_mx.cli.parser import Parser, add_commands, run
+from dsonas_mx.io.markdown import renew
 
 from comparison.arguments import COMPARISONS
 
 
 def arguments() -> Parser:
     parser = Parser(description=__doc__)
-    names = parser.add_subparsers(dest="name", required=True, metavar="NAME")
-    for name, add in COMPARISONS.items():
-        one = names.add_parser(name, help=add.__doc__, description=add.__doc__)
-        add(one)
-        one.add_argument("--json", action="store_true", help="one line of JSON, the last printed")
+    add_commands(parser, COMPARISONS)
     return parser
 
 

@@ -16,7 +16,7 @@ from typing import Any, Dict, Tuple
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from dsonas_mx.cli.parser import Parser, run
-from dsonas_mx.io.files import renew
+from dsonas_mx.io.markdown import markdown_table, renew
 
 try:
     import pytest
@@ -32,19 +32,19 @@ class Collector:
     """Notes, of each test that is a fault, its place, the fault, what happens, what is lost."""
 
     def __init__(self) -> None:
-        self._rows: Dict[str, Tuple[int, str]] = {}
+        self._rows: Dict[str, Tuple[int, str, str, str]] = {}
 
     def pytest_runtest_logreport(self, report: Any) -> None:
         """Of a test that has run."""
         said = dict(report.user_properties)
         if report.when == "call" and report.passed and {"fault", "happens"} <= set(said):
             place, fault, lost = said["fault"]
-            self._rows[fault] = place, f"| {fault} | {said['happens']} | {lost} |"
+            self._rows[fault] = place, fault, said["happens"], lost
 
     def table(self) -> str:
         """In the order of the tests, whichever process ran them."""
-        rows = [row for _, row in sorted(self._rows.values())]
-        return "\n".join(["| fault | what happens | what is lost |", "|-|-|-|", *rows])
+        rows = [row for _, *row in sorted(self._rows.values())]
+        return markdown_table([("fault", "what happens", "what is lost"), *rows])
 
 
 def arguments() -> Parser:

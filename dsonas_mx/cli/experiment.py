@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import io
-import sys
 from contextlib import redirect_stderr
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence
 
 from ..experiments import experiment
-from .parser import Parser
+from .parser import Parser, load_script
 
 
 def add_slurm(parser: argparse.ArgumentParser) -> None:
@@ -54,12 +52,7 @@ def checker(script: Path) -> Callable[[List[str]], None]:
     """What refuses a command line as `script` would."""
     if not script.is_file():
         raise ValueError(f"there is no {script}")
-    spec = importlib.util.spec_from_file_location(script.stem, script)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[script.stem] = module  # its options are looked up there
-    spec.loader.exec_module(module)
-    parser: Parser = module.arguments()
+    parser: Parser = load_script(script).arguments()
     parser.allow_abbrev = False
 
     def check(words: List[str]) -> None:

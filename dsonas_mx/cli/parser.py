@@ -8,6 +8,8 @@ import re
 import sys
 from concurrent.futures import BrokenExecutor
 from dataclasses import replace
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
 from typing import Any, Callable, Dict, Mapping, NoReturn, Optional, Sequence, Type
 
 from ..engine import process
@@ -97,6 +99,28 @@ class Parser(argparse.ArgumentParser):
         if status and process.is_connected():
             process.leave(status)
         sys.exit(status)
+
+
+def load_script(path: Path) -> Any:
+    """A script as a module."""
+    spec = spec_from_file_location(f"dsonas_{path.stem}", path)
+    assert spec is not None and spec.loader is not None
+    module = module_from_spec(spec)
+    sys.modules[spec.name] = module  # where dataclasses look for their names
+    spec.loader.exec_module(module)
+    return module
+
+
+def add_commands(
+    parser: Parser, commands: Mapping[str, Callable[[argparse.ArgumentParser], None]]
+) -> Any:
+    """Commands whose arguments functions add, each with `--json`; returns what others go to."""
+    names = parser.add_subparsers(dest="name", required=True, metavar="NAME")
+    for name, add in commands.items():
+        one = names.add_parser(name, help=add.__doc__, description=add.__doc__)
+        add(one)
+        one.add_argument("--json", action="store_true", help="one line of JSON, the last printed")
+    return names
 
 
 def add_options(parser: argparse.ArgumentParser, group: Options, title: str) -> None:

@@ -14,7 +14,7 @@ from ..data import voc
 from ..data.labels import coverage
 from ..data.loader import split
 from ..data.scenes import Crop, SceneLoader
-from ..io.files import write_json
+from ..io.files import in_file, write_json
 from ..runs.folder import Run
 from ..search.options import Split
 from ..training.loss import pixel_cross_entropy, with_auxiliary
@@ -125,9 +125,7 @@ def take_backbone(
         run.log(note)
     if file is None:
         return
-    try:
+    with in_file(file):
         found = take_over(net, read_parameters(file), net.backbone)
-    except ValueError as error:
-        raise ValueError(f"{file}: {error}") from None
     write_json(run.folder / "backbone.json", found._asdict())
     run.log(f"{file}: {found}")

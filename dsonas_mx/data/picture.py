@@ -24,7 +24,7 @@ import cv2
 import numpy as np
 from PIL import Image, ImageFile, UnidentifiedImageError
 
-from ..io.files import PathLike, read_regular
+from ..io.files import PathLike, in_file, read_regular
 
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # no PostScript, which is a program
 SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")  # of images in a folder
@@ -56,10 +56,8 @@ def read_picture(path: PathLike, channels: int = 3) -> np.ndarray:
         The file cannot be opened.
     """
     content = read_regular(path, MOST_BYTES)
-    try:
+    with in_file(path):
         return decode(content, channels)
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from None
 
 
 def decode(content: bytes, channels: int = 3) -> np.ndarray:
@@ -94,10 +92,8 @@ def read_mask(path: PathLike) -> np.ndarray:
         The file cannot be opened.
     """
     content = read_regular(path, MOST_BYTES)
-    try:
+    with in_file(path):
         return _open(content, _as_classes, ("PNG",))
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from None
 
 
 def with_channels(pixels: np.ndarray, channels: int) -> np.ndarray:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Dict, List, Mapping, Optional, Sequence
 
 from ..io.files import PathLike, atomic, read_json, write_json
+from ..io.markdown import markdown_table
 from ..space.mobile_architecture import load_architecture
 from .agreement import agreement, read_searches
 from .agreement import rows_of as agreement_rows
@@ -179,75 +180,84 @@ def write(results: Mapping[str, Any], out: Path, docs: Optional[PathLike] = None
 
 def table(results: Mapping[str, Any]) -> str:
     """The results in Markdown."""
-    measure = results.get("measure", "test_error")
-    shown = MEASURES[measure]
-    columns = {name: COLUMNS[name] for name in results.get("columns", ())}
-    headings = "".join(f"{column.heading} | " for column in columns.values())
-    lines = [
+    parts = [
         f"**{results['name']}**, scale {results['scale']}: {results['description']}",
-        "",
-        *([results["note"], ""] if results.get("note") else []),
-        f"| | {shown} % | n | parameters | width | connections | {headings}search min | "
-        "training min | processor min |",
-        f"|-|-|-|-|-|-|-|-|-|{'-|' * len(columns)}",
+        results.get("note"),
+        markdown_table(_row_cells(results)),
+        results["comparisons"] and markdown_table(_comparison_cells(results)),
     ]
-    for name, row in results["rows"].items():
-        hours = [row["hours"].get(stage) for stage in ("search", "train")]
-        cells = [
-            name,
-            _shown(row[measure], 100, 2),
-            str(row["n"]),
-            _shown(row["parameters"], 1, 0),
-            _shown(row["width"], 1, 1),
-            _shown(row["connections"], 1, 1),
-            *(_shown(row[name], column.factor, column.digits) for name, column in columns.items()),
-            *(_shown(cell, 60, 1) for cell in hours),
-            ", ".join(
-                _shown(hours, 60, 1) for hours in row.get("processor_hours", {}).values() if hours
-            )
-            or "–",
-        ]
-        lines.append(f"| {' | '.join(cells)} |")
-    comparisons = results["comparisons"]
-    if comparisons:
-        lines += [
-            "",
-            f"| | against | {shown.split()[-1]}, points | 95 % interval | would be found | the "
-            "paper's | parameters % | n |",
-            "|-|-|-|-|-|-|-|-|",
-        ]
-    for name, found in comparisons.items():
-        cells = [
-            name,
-            found["reference"],
-            _shown(found[difference_of(measure)], 100, 2, "+"),
-            "–" if found["low"] is None else f"{_points(found['low'])} to {_points(found['high'])}",
-            _points(found["detectable"]).replace("+", "±"),
-            _points(found["paper"]),
-            _shown(found["parameters_difference"], 100, 1, "+"),
-            str(found["n"]),
-        ]
-        lines.append(f"| {' | '.join(cells)} |")
     searches = {name: row["agreement"] for name, row in results["rows"].items()}
     known = {name: found for name, found in searches.items() if found}
-    if known:
-        lines.append("")
-        for number, row in enumerate(agreement_rows(known)):
-            lines += [f"| {' | '.join(row)} |", *(["|-" * len(row) + "|"] if not number else [])]
-    lines += [
-        "",
+    parts += [
+        known and markdown_table(agreement_rows(known)),
         f"{results['runs_done']} of {results['runs']} runs done, {results['hours']:.2f} hours of "
         f"runs; {'; '.join(results['machines'])}; commit {', '.join(results['commits'])}.",
     ]
-    return "\n".join(lines) + "\n"
+    return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _shown(values: Optional[Mapping[str, Any]], factor: float, digits: int, sign: str = "") -> str:
+def _row_cells(results: Mapping[str, Any]) -> List[List[str]]:
+    measure = results.get("measure", "test_error")
+    columns = {name: COLUMNS[name] for name in results.get("columns", ())}
+    cells = [
+        [
+            *("", f"{MEASURES[measure]} %", "n", "parameters", "width", "connections"),
+            *(column.heading for column in columns.values()),
+            *("search min", "training min", "processor min"),
+        ]
+    ]
+    for name, row in results["rows"].items():
+        hours = [row["hours"].get(stage) for stage in ("search", "train")]
+        processor = [hours for hours in row.get("processor_hours", {}).values() if hours]
+        cells.append(
+            [
+                name,
+                mean_std(row[measure], 100, 2),
+                str(row["n"]),
+                mean_std(row["parameters"], 1, 0),
+                mean_std(row["width"], 1, 1),
+                mean_std(row["connections"], 1, 1),
+                *(mean_std(row[key], one.factor, one.digits) for key, one in columns.items()),
+                *(mean_std(cell, 60, 1) for cell in hours),
+                ", ".join(mean_std(cell, 60, 1) for cell in processor) or "–",
+            ]
+        )
+    return cells
+
+
+def _comparison_cells(results: Mapping[str, Any]) -> List[List[str]]:
+    measure = results.get("measure", "test_error")
+    cells = [
+        [
+            *("", "against", f"{MEASURES[measure].split()[-1]}, points", "95 % interval"),
+            *("would be found", "the paper's", "parameters %", "n"),
+        ]
+    ]
+    for name, found in results["comparisons"].items():
+        known = found["low"] is not None
+        cells.append(
+            [
+                name,
+                found["reference"],
+                mean_std(found[difference_of(measure)], 100, 2, "+"),
+                f"{_points(found['low'])} to {_points(found['high'])}" if known else "–",
+                _points(found["detectable"]).replace("+", "±"),
+                _points(found["paper"]),
+                mean_std(found["parameters_difference"], 100, 1, "+"),
+                str(found["n"]),
+            ]
+        )
+    return cells
+
+
+def mean_std(
+    values: Optional[Mapping[str, Any]], factor: float, digits: int, sign: str = ""
+) -> str:
     """``mean ± std`` of a summary."""
     if values is None:
         return "–"
     mean = f"{factor * values['mean']:{sign},.{digits}f}"
-    if values["std"] is None:
+    if values.get("std") is None:
         return mean
     return f"{mean} ± {factor * values['std']:,.{digits}f}"
 

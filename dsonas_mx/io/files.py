@@ -47,6 +47,15 @@ def naming(path: PathLike) -> Iterator[None]:
 
 
 @contextmanager
+def in_file(path: PathLike) -> Iterator[None]:
+    """Put the name of a file before what is wrong with its content, a ValueError."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"{os.fspath(path)}: {error}") from None
+
+
+@contextmanager
 def atomic(path: PathLike) -> Iterator[Path]:
     """A temporary path beside `path`, which takes its place when the block ends well.
 
@@ -202,24 +211,6 @@ def read_regular(path: PathLike, most: int) -> bytes:
         return file.read()
 
 
-def renew(path: PathLike, name: str, text: str) -> None:
-    """Put `text` between the marks of that name in a Markdown file.
-
-    Raises
-    ------
-    ValueError
-        It has no such marks.
-    """
-    begin, end = f"<!-- {name} -->", f"<!-- /{name} -->"
-    content = read_regular(path, _MOST_BYTES).decode("utf-8")
-    before, found, rest = content.partition(begin)
-    _, closed, after = rest.partition(end)
-    if not (found and closed):
-        raise ValueError(f"{path} has no lines {begin} and {end} to write the table between")
-    with atomic(path) as temporary:
-        temporary.write_text(f"{before}{begin}\n{text}\n{end}{after}", encoding="utf-8")
-
-
 def remove_temporary(folder: PathLike) -> None:
     """Remove what `atomic` and `atomic_folder` left in a folder when their process was killed."""
     for path in Path(folder).iterdir():
@@ -256,11 +247,9 @@ def read_json(path: PathLike, parse: Optional[Callable[[Any], Any]] = None) -> A
         It cannot be read.
     """
     content = read_regular(path, _MOST_BYTES)
-    try:
+    with in_file(path):
         data = parse_json(content)
         return data if parse is None else parse(data)
-    except ValueError as error:
-        raise ValueError(f"{os.fspath(path)}: {error}") from None
 
 
 def parse_json(content: bytes) -> Any:

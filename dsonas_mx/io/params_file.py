@@ -7,13 +7,12 @@ MXNet's own writer says nothing when the disk is full and the arrays are small: 
 
 from __future__ import annotations
 
-import os
 import struct
 from typing import Dict, List, Mapping, Tuple
 
 import numpy as np
 
-from .files import PathLike, read_regular
+from .files import PathLike, in_file, read_regular
 
 # The list: magic, reserved, arrays, names. An array: magic, storage, shape, device, type, values.
 _LIST_MAGIC = 0x112
@@ -86,10 +85,8 @@ def read_params(path: PathLike) -> Dict[str, np.ndarray]:
         It cannot be read.
     """
     content = read_regular(path, _MOST_BYTES)
-    try:
+    with in_file(path):
         return _parse(content)
-    except ValueError as error:
-        raise ValueError(f"{os.fspath(path)}: {error}") from None
 
 
 def write_params(path: PathLike, arrays: Mapping[str, np.ndarray]) -> None:

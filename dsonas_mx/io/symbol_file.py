@@ -14,7 +14,7 @@ import re
 from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Union
 
 from .checks import check_list, shown
-from .files import PathLike, parse_json, read_regular
+from .files import PathLike, in_file, parse_json, read_regular
 
 _MXNET = 10901  # 1.9.1
 _MOST_BYTES = 2**26
@@ -163,11 +163,9 @@ def check_symbol(path: PathLike) -> Dict[str, Any]:
         It cannot be read.
     """
     content = read_regular(path, _MOST_BYTES)
-    try:
+    with in_file(path):
         graph = parse_json(content)
         _check(graph, _OPERATORS)
-    except ValueError as error:
-        raise ValueError(f"{os.fspath(path)}: {error}") from None
     graph.pop("node_row_ptr", None)  # follows from the rest
     # Without a version MXNet takes the file for one of 0.8, and changes it.
     graph["attrs"] = {"mxnet_version": ["int", _MXNET]}

@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 
 from ..cost.count import count
 from ..io.checks import shown
-from ..io.files import PathLike, atomic, read_json, unique_names
+from ..io.files import PathLike, atomic, in_file, read_json, unique_names
 from ..space.architecture import Architecture
 from ..space.mobile_architecture import MobileArchitecture, load_architecture
 from .agreement import draw_agreement
@@ -107,10 +107,8 @@ def draw_run(folder: PathLike, out: Optional[PathLike] = None) -> List[Path]:
             if not len(table["epoch"]):
                 waiting = True  # a run that has only begun
                 continue
-            try:
+            with in_file(path):
                 figures[picture] = draw_table(table)
-            except ValueError as error:
-                raise ValueError(f"{path}: {error}") from None
     if not figures:
         if waiting:
             raise ValueError(f"{folder}: the run has not finished an epoch yet")
@@ -165,10 +163,10 @@ def _point(folder: Path, name: str) -> Point:
     return Point(budget, architecture.space.scope, error, asdict(count(architecture)), name)
 
 
-def png(figure: Figure, dpi: float = 70) -> bytes:
+def png(figure: Figure) -> bytes:
     """A figure for a screen."""
     content = io.BytesIO()
-    figure.savefig(content, format="png", dpi=dpi, metadata={"Software": None})
+    figure.savefig(content, format="png", dpi=70, metadata={"Software": None})
     return content.getvalue()
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 import mxnet as mx
@@ -20,7 +19,7 @@ from mxnet.gluon import HybridBlock
 from ..engine.graph import TrainGraph
 from ..io.arrays_file import read_arrays
 from ..io.checks import shown
-from ..io.files import PathLike
+from ..io.files import PathLike, in_file
 from ..space.architecture import Architecture
 from ..training.loss import cross_entropy
 from .names import INPUTS, to_authors, to_ours
@@ -100,10 +99,8 @@ def read_reference(path: PathLike) -> Reference:
         It cannot be read.
     """
     arrays = read_arrays(path, _MOST_BYTES)
-    try:
+    with in_file(path):
         return _sort(arrays)
-    except ValueError as error:
-        raise ValueError(f"{os.fspath(path)}: {error}") from None
 
 
 def _sort(arrays: Mapping[str, np.ndarray]) -> Reference:

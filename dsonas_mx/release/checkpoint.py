@@ -8,7 +8,7 @@ from typing import Any, Callable, Dict, List, NamedTuple, Optional
 import numpy as np
 from mxnet.gluon import HybridBlock
 
-from ..io.files import PathLike
+from ..io.files import PathLike, in_file
 from ..io.params_file import read_params
 from ..space.architecture import Architecture
 from ..space.normal import parse_blocks
@@ -69,7 +69,7 @@ def read(path: PathLike, epoch: int, told: Told, build: Build) -> Checkpoint:
         It is no such file; the message has its name.
     """
     arrays = read_params(path)
-    try:
+    with in_file(path):
         theirs = _without_kinds(arrays)
         if told.architecture is not None:
             return _read_derived(theirs, told, build)
@@ -91,8 +91,6 @@ def read(path: PathLike, epoch: int, told: Told, build: Build) -> Checkpoint:
         if any(not name.startswith("lambda_") for name in theirs):
             net = build(architecture, weighted=True, fix_gamma=FIXED)
             parameters = _parameters(theirs, architecture, net)
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from None
     return Checkpoint(architecture, parameters, True)
 
 

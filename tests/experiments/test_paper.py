@@ -115,11 +115,25 @@ def results(tmp_path):
     return tmp_path
 
 
-def test_tables(script, results):
-    words = ("tables", "--tables", "1", "--results", results)
-    status, out, err = script("tools/compare.py", *words)
-    assert (status, err) == (0, "")
-    lines = {line.split(" | ")[0].strip("| "): line for line in out.splitlines() if "|" in line}
+@pytest.fixture
+def rows(script, results):
+    """`rows(number)`: those of a table beside ours, by what they begin with."""
+
+    def read(number):
+        words = ("tables", "--tables", number, "--results", results)
+        status, out, err = script("tools/compare.py", *words)
+        assert (status, err) == (0, "")
+        return by_first_cell(out)
+
+    return read
+
+
+def by_first_cell(text):
+    return {line.split(" | ")[0].strip("| "): line for line in text.splitlines() if "|" in line}
+
+
+def test_tables(rows):
+    lines = rows(1)
     ours = lines["DSO-NAS-share+cutout"]
     assert "2.74 ± 0.07" in ours
     assert "supernet: 10,031,130 parameters" in ours and "124 connections" in ours
@@ -132,21 +146,17 @@ def test_tables(script, results):
     assert "12,459,688 | 12,459,688" in lines["ImageNet, share"]
 
 
-def test_networks_of_others_and_the_mobile_setting(script, results):
+def test_networks_of_others_and_the_mobile_setting(rows):
     """MobileNet has the 569M that its authors say; the supernet has at least Proxyless in it."""
-    status, out, err = script("tools/compare.py", "tables", "--tables", "3", "--results", results)
-    assert (status, err) == (0, "")
-    lines = {line.split(" | ")[0].strip("| "): line for line in out.splitlines() if "|" in line}
+    lines = rows(3)
     assert "4,231,976 parameters, 568,740,352 multiply-adds" in lines["MobileNet [75]"]
     assert "7,119,848 parameters, 465,260,160" in lines["Proxyless(GPU) [53]*"]
     assert "supernet without λ: 24," in lines["DSO-NAS(GPU)"]
 
 
-def test_networks_of_segmentation(script, results):
+def test_networks_of_segmentation(rows):
     """The head that all have, and backbones whose sizes lie as far apart as in the paper."""
-    status, out, err = script("tools/compare.py", "tables", "--tables", "4", "--results", results)
-    assert (status, err) == (0, "")
-    lines = {line.split(" | ")[0].strip("| "): line for line in out.splitlines() if "|" in line}
+    lines = rows(4)
     sizes = [
         int(re.search(r"([\d,]+) parameters", lines[name])[1].replace(",", ""))
         for name in ("Mobilenet v1 [46]", "Mobilenet v2 [46]", "DSO-NAS-seg")
@@ -168,7 +178,7 @@ def test_other_measures_and_experiments_of_several_tables(script, tmp_path):
     words = ("tables", "--tables", "2,3,4,5", "--results", tmp_path)
     status, out, err = script("tools/compare.py", *words)
     assert (status, err) == (0, "")
-    lines = {line.split(" | ")[0].strip("| "): line for line in out.splitlines() if "|" in line}
+    lines = by_first_cell(out)
     assert lines["DSO-NAS-seg"].endswith("| mIoU 50.00 %, n = 1, 9 parameters |")
     for name in ("DSO-NAS-full", "DSO-Nas-share", "DSO-NAS(CPU)"):
         assert lines[name].endswith("| error 75.00 %, n = 1, 9 parameters |")

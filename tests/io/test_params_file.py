@@ -9,6 +9,16 @@ import mxnet as mx
 import numpy as np
 import pytest
 
+SHAPES = {
+    "float32": (2, 3, 1, 4),
+    "float64": (5,),
+    "float16": (1, 1),
+    "uint8": (3, 2),
+    "int8": (7,),
+    "int32": (2, 2, 2),
+    "int64": (1,),
+}
+
 
 def save(path, arrays):
     mx.nd.save(str(path), arrays)
@@ -19,15 +29,7 @@ def test_reads_what_mxnet_writes(tmp_path):
     generator = np.random.RandomState(0)
     arrays = {
         f"arg:{dtype}": mx.nd.array(generator.randint(0, 100, shape), dtype=dtype)
-        for dtype, shape in (
-            ("float32", (2, 3, 1, 4)),
-            ("float64", (5,)),
-            ("float16", (1, 1)),
-            ("uint8", (3, 2)),
-            ("int8", (7,)),
-            ("int32", (2, 2, 2)),
-            ("int64", (1,)),
-        )
+        for dtype, shape in SHAPES.items()
     }
     save(tmp_path / "a.params", arrays)
     read = read_params(tmp_path / "a.params")
@@ -43,15 +45,7 @@ def test_writes_what_mxnet_would_write(tmp_path):
     generator = np.random.RandomState(0)
     arrays = {
         f"é/{dtype}": generator.randint(0, 100, shape).astype(dtype)
-        for dtype, shape in (
-            ("float32", (2, 3, 1, 4)),
-            ("float64", (5,)),
-            ("float16", (1, 1)),
-            ("uint8", (3, 2)),
-            ("int8", (7,)),
-            ("int32", (2, 2, 2)),
-            ("int64", (1,)),
-        )
+        for dtype, shape in SHAPES.items()
     }
     arrays["turned"] = arrays["é/float32"].T
     write_params(tmp_path / "ours.params", arrays)

@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from dsonas_mx.io.files import renew
+from dsonas_mx.io.markdown import renew
 
 import pytest
 

@@ -8,6 +8,7 @@ from typing import Any, Dict, FrozenSet, Tuple
 
 from dsonas_mx import Architecture, SearchSpace
 from dsonas_mx.engine.graph import TrainGraph
+from dsonas_mx.io.markdown import markdown_table
 from dsonas_mx.training.loss import cross_entropy
 
 import mxnet as mx
@@ -95,18 +96,17 @@ def _figures(total: Work) -> Dict[str, float]:
 
 def table(result: Dict[str, Any]) -> str:
     """What `measure` gives, in Markdown."""
-    lines = [
-        "| a weight and a λ step, CIFAR-10, 64 samples | calls | GB moved | 10⁹ multiply-adds | "
-        "modelled ms | of the original's |",
-        "|-|-|-|-|-|-|",
+    rows = [
+        [
+            *("a weight and a λ step, CIFAR-10, 64 samples", "calls", "GB moved"),
+            *("10⁹ multiply-adds", "modelled ms", "of the original's"),
+        ]
     ]
     names = {"off": "nothing recomputed", "auto": "`auto` with 11 GB", "least": "`least`"}
     names["original"] = "the original's graph, nothing recomputed"
     for name, words in names.items():
         row = result[name]
         ratio = f"{row['ms_over_original']:.2f}" if name in PLANS else "1"
-        lines.append(
-            f"| {words} | {row['calls']:,.0f} | {row['GB']:,.0f} | {row['GMAC']:,.0f} | "
-            f"{row['ms']:,.0f} | {ratio} |"
-        )
-    return "\n".join([*lines, "", f"A model, with these assumptions: {result['assumptions']}."])
+        figures = [f"{row[figure]:,.0f}" for figure in ("calls", "GB", "GMAC", "ms")]
+        rows.append([words, *figures, ratio])
+    return f"{markdown_table(rows)}\n\nA model, with these assumptions: {result['assumptions']}."

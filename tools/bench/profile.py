@@ -12,6 +12,7 @@ from typing import Any, Callable, Dict, List, NamedTuple
 
 from dsonas_mx import SearchSpace
 from dsonas_mx.engine.timing import alternate, medians
+from dsonas_mx.io.markdown import markdown_table
 
 import mxnet as mx
 
@@ -63,20 +64,18 @@ def measure(options: argparse.Namespace) -> Dict[str, Any]:
 def table(result: Dict[str, Any]) -> str:
     """What `measure` gives, in Markdown."""
     machine = result["machine"]
-    lines = [
+    title = (
         f"`python tools/benchmark.py profile`: this machine does "
         f"{machine['multiply_adds_per_s'] / 1e9:.0f}·10⁹ multiply-adds and moves "
-        f"{machine['bytes_per_s'] / 1e9:.0f} GB a second at best.",
-        "",
-        "| graph | operator | ms of a weight + λ step | at best | times as long |",
-        "|-|-|-|-|-|",
-    ]
+        f"{machine['bytes_per_s'] / 1e9:.0f} GB a second at best."
+    )
+    rows = [("graph", "operator", "ms of a weight + λ step", "at best", "times as long")]
     for name in ("original", "ours"):
         for row in result[name]:
             ratio = f"{row['ms'] / row['floor_ms']:.1f}" if row["floor_ms"] else "–"
-            figures = f"{row['ms']:.1f} | {row['floor_ms']:.1f} | {ratio}"
-            lines.append(f"| {name} | `{row['operator']}` | {figures} |")
-    return "\n".join(lines)
+            figures = f"{row['ms']:.1f}", f"{row['floor_ms']:.1f}", ratio
+            rows.append((name, f"`{row['operator']}`", *figures))
+    return f"{title}\n\n{markdown_table(rows)}"
 
 
 def limits() -> Dict[str, float]:

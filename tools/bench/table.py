@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Dict
 
+from dsonas_mx.io.markdown import markdown_table
+
 
 def table(results: Dict[str, Any]) -> str:
     """The figures of all benchmarks in Markdown."""
@@ -35,5 +37,4 @@ def table(results: Dict[str, Any]) -> str:
         )
     )
     heading = "`python tools/benchmark.py all`, on 2 CPU cores with the C++ operators"
-    lines = [f"| {heading} | |", "|-|-|"]
-    return "\n".join(lines + [f"| {name} | {value} |" for name, value in rows])
+    return markdown_table([(heading, ""), *rows])

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Dict, Optional
 
 from dsonas_mx.engine.device import contexts
+from dsonas_mx.io.markdown import markdown_table
 from dsonas_mx.latency.deductions import take_turns
 from dsonas_mx.latency.measure import deploy, describe
 from dsonas_mx.space.mobile_architecture import load_architecture
@@ -53,13 +54,14 @@ def measure(options: argparse.Namespace) -> Dict[str, Any]:
 def text(result: Dict[str, Any], options: argparse.Namespace) -> str:
     """The paper's columns and ours side by side, in Markdown."""
     where = f"{result['kind'].upper()}, batch {result['batch_size']}"
-    lines = [
-        "| network | parameters (published) | multiply-adds (published) | ms | over MobileNet: "
-        "ours | table 3 | table 5 |",
-        "|-|-|-|-|-|-|-|",
+    rows = [
+        (
+            *("network", "parameters (published)", "multiply-adds (published)", "ms"),
+            *("over MobileNet: ours", "table 3", "table 5"),
+        )
     ]
     for name, row in result["networks"].items():
-        cells = [
+        cells = (
             name,
             _counted(row["parameters"], row["published_parameters"], 1),
             _counted(row["multiply_adds"], row["published_multiply_adds"], 0),
@@ -67,9 +69,10 @@ def text(result: Dict[str, Any], options: argparse.Namespace) -> str:
             f"{row['ratio']:.2f}",
             _shown(row["table3_ratio"]),
             _shown(row["table5_ratio"]),
-        ]
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join([*lines, "", f"{where}, {result['name']}, {result['threads']} threads"])
+        )
+        rows.append(cells)
+    where += f", {result['name']}, {result['threads']} threads"
+    return f"{markdown_table(rows)}\n\n{where}"
 
 
 def _paper(network: Optional[Network], column: str) -> Optional[float]:

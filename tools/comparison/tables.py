@@ -21,7 +21,9 @@ from dsonas_mx.cost.traced import count_symbol
 from dsonas_mx.cost.width import Target, fit_width, parameters
 from dsonas_mx.experiments.experiment import MEASURES
 from dsonas_mx.experiments.paper import TABLES, read_paper, read_supernets
+from dsonas_mx.experiments.results import mean_std
 from dsonas_mx.io.files import read_json
+from dsonas_mx.io.markdown import markdown_table
 from dsonas_mx.space.architecture import Architecture
 from dsonas_mx.space.mobile import MobileSpace
 from dsonas_mx.space.mobile_architecture import MobileArchitecture
@@ -212,23 +214,16 @@ def found(results: Dict[str, Any], name: Optional[str]) -> Optional[str]:
         return None
     measure = results.get("measure", "test_error")
     shown = MEASURES[measure].replace("test ", "")
-    parts = [f"{shown} {mean(row[measure], 100, 2)} %", f"n = {row['n']}"]
+    parts = [f"{shown} {mean_std(row[measure], 100, 2)} %", f"n = {row['n']}"]
     parts += [
-        f"{mean(row[key], 1, 0)} {key.replace('_', ' ')}"
+        f"{mean_std(row[key], 1, 0)} {key.replace('_', ' ')}"
         for key in ("parameters", "connections")
         if row.get(key)
     ]
     hours = (row.get("hours") or {}).get("search")
     if hours:
-        parts.append(f"search {mean(hours, 1, 2)} hours")
+        parts.append(f"search {mean_std(hours, 1, 2)} hours")
     return ", ".join(parts)
-
-
-def mean(summary: Dict[str, Any], factor: float, digits: int) -> str:
-    """``mean ± std``."""
-    shown = f"{factor * summary['mean']:,.{digits}f}"
-    std = summary.get("std")
-    return shown if std is None else f"{shown} ± {factor * std:,.{digits}f}"
 
 
 def command(number: str, name: str) -> Optional[str]:
@@ -317,11 +312,7 @@ def markdown(blocks: Blocks) -> str:
     lines: List[str] = []
     for title, notes, rows in blocks:
         lines += [f"## {title}", "", *(f"{note}  " for note in notes), *([""] if notes else [])]
-        for index, row in enumerate(rows):
-            lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |")
-            if not index:
-                lines.append("|" + "-|" * len(row))
-        lines.append("")
+        lines += [markdown_table(rows), ""]
     return "\n".join(lines).rstrip()
 
 

@@ -16,7 +16,7 @@ from bench.step import batch, both_steps, original_steps
 
 from symbols import get_model, original
 
-PLANS = ("off", "auto", "deep")
+PLANS = ("off", "auto", "least")
 WIDTH, BLOCKS, BATCH = 48, 1, 32
 ROUNDS = 5
 BEYOND = 1.05  # how much of what was foretold may be allocated

@@ -1,0 +1,39 @@
+"""Markdown: tables, and places in documents that commands renew."""
+
+from __future__ import annotations
+
+from typing import Sequence
+
+from .files import PathLike, atomic, read_regular
+
+_MOST_BYTES = 2**26
+
+
+def markdown_table(rows: Sequence[Sequence[str]]) -> str:
+    """Rows of cells, the headings first."""
+    lines = [
+        "|" + "|".join(f" {cell} " if cell else " " for cell in _escaped(row)) + "|" for row in rows
+    ]
+    return "\n".join([lines[0], "|" + "-|" * len(rows[0]), *lines[1:]])
+
+
+def _escaped(row: Sequence[str]) -> Sequence[str]:
+    return [cell.replace("|", "\\|") for cell in row]
+
+
+def renew(path: PathLike, name: str, text: str) -> None:
+    """Put `text` between the marks of that name in a document.
+
+    Raises
+    ------
+    ValueError
+        It has no such marks.
+    """
+    begin, end = f"<!-- {name} -->", f"<!-- /{name} -->"
+    content = read_regular(path, _MOST_BYTES).decode("utf-8")
+    before, found, rest = content.partition(begin)
+    _, closed, after = rest.partition(end)
+    if not (found and closed):
+        raise ValueError(f"{path} has no lines {begin} and {end} to write the table between")
+    with atomic(path) as temporary:
+        temporary.write_text(f"{before}{begin}\n{text}\n{end}{after}", encoding="utf-8")
