@@ -77,32 +77,35 @@ def train(
     options: RunOptions,
     run: Run,
     loop: Loop,
-    record: Callable[[Any], None],
-    tell: Callable[[Any], None],
     identity: Mapping[str, Any],
+    *,
+    record: Callable[[Any], None] = lambda epoch: None,
+    describe: Callable[[Any], str] = str,
+    log: Callable[[Run], None] = lambda run: None,
 ) -> bool:
     """Take a loop to its end, from a checkpoint if that was asked for.
 
+    What each epoch did is a row of ``metrics.csv`` before its checkpoint, and a line of the log
+    after that.
+
     Parameters
     ----------
-    record, tell : callable
-        Get what each epoch did: the one appends it to tables before the checkpoint, the other
-        logs it after that.
     identity : mapping
         What must not change when the run goes on.
+    record : callable
+        Gets each epoch before its checkpoint, too, for further tables.
+    describe : callable
+        The line of an epoch.
+    log : callable
+        Logs what else is to be said after an epoch.
 
     Returns
     -------
     bool
         False for a run that came to its end long ago: there is nothing to do.
     """
-    session = Session(
-        run,
-        loop,
-        identity,
-        options.checkpoint_minutes,
-        options.on_nan == "rollback",
-    )
+    roll_back = options.on_nan == "rollback"
+    session = Session(run, loop, identity, options.checkpoint_minutes, roll_back)
     if options.resumes:
         session.resume(options.resume_from)
     if loop.workers.tell(run.finished):
@@ -112,14 +115,19 @@ def train(
     if options.tensorboard and not loop.workers.rank:
         board = tensorboard.Board(run.folder, loop.epoch + 1, run.log)
 
-    def tell_all(epoch: Any) -> None:
-        tell(epoch)
+    def record_all(epoch: Any) -> None:
+        run.tables.append("metrics.csv", epoch.row())
+        record(epoch)
+
+    def tell(epoch: Any) -> None:
+        run.log(describe(epoch), **epoch.row())
+        log(run)
         if board is not None:
             found = getattr(loop, "architecture", None)  # of a search
             board.add(epoch.row(), getattr(epoch, "scales", None), found)
 
     try:
-        session.train(record, tell_all)
+        session.train(record_all, tell)
     finally:
         if board is not None:
             board.close()

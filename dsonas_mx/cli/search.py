@@ -75,16 +75,11 @@ def search_to_end(
     has_latency = options.record().get("budget") == "latency"
 
     def record(epoch: SearchEpoch) -> None:
-        run.tables.append("metrics.csv", epoch.row())
         run.tables.append("lambdas.csv", {"epoch": epoch.epoch, **epoch.scales})
         if has_latency:  # others: by λ
             run.tables.append("gammas.csv", {"epoch": epoch.epoch, **search.gammas()})
         if epoch.epoch == search.options.pretrain_epochs:  # a search on other data may use it
             save_parameters(run.folder / PRETRAINED, search.net)
-
-    def tell(epoch: SearchEpoch) -> None:
-        run.log(f"{epoch} of {connections}", **epoch.row())
-        log.log(run)
 
     takes = search.takes  # refuses what does not fit before there is a run folder
     with open_run(options, data, setup.workers) as run:
@@ -93,7 +88,8 @@ def search_to_end(
         log.begin(run)
         before(run, search)
         decides = {**origin(options, data), **log.identity, **identity}
-        if not train(options.run, run, search, record, tell, decides):
+        say = f"{{}} of {connections}".format
+        if not train(options.run, run, search, decides, record=record, describe=say, log=log.log):
             return
         path = run.folder / "architecture.json"
         search.architecture.save(path)

@@ -22,15 +22,15 @@ from ..training.confusion import Confusion
 from ..training.segmentation import (
     SCALES,
     Predictor,
-    SegmentationEpoch,
     SegmentationFit,
     evaluate,
     save_picture,
 )
 from ..training.transfer import digest, parameters_file
-from .run import open_run, origin, train
+from .run import open_run
 from .scenes import TestOptions
 from .segmentation import coverage_of, load_stages, take_backbone
+from .training import trained
 
 
 def take_from_run(options: Any, save_dir: str) -> Any:
@@ -101,32 +101,23 @@ def train_scenes_to_end(
     fit = SegmentationFit(
         net, stages=stages, test_data=scenes, options=options.training, loss=loss, setup=setup
     )
-
-    def record(epoch: SegmentationEpoch) -> None:
-        run.tables.append("metrics.csv", epoch.row())
-
-    def tell(epoch: SegmentationEpoch) -> None:
-        run.log(str(epoch), **epoch.row())
-
-    takes = fit.takes  # refuses what does not fit before there is a run folder
     backbone = options.network.backbone
     source = backbone and parameters_file(backbone)
-    identity = {
-        **origin(options, data),
-        "backbone": source and digest(source),
-        "architecture": architecture and architecture.to_json(),
-    }
-    with open_run(options, data, setup.workers) as run:
-        if architecture is not None and not (run.folder / "architecture.json").exists():
-            architecture.save(run.folder / "architecture.json")
-        run.log(
-            f"{cost.parameters:,} parameters, {cost.multiply_adds:,} multiply-adds; "
-            f"training takes {takes}"
-        )
-        take_backbone(run, fit.net, source, notes)
-        if not train(options.run, run, fit, record, tell, identity) or setup.workers.rank:
+    with trained(
+        options,
+        fit,
+        data=data,
+        architecture=architecture,
+        cost=cost,
+        identity={
+            "backbone": source and digest(source),
+            "architecture": architecture and architecture.to_json(),
+        },
+        begin=lambda run: take_backbone(run, net, source, notes),
+    ) as run:
+        if run is None or setup.workers.rank:
             return
-        save_parameters(run.folder / "model.params", fit.net)
+        save_parameters(run.folder / "model.params", net)
         arrays = read_params(run.folder / "model.params")
         load_parameters(deployed, arrays)
         deployed.collect_params().reset_ctx(setup.contexts)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable, Optional, Sequence, Tuple
+from contextlib import contextmanager
+from typing import Any, Callable, Iterator, Mapping, Optional, Sequence, Tuple
 
 import mxnet as mx
 from mxnet.gluon import HybridBlock
 
 from ..cost.network import count_network
+from ..cost.traced import Cost
 from ..data import DataSet
 from ..data.loader import Loader
 from ..data.source import Source
@@ -15,12 +17,57 @@ from ..deploy.export import export, load_parameters
 from ..engine.setup import Setup
 from ..io.files import write_json
 from ..io.params_file import read_params
-from ..runs.folder import save_parameters
-from ..training.fit import Fit, FitEpoch
+from ..runs.folder import Run, save_parameters
+from ..space.mobile_architecture import AnyArchitecture
+from ..training.fit import Fit
+from ..training.loop import Loop
 from ..training.options import FitOptions
 from .data_log import DataLog
 from .quality import write_quality
 from .run import open_run, origin, train
+
+
+@contextmanager
+def trained(
+    options: Any,
+    fit: Loop,
+    *,
+    data: str,
+    architecture: Optional[AnyArchitecture],
+    cost: Cost,
+    identity: Mapping[str, Any],
+    notes: Sequence[str] = (),
+    begin: Callable[[Run], None],
+    log: Callable[[Run], None] = lambda run: None,
+) -> Iterator[Optional[Run]]:
+    """The run folder of a training that has just come to its end; None if it had before.
+
+    Parameters
+    ----------
+    architecture, cost
+        Of the network as it is deployed; a baseline has no architecture.
+    identity : mapping
+        What must not change when the run goes on, besides the options that decide its result.
+    notes : sequence of str
+        What is to be said first.
+    begin : callable
+        Gets the run before its first epoch.
+    log : callable
+        Gets it after each.
+    """
+    takes = fit.takes  # refuses what does not fit before there is a run folder
+    decides = {**origin(options, data), **identity}
+    with open_run(options, data, fit.workers) as run:
+        for line in notes:
+            run.log(line)
+        if architecture is not None and not (run.folder / "architecture.json").exists():
+            architecture.save(run.folder / "architecture.json")
+        run.log(
+            f"{cost.parameters:,} parameters, {cost.multiply_adds:,} multiply-adds; "
+            f"training takes {takes}"
+        )
+        begin(run)
+        yield run if train(options.run, run, fit, decides, log=log) else None
 
 
 def train_to_end(
@@ -60,54 +107,44 @@ def train_to_end(
     notes : sequence of str
         What is to be said first.
     """
-    architecture, log = net.architecture, DataLog(loaders[:1], loaders[1], about, source)
+    train_data, test_data = loaders
+    architecture, log = net.architecture, DataLog([train_data], test_data, about, source)
     cost = count_network(architecture)
     mx.random.seed(options.data.seed)
     net.initialize(ctx=setup.contexts)
-    train_data, test_data = loaders
     fit = Fit(
         net, train_data=train_data, test_data=test_data, options=settings, loss=loss, setup=setup
     )
-
-    def record(epoch: FitEpoch) -> None:
-        run.tables.append("metrics.csv", epoch.row())
-
-    def tell(epoch: FitEpoch) -> None:
-        run.log(str(epoch), **epoch.row())
-        log.log(run)
-
-    takes = fit.takes  # refuses what does not fit before there is a run folder
-    identity = {**origin(options, data), **log.identity, "architecture": architecture.to_json()}
-    with open_run(options, data, setup.workers) as run:
-        for line in notes:
-            run.log(line)
-        if not (run.folder / "architecture.json").exists():
-            architecture.save(run.folder / "architecture.json")
-        run.log(
-            f"{cost.parameters:,} parameters, {cost.multiply_adds:,} multiply-adds; "
-            f"training takes {takes}"
-        )
-        log.begin(run)
-        if not train(options.run, run, fit, record, tell, identity):
+    with trained(
+        options,
+        fit,
+        data=data,
+        architecture=architecture,
+        cost=cost,
+        identity={**log.identity, "architecture": architecture.to_json()},
+        notes=notes,
+        begin=log.begin,
+        log=log.log,
+    ) as run:
+        if run is None:
             return
         test = fit.test()
-        save_parameters(run.folder / "model.params", fit.net)
+        save_parameters(run.folder / "model.params", net)
         deployed = build()
         load_parameters(deployed, read_params(run.folder / "model.params"))
         exported = export(deployed, run.folder / "model", next(test_data.epoch(0)).data)
+        top5 = {} if test.top5 is None else {"test_top5_error": 1 - test.top5}
         result = {
             "test_error": 1 - test.accuracy,
             "parameters": cost.parameters,
             "multiply_adds": cost.multiply_adds,
             "connections": cost.connections,
+            **write_quality(run, net, test_data, setup.contexts[0], about.classes),
+            **top5,
         }
-        device = setup.contexts[0]
-        result.update(write_quality(run, fit.net, test_data, device, about.classes))
-        if test.top5 is not None:
-            result["test_top5_error"] = 1 - test.top5
         write_json(run.folder / "result.json", result)
-        top5 = "" if test.top5 is None else f", top-5 {1 - test.top5:.2%}"
+        also = "".join(f", top-5 {error:.2%}" for error in top5.values())
         run.log(
-            f"test error {1 - test.accuracy:.2%}{top5}; saved {exported.symbol}, "
+            f"test error {1 - test.accuracy:.2%}{also}; saved {exported.symbol}, "
             f"{exported.parameters}"
         )
