@@ -36,25 +36,36 @@ def cost_of(name: str, image_size: int = 32) -> Cost:
     return count_symbol(net(mx.sym.Variable("data")), (1, 3, image_size, image_size))
 
 
-def _convolution(channels: int, kernel: int, stride: int = 1) -> nn.Conv2D:
+def conv(
+    channels: int, kernel: int, stride: int = 1, groups: int = 1, dilation: int = 1
+) -> nn.Conv2D:
+    """A convolution without bias that keeps the size, up to its stride."""
     return nn.Conv2D(
         channels,
         kernel,
         stride,
-        kernel // 2,
+        dilation * (kernel // 2),
+        dilation,
+        groups,
         use_bias=False,
         weight_initializer=CONVOLUTION_INIT,
     )
 
 
-def _bn_relu() -> Sequence[HybridBlock]:
-    return nn.BatchNorm(epsilon=BN_EPSILON, momentum=BN_MOMENTUM), nn.Activation("relu")
+def norm() -> nn.BatchNorm:
+    """BN with the constants of the reference."""
+    return nn.BatchNorm(epsilon=BN_EPSILON, momentum=BN_MOMENTUM)
 
 
-def _sequence(*layers: HybridBlock) -> nn.HybridSequential:
+def in_order(*layers: HybridBlock) -> nn.HybridSequential:
+    """One layer behind the other."""
     sequence = nn.HybridSequential()
     sequence.add(*layers)
     return sequence
+
+
+def _bn_relu() -> Sequence[HybridBlock]:
+    return norm(), nn.Activation("relu")
 
 
 class Bottleneck(HybridBlock):
@@ -65,15 +76,15 @@ class Bottleneck(HybridBlock):
 
     def __init__(self, channels: int, stride: int, projects: bool) -> None:
         super().__init__()
-        self.before = _sequence(*_bn_relu())
-        self.body = _sequence(
-            _convolution(channels, 1),
+        self.before = in_order(*_bn_relu())
+        self.body = in_order(
+            conv(channels, 1),
             *_bn_relu(),
-            _convolution(channels, 3, stride),
+            conv(channels, 3, stride),
             *_bn_relu(),
-            _convolution(4 * channels, 1),
+            conv(4 * channels, 1),
         )
-        self.shortcut = _convolution(4 * channels, 1, stride) if projects else None
+        self.shortcut = conv(4 * channels, 1, stride) if projects else None
 
     def hybrid_forward(self, F: Any, x: Map) -> Map:
         activated = self.before(x)
@@ -86,9 +97,7 @@ class DenseLayer(HybridBlock):
 
     def __init__(self, growth: int) -> None:
         super().__init__()
-        self.body = _sequence(
-            *_bn_relu(), _convolution(4 * growth, 1), *_bn_relu(), _convolution(growth, 3)
-        )
+        self.body = in_order(*_bn_relu(), conv(4 * growth, 1), *_bn_relu(), conv(growth, 3))
 
     def hybrid_forward(self, F: Any, x: Map) -> Map:
         return F.concat(x, self.body(x), dim=1)
@@ -110,7 +119,7 @@ def resnet_preact(depth: int = 1001, num_classes: int = 10) -> HybridBlock:
     blocks, rest = divmod(depth - 2, 9)
     if rest or blocks < 1:
         raise ValueError(f"depth must be 9n + 2, as 164 or 1001, got {depth}")
-    net = _sequence(_convolution(16, 3))
+    net = in_order(conv(16, 3))
     for stage, channels in enumerate((16, 32, 64)):
         for block in range(blocks):
             net.add(Bottleneck(channels, 2 if stage and not block else 1, projects=not block))
@@ -129,11 +138,11 @@ def densenet_bc(depth: int = 190, growth: int = 40, num_classes: int = 10) -> Hy
     if growth < 1:
         raise ValueError(f"growth must be at least 1, got {growth}")
     channels = 2 * growth
-    net = _sequence(_convolution(channels, 3))
+    net = in_order(conv(channels, 3))
     for stage in range(3):
         if stage:
             channels //= 2
-            net.add(*_bn_relu(), _convolution(channels, 1), nn.AvgPool2D(2))
+            net.add(*_bn_relu(), conv(channels, 1), nn.AvgPool2D(2))
         for _ in range(layers):
             net.add(DenseLayer(growth))
         channels += layers * growth

@@ -285,23 +285,21 @@ class Block(Layer):
             )
             tracing.also(moving_averages(F, statistics, p, names))
             if level.outputs:
-                weight = p["output_weight"]
                 stop = column + len(level.outputs) * self._channels
-                weight = F.slice_axis(weight, axis=1, begin=column, end=stop)
+                weight = F.slice_axis(p["output_weight"], axis=1, begin=column, end=stop)
                 column = stop
                 order = [node.node for node in level.nodes]
-                collected.append(
-                    F.dsonas_collect(
-                        *([_part(F, lambdas, level.output_lambdas)] if weighted else []),
-                        stack,
-                        weight,
-                        maps=len(level.nodes),
-                        select=" ".join(str(order.index(node)) for node in level.outputs),
-                        scaled=int(weighted),
-                        per_sample=int(per_sample),
-                        gradients=tracing.gradients,
-                    )
+                part = F.dsonas_collect(
+                    *([_part(F, lambdas, level.output_lambdas)] if weighted else []),
+                    stack,
+                    weight,
+                    maps=len(level.nodes),
+                    select=" ".join(str(order.index(node)) for node in level.outputs),
+                    scaled=int(weighted),
+                    per_sample=int(per_sample),
+                    gradients=tracing.gradients,
                 )
+                collected.append(part)
             for node in level.nodes:
                 numbers[node.node] = len(numbers)
             stacks.append(stack)

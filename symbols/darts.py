@@ -6,7 +6,8 @@ from typing import Any, List, Sequence, Tuple
 
 from mxnet.gluon import HybridBlock, nn
 
-from .operations import BN_EPSILON, BN_MOMENTUM, CLASSIFIER_INIT, CONVOLUTION_INIT, Map
+from .baselines import conv, in_order, norm
+from .operations import CLASSIFIER_INIT, Map
 
 # Of each of the four nodes of a cell two operations, with the number of their input: 0 and 1 are
 # the cells before, 2 to 4 the nodes. Those that DARTS found by its second-order approximation.
@@ -15,39 +16,14 @@ REDUCTION = "max 0, max 1, skip 2, max 1, max 0, skip 2, skip 2, max 1"
 CELLS, WIDTH = 14, 48
 
 
-def _convolution(
-    channels: int, kernel: int, stride: int = 1, groups: int = 1, dilation: int = 1
-) -> nn.Conv2D:
-    return nn.Conv2D(
-        channels,
-        kernel,
-        stride,
-        dilation * (kernel // 2),
-        dilation,
-        groups,
-        use_bias=False,
-        weight_initializer=CONVOLUTION_INIT,
-    )
-
-
-def _norm() -> nn.BatchNorm:
-    return nn.BatchNorm(epsilon=BN_EPSILON, momentum=BN_MOMENTUM)
-
-
-def _sequence(*layers: HybridBlock) -> nn.HybridSequential:
-    sequence = nn.HybridSequential()
-    sequence.add(*layers)
-    return sequence
-
-
 def _relu_conv_bn(channels: int) -> HybridBlock:
-    return _sequence(nn.Activation("relu"), _convolution(channels, 1), _norm())
+    return in_order(nn.Activation("relu"), conv(channels, 1), norm())
 
 
 def _depthwise(channels: int, stride: int, dilation: int = 1) -> HybridBlock:
     """ReLU, depthwise 3×3, pointwise, BN."""
-    depthwise = _convolution(channels, 3, stride, channels, dilation)
-    return _sequence(nn.Activation("relu"), depthwise, _convolution(channels, 1), _norm())
+    depthwise = conv(channels, 3, stride, channels, dilation)
+    return in_order(nn.Activation("relu"), depthwise, conv(channels, 1), norm())
 
 
 class FactorizedReduction(HybridBlock):
@@ -55,9 +31,9 @@ class FactorizedReduction(HybridBlock):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.even = _convolution(channels // 2, 1, 2)
-        self.odd = _convolution(channels // 2, 1, 2)
-        self.norm = _norm()
+        self.even = conv(channels // 2, 1, 2)
+        self.odd = conv(channels // 2, 1, 2)
+        self.norm = norm()
 
     def hybrid_forward(self, F: Any, x: Map) -> Map:
         x = F.Activation(x, act_type="relu")
@@ -72,7 +48,7 @@ class FactorizedReduction(HybridBlock):
 
 def _operation(name: str, channels: int, stride: int) -> HybridBlock:
     if name == "sep":
-        return _sequence(_depthwise(channels, stride), _depthwise(channels, 1))
+        return in_order(_depthwise(channels, stride), _depthwise(channels, 1))
     if name == "dilated":
         return _depthwise(channels, stride, dilation=2)
     if name == "max":
@@ -109,18 +85,18 @@ class Cell(HybridBlock):
 
 
 class DARTS(HybridBlock):
-    """Input: B×3×224×224. Output: logits, B×num_classes."""
+    """Input: B×3×224×224. Output: logits, B×1000."""
 
-    def __init__(self, num_classes: int = 1000) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.stem = _sequence(
-            _convolution(WIDTH // 2, 3, 2),
-            _norm(),
+        self.stem = in_order(
+            conv(WIDTH // 2, 3, 2),
+            norm(),
             nn.Activation("relu"),
-            _convolution(WIDTH, 3, 2),
-            _norm(),
+            conv(WIDTH, 3, 2),
+            norm(),
         )
-        self.stem_reduction = _sequence(nn.Activation("relu"), _convolution(WIDTH, 3, 2), _norm())
+        self.stem_reduction = in_order(nn.Activation("relu"), conv(WIDTH, 3, 2), norm())
         self.cells = nn.HybridSequential()
         channels, after_reduction = WIDTH, True
         for number in range(CELLS):
@@ -128,8 +104,8 @@ class DARTS(HybridBlock):
             channels *= 2 if is_reduction else 1
             self.cells.add(Cell(channels, is_reduction, after_reduction))
             after_reduction = is_reduction
-        self.end = _sequence(
-            nn.GlobalAvgPool2D(), nn.Dense(num_classes, weight_initializer=CLASSIFIER_INIT)
+        self.end = in_order(
+            nn.GlobalAvgPool2D(), nn.Dense(1000, weight_initializer=CLASSIFIER_INIT)
         )
 
     def hybrid_forward(self, F: Any, x: Map) -> Map:

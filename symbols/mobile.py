@@ -19,6 +19,7 @@ from .operations import (
     Layer,
     Map,
     Parameters,
+    added,
     batch_norm,
     convolution,
     scaled_sums,
@@ -132,7 +133,7 @@ class Mobile(Layer):
             stack = F.concat(*maps, dim=1) if len(maps) > 1 else maps[0]
             maps = list(scaled_sums(F, [stack], [len(maps)], scales, 1, shape.outputs))
         terms = [*maps, x] if shape.has_identity else maps
-        return F.add_n(*terms) if len(terms) > 1 else terms[0]
+        return added(F, terms)
 
 
 class Operation(Layer):

@@ -15,10 +15,10 @@ from ..engine.setup import Setup
 from ..engine.tracing import PROGRESS
 from ..search.options import Split
 from ..search.search import check_turns, turns
+from ..space.architecture import listed
 from ..space.mobile_architecture import AnyArchitecture
 from ..space.normal import SearchSpace
 from ..training.loss import cross_entropy
-from .network import listed
 from .scenes import SceneOptions
 
 

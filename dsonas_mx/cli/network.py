@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterable, Optional, Tuple
+from typing import Any, Callable, Dict, Optional, Tuple
 
 from ..cost import baseline
 from ..cost.width import Measure, Target, fit_width, multiply_adds, parameters
 from ..data import DataSet
 from ..io.options import number
-from ..space.architecture import Architecture
+from ..space.architecture import Architecture, listed
 from ..space.mobile_architecture import AnyArchitecture, MobileArchitecture, load_architecture
 from ..space.normal import SearchSpace, parse_blocks
 from .options import NetworkOptions
@@ -175,8 +175,3 @@ def load_backbone(
     if given.blocks is not None:
         changes["blocks"] = parse_blocks(given.blocks, len(found.space.blocks))
     return found.with_space(**changes), options
-
-
-def listed(numbers: Iterable[int]) -> str:
-    """(8, 8, 8) → '8,8,8'."""
-    return ",".join(str(number) for number in numbers)

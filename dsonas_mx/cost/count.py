@@ -15,7 +15,7 @@ image, in numbers (times four for bytes), by these rules:
 - BN and ReLU count nothing: they are done where the map is written. So do flattening and dropout.
 - A map is read whole, also by a 1×1 convolution of stride 2.
 
-`symbol_cost.count_symbol` counts the same on any traced network, operator by operator.
+`traced.count_symbol` counts the same on any traced network, operator by operator.
 
 Every piece is a function of its shape alone: C channels, maps of side S (square, so S² pixels).
 

@@ -14,7 +14,7 @@ import subprocess
 import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Dict, FrozenSet, List, Mapping, Optional, Sequence
+from typing import Any, Dict, FrozenSet, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 from ..io.files import PathLike, read_json, write_json
 from .experiment import Task
@@ -163,7 +163,6 @@ def submit(
     What a run needs comes first: of runs that need others an array waits for these to end.
     """
     try:
-        import submitit
         from submitit.slurm.slurm import SlurmJobEnvironment
     except ImportError:
         raise ValueError(
@@ -179,32 +178,45 @@ def submit(
             task for task, state in states.items() if state.split(":")[0] in ("missing", "failed")
         ]
         job = Job(machine, allocation.gpus, allocation.grace)
-        while missing:
-            wave = [task for task in missing if not set(task.needs) & set(missing)]
-            missing = [task for task in missing if task not in wave]
-            arrays: Dict[FrozenSet[str], List[Task]] = {}  # by the jobs that they wait for
-            for task in wave:
+        for waits, array in _arrays(missing, jobs):
+            for task, number in zip(array, _submit(job, array, waits, allocation, out)):
+                jobs[task.name] = number
+                again = "" if states[task] == "missing" else f"{states[task]}; "
+                states[task] = f"{again}submitted, job {number}"
+            write_json(out / JOBS, jobs)
+    return [f"{task.name}: {state}" for task, state in states.items()]
+
+
+def _arrays(
+    tasks: Sequence[Task], jobs: Mapping[str, str]
+) -> Iterator[Tuple[FrozenSet[str], List[Task]]]:
+    """Runs that wait for the same jobs; what they need is among `jobs` by the time it is asked."""
+    while tasks:
+        arrays: Dict[FrozenSet[str], List[Task]] = {}
+        for task in tasks:
+            if not set(task.needs) & set(tasks):
                 waits = frozenset(jobs[need.name] for need in task.needs if not is_done(need))
                 arrays.setdefault(waits, []).append(task)
-            for waits, array in arrays.items():
-                after = {"slurm_dependency": "afterany:" + ":".join(sorted(waits))} if waits else {}
-                try:
-                    # However often a run is put back, it goes on.
-                    executor = submitit.AutoExecutor(
-                        folder=out / _LOGS, cluster="slurm", slurm_max_num_timeout=10**6
-                    )
-                    executor.update_parameters(
-                        name=out.parent.name, **allocation.parameters(), **after
-                    )
-                    submitted = executor.map_array(job, array)
-                except RuntimeError as error:  # there is no SLURM here, or it refuses
-                    raise ValueError(f"SLURM: {' '.join(str(error).split())}") from None
-                for task, its_job in zip(array, submitted):
-                    jobs[task.name] = its_job.job_id
-                    again = "" if states[task] == "missing" else f"{states[task]}; "
-                    states[task] = f"{again}submitted, job {its_job.job_id}"
-                write_json(out / JOBS, jobs)
-    return [f"{task.name}: {state}" for task, state in states.items()]
+        yield from arrays.items()
+        tasks = [task for task in tasks if set(task.needs) & set(tasks)]
+
+
+def _submit(
+    job: Job, array: Sequence[Task], waits: FrozenSet[str], allocation: Allocation, out: Path
+) -> List[str]:
+    """The numbers of the jobs of an array that starts when others have ended."""
+    import submitit
+
+    after = {"slurm_dependency": "afterany:" + ":".join(sorted(waits))} if waits else {}
+    try:
+        # However often a run is put back, it goes on.
+        executor = submitit.AutoExecutor(
+            folder=out / _LOGS, cluster="slurm", slurm_max_num_timeout=10**6
+        )
+        executor.update_parameters(name=out.parent.name, **allocation.parameters(), **after)
+        return [submitted.job_id for submitted in executor.map_array(job, array)]
+    except RuntimeError as error:  # there is no SLURM here, or it refuses
+        raise ValueError(f"SLURM: {' '.join(str(error).split())}") from None
 
 
 def known_jobs(out: PathLike) -> Dict[str, str]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from typing import Any, Callable, Dict, List, Optional, Sequence
+from typing import Dict, List, Optional, Sequence
 
 import mxnet as mx
 import numpy as np
@@ -26,7 +26,6 @@ def lambda_gradients(
     data: Loader,
     batches: int,
     contexts: Optional[Sequence[mx.Context]] = None,
-    loss: Callable[..., Any] = cross_entropy,
 ) -> np.ndarray:
     """∇λ of so many batches at the weights as they are, averaged over the samples of each.
 
@@ -42,7 +41,7 @@ def lambda_gradients(
     array, batches × connections (of all structures)
     """
     contexts = list(contexts or [mx.cpu()])
-    graph = TrainGraph(net, loss, data.data_shape, data.label_shape, contexts)
+    graph = TrainGraph(net, cross_entropy, data.data_shape, data.label_shape, contexts)
     parameters = net.collect_params()
     names = lambda_parameters(net.architecture)
     drawn = itertools.chain.from_iterable(data.epoch(number) for number in itertools.count())

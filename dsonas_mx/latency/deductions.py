@@ -31,13 +31,14 @@ from typing import (
 
 import mxnet as mx
 import numpy as np
+from mxnet.gluon import HybridBlock
 
 from ..engine.timing import alternate
 from ..io.checks import check_int
 from ..space.architecture import Architecture
 from ..space.masks import Mask, prune
 from ..space.normal import INPUT, OUTPUT, SearchSpace
-from .measure import Build, deploy, input_shape
+from .measure import deploy, input_shape
 
 ROUNDS = 30
 _WARM_UP = 2
@@ -62,16 +63,13 @@ class Fastest(NamedTuple):
     gap_ms: float
 
 
-class Deductions:
-    """Milliseconds that the network saves without each live connection (LAT of Eq. 19).
-
-    Blocks that do the same work, as most blocks without one connection of a full sum do, share one
-    measurement, and so do all epochs of a search.
+class InTurns:
+    """Measures networks that take turns; those that do the same work once.
 
     Parameters
     ----------
     build : callable
-        The network of an architecture, as it is deployed: without λ.
+        What is measured, as it is deployed: without λ.
     device : Context
         The CPU by default.
     batch_size : int
@@ -81,7 +79,7 @@ class Deductions:
 
     def __init__(
         self,
-        build: Build,
+        build: Callable[..., HybridBlock],
         device: Optional[mx.Context] = None,
         batch_size: int = 1,
         rounds: int = ROUNDS,
@@ -90,7 +88,17 @@ class Deductions:
         self._device = device or mx.cpu()
         self._batch_size = check_int("batch_size", batch_size, 1)
         self._rounds = check_int("rounds", rounds, 2)
-        self._known: Dict[Any, Saving] = {}
+        self._known: Dict[Any, Any] = {}
+
+
+class Deductions(InTurns):
+    """Milliseconds that the network saves without each live connection (LAT of Eq. 19).
+
+    Blocks that do the same work, as most blocks without one connection of a full sum do, share one
+    measurement, and so do all epochs of a search.
+
+    `build` makes the network of an architecture; see `InTurns`.
+    """
 
     def __call__(self, architecture: Architecture) -> np.ndarray:
         """Structures × connections, in ms; 0 for what is dead or saves no more than the noise."""

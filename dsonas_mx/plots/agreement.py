@@ -10,7 +10,18 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from ..space.normal import INPUT, OPERATIONS, SearchSpace
-from .style import COLOURS, FAINT, GONE, LEGEND, TEXT, kind, kind_handles, style_axes, write_title
+from .style import (
+    COLOURS,
+    FAINT,
+    GONE,
+    LEGEND,
+    TEXT,
+    kind,
+    kind_handles,
+    set_margins,
+    style_axes,
+    write_title,
+)
 
 _DRAWS = 200  # of λ in random order
 _COLUMNS = 3  # of blocks, in the full scope
@@ -41,13 +52,7 @@ def draw_agreement(space: SearchSpace, lambdas: np.ndarray, notes: Sequence[str]
     rows = -(-shape[0] // columns)
     width, height = (9.6, 5.6) if columns == 1 else (4.2 * columns, 2.6 * rows + 2.0)
     figure = Figure(figsize=(width, height), facecolor="white")
-    figure.subplots_adjust(
-        left=0.75 / width,
-        right=1 - 0.3 / width,
-        bottom=1.25 / height,
-        top=1 - 1.05 / height,
-        hspace=0.45,
-    )
+    set_margins(figure, 0.75, 0.3, 1.25, 1.05, hspace=0.45)
     top = float(lambdas.max()) or 1.0
     for structure in range(shape[0]):
         axes = figure.add_subplot(rows, columns, structure + 1)

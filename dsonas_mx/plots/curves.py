@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from .style import TEXT, style_axes, write_title
+from .style import TEXT, set_margins, style_axes, write_title
 from .table import PHASES, Table, column_of
 
 SEARCH_COLUMNS = (
@@ -149,15 +149,7 @@ def _epochs(count: int, of: str) -> str:
 
 
 def _panels(figure: Figure, rows: int, columns: int) -> List[Axes]:
-    width, height = figure.get_size_inches()
-    figure.subplots_adjust(
-        left=0.75 / width,
-        right=1 - 0.4 / width,
-        bottom=0.6 / height,
-        top=1 - 1.3 / height,
-        wspace=0.22,
-        hspace=0.42,
-    )
+    set_margins(figure, 0.75, 0.4, 0.6, 1.3, wspace=0.22, hspace=0.42)
     return [figure.add_subplot(rows, columns, at + 1) for at in range(rows * columns)]
 
 

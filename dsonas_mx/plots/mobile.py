@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import List, NamedTuple
+from typing import Any, Dict, List, NamedTuple
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
 
@@ -51,30 +52,7 @@ def draw_mobile(architecture: MobileArchitecture) -> Figure:
                 (left - _GAP, middle),
                 arrowprops={"arrowstyle": "-|>", "color": FAINT, "shrinkA": 0, "shrinkB": 0},
             )
-        each = height_of_box / len(box.lines) if most == 1 else _ROW
-        start = middle - each * len(box.lines) / 2
-        for row, (text, colour) in enumerate(zip(reversed(box.lines), reversed(box.colours))):
-            y = start + row * each
-            axes.add_patch(
-                FancyBboxPatch(
-                    (left, y + 0.02),
-                    _WIDTH,
-                    each - 0.04,
-                    boxstyle="round,pad=0,rounding_size=0.06",
-                    facecolor=tint(colour, 0.3),
-                    edgecolor=colour,
-                )
-            )
-            axes.text(
-                left + _WIDTH / 2,
-                y + each / 2,
-                text,
-                rotation=90 if most == 1 else 0,
-                size=9.5 if most == 1 else 6,
-                ha="center",
-                va="center",
-                color=TEXT,
-            )
+        _paint_box(axes, box, left, middle, height_of_box if most == 1 else 0)
         axes.text(
             left + _WIDTH / 2, bottom - 0.1, box.below, size=7, ha="center", va="top", color=FAINT
         )
@@ -92,6 +70,27 @@ def draw_mobile(architecture: MobileArchitecture) -> Figure:
         ],
     )
     return figure
+
+
+def _paint_box(axes: Axes, box: _Box, left: float, middle: float, upright: float) -> None:
+    """A row an operation, around `middle`; or all alone, upright, of that height."""
+    each = upright or _ROW
+    start = middle - each * len(box.lines) / 2
+    style: Dict[str, Any] = {"rotation": 90, "size": 9.5} if upright else {"size": 6}
+    for row, (text, colour) in enumerate(zip(reversed(box.lines), reversed(box.colours))):
+        y = start + row * each
+        axes.add_patch(
+            FancyBboxPatch(
+                (left, y + 0.02),
+                _WIDTH,
+                each - 0.04,
+                boxstyle="round,pad=0,rounding_size=0.06",
+                facecolor=tint(colour, 0.3),
+                edgecolor=colour,
+            )
+        )
+        centre = left + _WIDTH / 2, y + each / 2
+        axes.text(*centre, text, ha="center", va="center", color=TEXT, **style)
 
 
 def _boxes(architecture: MobileArchitecture) -> List[_Box]:

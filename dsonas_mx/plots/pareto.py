@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, MaxNLocator, PercentFormatter
 
-from .style import FAINT, LEGEND, style_axes, write_title
+from .style import FAINT, LEGEND, set_margins, style_axes, write_title
 
 COSTS = {
     "multiply_adds": "multiply-adds",
@@ -59,14 +59,7 @@ def draw_pareto(points: Sequence[Point]) -> Figure:
         if not np.isfinite([point.error, *(point.costs[name] for name in COSTS)]).all():
             raise ValueError("errors and costs must be finite")
     figure = Figure(figsize=(13, 4.9), facecolor="white")
-    width, height = figure.get_size_inches()
-    figure.subplots_adjust(
-        left=0.75 / width,
-        right=1 - 0.4 / width,
-        bottom=1.15 / height,
-        top=1 - 1.25 / height,
-        wspace=0.2,
-    )
+    set_margins(figure, 0.75, 0.4, 1.15, 1.25, wspace=0.2)
     for position, (name, label) in enumerate(COSTS.items()):
         axes = figure.add_subplot(1, 3, position + 1)
         for budget in BUDGETS:

@@ -90,6 +90,16 @@ def style_axes(axes: Axes, epochs: np.ndarray) -> None:
         axes.set_xlim(epochs[0] - 1, epochs[0] + 1)
 
 
+def set_margins(
+    figure: Figure, left: float, right: float, bottom: float, top: float, **spaces: float
+) -> None:
+    """Margins in inches, and spaces between the panels as matplotlib has them."""
+    width, height = figure.get_size_inches()
+    figure.subplots_adjust(
+        left / width, bottom / height, 1 - right / width, 1 - top / height, **spaces
+    )
+
+
 class Grid:
     """Cells of many blocks, a band of rows a stage, on a page of a good shape. In inches."""
 

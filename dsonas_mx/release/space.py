@@ -190,6 +190,38 @@ def _read_blocks(
     return wanted
 
 
+class _Levels(NamedTuple):
+    """What the names of weights tell, and the sizes of scales."""
+
+    levels: int
+    operations: Tuple[str, ...]
+    outputs: int
+    layers: Dict[Tuple[int, int], int]  # scales of an operation, by level and place
+    sizes: Set[int]  # of the scales of outputs
+
+
+def _read_levels(arrays: Arrays) -> _Levels:
+    levels, most_outputs = 0, 0
+    names: Set[str] = set()
+    layers: Dict[Tuple[int, int], int] = {}
+    outputs: Set[int] = set()
+    for name, array in arrays.items():
+        unit, layer = _UNIT.fullmatch(name), _LAYER.fullmatch(name)
+        rest = unit[4] or "" if unit and unit[1] is None else ""
+        operation, output = _OPERATION.match(rest), _OUTPUT_CONV.fullmatch(rest)
+        if operation:
+            levels = max(levels, int(operation[1]))
+            names.add(operation[2])
+        elif output:
+            most_outputs = max(most_outputs, int(output[1]))
+        elif layer:
+            layers[int(layer[1]), int(layer[2])] = int(np.size(array))
+        elif name.startswith("lambda_after"):
+            outputs.add(int(np.size(array)))
+    seen = tuple(name for name in OPERATIONS if THEIR_OPERATIONS[name] in names)
+    return _Levels(levels, seen, most_outputs, layers, outputs)
+
+
 def _read_operations(
     arrays: Arrays,
     vectors: Set[int],
@@ -203,33 +235,16 @@ def _read_operations(
     from each level before: they tell both. A vector of all of a block does not; there the names of
     the weights do, or else what is given, or the defaults.
     """
-    m, most_outputs = 0, 0
-    names: Set[str] = set()
-    layers: Dict[Tuple[int, int], int] = {}
-    outputs: Set[int] = set()
-    for name, array in arrays.items():
-        unit, layer = _UNIT.fullmatch(name), _LAYER.fullmatch(name)
-        rest = unit[4] or "" if unit and unit[1] is None else ""
-        operation, output = _OPERATION.match(rest), _OUTPUT_CONV.fullmatch(rest)
-        if operation:
-            m = max(m, int(operation[1]))
-            names.add(operation[2])
-        elif output:
-            most_outputs = max(most_outputs, int(output[1]))
-        elif layer:
-            layers[int(layer[1]), int(layer[2])] = int(np.size(array))
-        elif name.startswith("lambda_after"):
-            outputs.add(int(np.size(array)))
-    seen = tuple(name for name in OPERATIONS if THEIR_OPERATIONS[name] in names)
-    least, count = m, None if operations is None else len(operations)
+    least, seen, most_outputs, layers, outputs = _read_levels(arrays)
+    count = None if operations is None else len(operations)
     if outputs:
         sizes = ((size - 1) // (level - 1) for (level, _), size in layers.items() if level > 1)
-        n = next(sizes, max(outputs) // max(m, 1))
+        n = next(sizes, max(outputs) // max(least, 1))
         m = max(outputs) // max(n, 1)
         _agreed("levels", m, levels)
         _agreed("the number of operations", n, count)
     else:
-        m = levels or m or defaults.levels
+        m = levels or least or defaults.levels
         n = count or len(seen) or len(defaults.operations)
     if not (
         m >= least

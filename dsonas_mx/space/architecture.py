@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar, Dict, List, Mapping, Optional, Sequence, Tuple, Union
+from typing import Any, ClassVar, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
@@ -177,8 +177,8 @@ class Architecture(Found):
         space = replace(self.space, **changes)
         if space.scope == "full" and space.blocks != self.space.blocks:
             raise ValueError(
-                f"blocks must stay {_listed(self.space.blocks)} in the full scope, where each has "
-                f"its own structure; got {_listed(space.blocks)}"
+                f"blocks must stay {listed(self.space.blocks)} in the full scope, where each has "
+                f"its own structure; got {listed(space.blocks)}"
             )
         same_stages = space.num_reductions == self.space.num_reductions
         reductions = self.reductions if same_stages else _complete_reductions(space)
@@ -210,7 +210,7 @@ class Architecture(Found):
         space = self.space
         lines = [
             f"{space.scope} scope, {space.levels} levels of {', '.join(space.operations)}; "
-            f"{_listed(space.blocks)} blocks, width {space.width}, stem {space.stem}"
+            f"{listed(space.blocks)} blocks, width {space.width}, stem {space.stem}"
         ]
         for structure, mask in enumerate(self.kept):
             stage, block = space.block_positions[structure]
@@ -303,5 +303,6 @@ def _check_counts(space: SearchSpace, connections: Union[int, Sequence[int]]) ->
     return [check_int("connections", count, 0, most) for count in counts]
 
 
-def _listed(numbers: Sequence[int]) -> str:
+def listed(numbers: Iterable[int]) -> str:
+    """(8, 8, 8) → '8,8,8'."""
     return ",".join(str(number) for number in numbers)
