@@ -15,7 +15,7 @@ from .count import count
 from .width import Target, fit_width, narrowest, parameters
 
 TOLERANCE = 0.01  # of the parameters of a random network
-_MOST_DRAWS = 1000
+MOST_DRAWS = 1000
 
 
 def parameters_at(architecture: Architecture, width: int) -> int:
@@ -45,8 +45,8 @@ def draws(
     Those of one seed are none of another's.
     """
     origin: Dict[str, Any] = {"baseline": f"random {space.scope}", "seed": seed}
-    for draw in range(_MOST_DRAWS):
-        yield Architecture.random(space, seed * _MOST_DRAWS + draw, connections, origin=origin)
+    for draw in range(MOST_DRAWS):
+        yield Architecture.random(space, seed * MOST_DRAWS + draw, connections, origin=origin)
 
 
 def random_network(space: SearchSpace, seed: int) -> Architecture:

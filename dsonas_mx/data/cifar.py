@@ -19,7 +19,7 @@ _MOST_BYTES = 2**32
 
 _SIDE = 32
 _PIXELS = 3 * _SIDE * _SIDE
-_OFFICIAL = 10000  # images of the test half
+OFFICIAL = 10000  # images of the test half
 _URL = "https://www.cs.toronto.edu/~kriz/cifar.html"
 _AGAIN = "copy or unpack the original again"
 
@@ -132,8 +132,8 @@ def _check_sizes(folder: Path, layout: _Layout, variant: _Variant) -> None:
     if layout.read is not _read_binary:
         return
     sizes = {name: (folder / name).stat().st_size for name in layout.train + layout.test}
-    images = dict.fromkeys(layout.train, 5 * _OFFICIAL // len(layout.train))
-    images.update(dict.fromkeys(layout.test, _OFFICIAL))
+    images = dict.fromkeys(layout.train, 5 * OFFICIAL // len(layout.train))
+    images.update(dict.fromkeys(layout.test, OFFICIAL))
     expected = {name: count * variant.row for name, count in images.items()}
     if not any(sizes[name] == expected[name] for name in sizes):
         # In somebody's own, smaller set the test half may have any size.

@@ -9,7 +9,7 @@ import numpy as np
 from .images import Images
 from .registry import DATA_SETS
 
-_FILE = Path(__file__).with_name("fashion_mnist_6k_2k.npz")
+FILE = Path(__file__).with_name("fashion_mnist_6k_2k.npz")
 
 
 def load_fashion_mnist(train: bool = True) -> Images:
@@ -22,11 +22,11 @@ def load_fashion_mnist(train: bool = True) -> Images:
     """
     half = "train" if train else "test"
     try:
-        with np.load(_FILE, allow_pickle=False) as arrays:
+        with np.load(FILE, allow_pickle=False) as arrays:
             images, labels = arrays[f"{half}_images"], arrays[f"{half}_labels"]
     except FileNotFoundError:
         raise FileNotFoundError(
-            f"{_FILE}: not there; install the package again with its data files"
+            f"{FILE}: not there; install the package again with its data files"
         ) from None
     return Images(
         images[..., np.newaxis], labels.astype(np.int32), DATA_SETS["fashion_mnist"].classes

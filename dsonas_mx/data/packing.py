@@ -16,7 +16,7 @@ from .imagenet import resized
 from .images import Images
 from .picture import MOST_BYTES, decode
 
-_PART = 1000  # pictures in a file of their own until all are there
+PART = 1000  # pictures in a file of their own until all are there
 _JPEG = 95  # quality
 
 Progress = Callable[[Iterable[Any], int, str], Iterable[Any]]
@@ -51,14 +51,14 @@ def pack(
     name = "train" if train else "val"
     pictures = listing.part(train, 0)
     order = np.random.Generator(np.random.Philox(key=0)).permutation(len(pictures))
-    parts = [order[start : start + _PART] for start in range(0, len(order), _PART)]
+    parts = [order[start : start + PART] for start in range(0, len(order), PART)]
     skipped: Dict[str, str] = {}
     files: List[Path] = []
     for number, part in enumerate(progress(parts, len(parts), f"writing {name}.rec")):
         path = out / f".{name}.{number:06d}.part"
         files.append(path)
         if not path.exists():
-            entries = _entries(listing.root, pictures, part, number * _PART, short_side)
+            entries = _entries(listing.root, pictures, part, number * PART, short_side)
             recordio.write(path.with_suffix(".rec"), entries)
             path.with_suffix(".rec").replace(path)
         listed = {line.split("\t")[2] for line in _lines(path.with_suffix(".lst"))}

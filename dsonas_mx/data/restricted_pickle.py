@@ -133,7 +133,7 @@ _OF_NUMPY = {
     "multiarray.scalar": _Scalar,
     "numeric._frombuffer": _Buffer,
 }
-_STAND_INS: Dict[Tuple[str, str], Type[Any]] = {
+STAND_INS: Dict[Tuple[str, str], Type[Any]] = {
     **{
         (f"numpy.{core}.{name.split('.')[0]}", name.split(".")[1]): stand_in
         for core in ("core", "_core")  # before and since NumPy 2
@@ -148,7 +148,7 @@ _STAND_INS: Dict[Tuple[str, str], Type[Any]] = {
 class _Unpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         try:
-            return _STAND_INS[module, name]
+            return STAND_INS[module, name]
         except KeyError:
             raise _Refused(f"refused: the pickle asks for {module}.{name}") from None
 

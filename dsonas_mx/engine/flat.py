@@ -105,6 +105,7 @@ class FlatTrainer(gluon.Trainer):
 
     def __init__(self, parameters: Iterable[Parameter], optimizer: mx.optimizer.Optimizer) -> None:
         parameters = sorted(parameters, key=lambda parameter: parameter.name)
+        self.parameters = parameters
         self.is_flat = all(isinstance(parameter, Flat) for parameter in parameters)
         for parameter in parameters if self.is_flat else []:  # or KVStore does it
             first, *others = parameter.list_data()
@@ -122,19 +123,19 @@ class FlatTrainer(gluon.Trainer):
     def parts(self) -> List[Dict[str, Part]]:
         """Of each of the arrays that are updated, what it holds."""
         return [
-            p.parts if isinstance(p, Flat) else {p.name: Part(0, p.shape)} for p in self._params
+            p.parts if isinstance(p, Flat) else {p.name: Part(0, p.shape)} for p in self.parameters
         ]
 
     def _allreduce_grads(self) -> None:
         if not self.is_flat:
             super()._allreduce_grads()
             return
-        for parameter in self._params:
+        for parameter in self.parameters:
             _add_up([array.reshape(-1) for array in parameter.list_grad()])
 
     def _update(self, ignore_stale_grad: bool = False) -> None:
         if self.is_flat:  # a step writes the slices, which have a mark of their own
-            for array in chain.from_iterable(p.list_data() for p in self._params):
+            for array in chain.from_iterable(p.list_data() for p in self.parameters):
                 array._fresh_grad = True
         super()._update(ignore_stale_grad)
 
@@ -172,7 +173,7 @@ class FlatTrainer(gluon.Trainer):
         optimizer._all_index_update_counts = by_device
         optimizer._index_update_count = by_device[self._contexts[0].device_id]
         for device, updater in enumerate(self._updaters):
-            weights = {index: self._params[index].list_data()[device] for index in counts}
+            weights = {index: self.parameters[index].list_data()[device] for index in counts}
             updater.states = {
                 index: optimizer.create_state_multi_precision(index, weight)
                 for index, weight in weights.items()

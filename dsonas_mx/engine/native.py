@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import List, Optional
 
 SOURCE = Path(__file__).parents[1] / "native" / "operators.cc"
-HEADERS = SOURCE.parent
 FLAGS = ("-O3", "-march=native", "-fopenmp", "-std=c++17", "-fPIC", "-shared")
 SWITCH = "DSONAS_MX_NATIVE"
 
@@ -151,7 +150,7 @@ def _file_name() -> str:
     import mxnet as mx
 
     key = hashlib.sha256(SOURCE.read_bytes())
-    for header in sorted(HEADERS.glob("*.h")):
+    for header in sorted(SOURCE.parent.glob("*.h")):
         key.update(header.read_bytes())
     for part in (mx.__version__, _processor(), *FLAGS):
         key.update(b"\0" + part.encode())

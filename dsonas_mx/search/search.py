@@ -132,7 +132,7 @@ class Search(Loop):
         self._complete: Any = architecture
         self._budget = budget
         self._build = build
-        self._data = (weight_data, lambda_data)
+        self.weight_data, self.lambda_data = weight_data, lambda_data
         if lambda_data is not None:
             check_turns(len(weight_data), len(lambda_data), options.split)
         self._start(architecture)
@@ -145,7 +145,7 @@ class Search(Loop):
     def steps_of(self, epoch: int) -> int:
         """Those of pre-training see all samples of the weights."""
         pretrains = epoch < self.options.pretrain_epochs
-        return len(self._data[0]) if pretrains else self.steps_per_epoch
+        return len(self.weight_data) if pretrains else self.steps_per_epoch
 
     @property
     def finished(self) -> bool:
@@ -168,9 +168,11 @@ class Search(Loop):
     @property
     def steps_per_epoch(self) -> int:
         """Weight and λ steps of an epoch of search, which ends with the shorter part."""
-        weight_data, lambda_data = self._data
-        batches = len(weight_data), 0 if lambda_data is None else len(lambda_data)
-        return len(turns(*batches, self.options.split))
+        return len(self._turns)
+
+    @property
+    def _turns(self) -> Tuple[str, ...]:
+        return turns(len(self.weight_data), len(self.lambda_data or ()), self.options.split)
 
     def outcome(self) -> AnyArchitecture:
         """What was found."""
@@ -186,18 +188,16 @@ class Search(Loop):
         """
         searching = self.epoch >= self.options.pretrain_epochs
         rate = self._set_rate(self.options.learning_rate)
-        weight_data, lambda_data = self._data
         if not searching:
-            order: Tuple[str, ...] = ("weights",) * len(weight_data)
-            scores = self._run_steps(order, {"weights": weight_data}, "pretrain")
+            order = ("weights",) * len(self.weight_data)
+            scores = self._run_steps(order, {"weights": self.weight_data}, "pretrain")
         else:
             if not self.position:  # in the middle of an epoch they are in force
                 self._set_gammas()
-            order = turns(len(weight_data), len(lambda_data or ()), self.options.split)
-            data = {"all": weight_data}
-            if lambda_data is not None:
-                data = {"weights": weight_data, "lambdas": lambda_data}
-            scores = self._run_steps(order, data, "search")
+            data = {"all": self.weight_data}
+            if self.lambda_data is not None:
+                data = {"weights": self.weight_data, "lambdas": self.lambda_data}
+            scores = self._run_steps(self._turns, data, "search")
         self._next_epoch()
         if searching:
             self._prune()
@@ -266,11 +266,7 @@ class Search(Loop):
                 )
             self._unchanged = self.options.patience  # nothing more can be found
             return
-        same = (found.kept, found.reductions) == (
-            self.architecture.kept,
-            self.architecture.reductions,
-        )
-        self._unchanged = self._unchanged + 1 if same else 0
+        self._unchanged = self._unchanged + 1 if _same(found, self.architecture) else 0
         self.architecture = found
         if searched % self.options.shrink_every == 0 and not self.finished:
             self._shrink()
@@ -284,11 +280,7 @@ class Search(Loop):
 
     def _shrink(self) -> None:
         """Rebuild the network without what is dead, if anything is."""
-        present = self.net.architecture
-        if (self.architecture.kept, self.architecture.reductions) == (
-            present.kept,
-            present.reductions,
-        ):
+        if _same(self.architecture, self.net.architecture):
             return
         parent, trainers = self.net, self.trainers
         del self.graph  # frees its memory before the next one takes its own
@@ -346,6 +338,11 @@ class Search(Loop):
         self.trainers["lambdas"].optimizer.gamma = gamma
         self.architecture = type(self._complete).from_json(values["architecture"])
         self._unchanged = int(values["unchanged"])
+
+
+def _same(first: AnyArchitecture, second: AnyArchitecture) -> bool:
+    """Whether both keep the same, whatever their origin."""
+    return (first.kept, first.reductions) == (second.kept, second.reductions)
 
 
 def turns(

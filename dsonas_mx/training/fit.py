@@ -82,7 +82,7 @@ class Fit(Loop):
         super().__init__(train_data, loss, setup or Setup())
         self.net = net
         self.options = options
-        self._data = (train_data, test_data)
+        self.train_data, self.test_data = train_data, test_data
         optimizer = mx.optimizer.create(
             "nag",
             learning_rate=options.learning_rate,
@@ -98,7 +98,7 @@ class Fit(Loop):
 
     def steps_of(self, epoch: int) -> int:
         """The same in all epochs."""
-        return len(self._data[0])
+        return len(self.train_data)
 
     @property
     def finished(self) -> bool:
@@ -114,7 +114,7 @@ class Fit(Loop):
         options = self.options
         rate = self._set_rate(options.rate(self.epoch))
         self.graph.set_progress(self.epoch / options.num_epochs)
-        data = self._data[0]
+        data = self.train_data
         train = self._run_steps(("all",) * len(data), {"all": data}, "train")["all"]
         test = self.test()
         if not math.isfinite(test.loss):
@@ -124,16 +124,15 @@ class Fit(Loop):
         self._next_epoch()
         return FitEpoch(self.epoch, rate, train, test)
 
-    @property
-    def test_data(self) -> Loader:
-        """All samples, to test on."""
-        return self._data[1]
-
     def test(self) -> Score:
         """Loss and accuracy on the test data, with the moving statistics of BN."""
-        options = self.options
         return evaluate(
-            self.net, self._data[1], self._contexts, self.after_step, options.top5, self.workers
+            self.net,
+            self.test_data,
+            self._contexts,
+            self.after_step,
+            self.options.top5,
+            self.workers,
         )
 
 

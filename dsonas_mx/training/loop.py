@@ -214,7 +214,7 @@ class Loop:
                 continue
             if self.workers.size > 1:
                 trainer.allreduce_grads()
-                self.workers.add_up([parameter.list_grad() for parameter in trainer._params])
+                self.workers.add_up([parameter.list_grad() for parameter in trainer.parameters])
                 trainer.update(len(batch.labels))
             else:
                 trainer.step(len(batch.labels))

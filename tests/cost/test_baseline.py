@@ -83,7 +83,7 @@ def test_random_within():
 
 
 def test_too_few_draws_give_the_nearest(monkeypatch, found):
-    monkeypatch.setattr(baseline, "_MOST_DRAWS", 3)
+    monkeypatch.setattr(baseline, "MOST_DRAWS", 3)
     monkeypatch.setattr(baseline, "TOLERANCE", -1)  # never met
     size = count(found).parameters
     nearest = baseline.like(found, "share")

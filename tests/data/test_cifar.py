@@ -245,7 +245,7 @@ def test_damaged_cifar_100(tmp_path):
 
 def test_half_of_the_binary_training_file_is_noticed_beside_the_test_file(tmp_path, monkeypatch):
     write_100(tmp_path, "binary")
-    monkeypatch.setattr(cifar, "_OFFICIAL", PER_FILE)
+    monkeypatch.setattr(cifar, "OFFICIAL", PER_FILE)
     assert len(load_cifar(tmp_path, name="cifar100")) == 5 * PER_FILE
     cut(tmp_path / "train.bin", 4 * PER_FILE * 3074)
     with pytest.raises(ValueError, match=r"train\.bin: has 73,776 bytes where 92,220"):
@@ -340,7 +340,7 @@ def test_half_of_the_binary_test_file_is_noticed_beside_the_others(tmp_path, mon
     write_binary(tmp_path)
     cut(tmp_path / "test_batch.bin", 3 * 3073)
     assert len(load_cifar(tmp_path, train=False)) == 3  # a small set of somebody's own
-    monkeypatch.setattr(cifar, "_OFFICIAL", PER_FILE)
+    monkeypatch.setattr(cifar, "OFFICIAL", PER_FILE)
     with pytest.raises(ValueError, match=r"test_batch\.bin: has 9,219 bytes where 18,438"):
         load_cifar(tmp_path, train=False)
 

@@ -43,11 +43,11 @@ def test_mean_and_std_are_the_training_halfs():
 
 
 def test_missing_file_says_what_to_do(monkeypatch, tmp_path):
-    monkeypatch.setattr(fashion_mnist, "_FILE", tmp_path / "away.npz")
+    monkeypatch.setattr(fashion_mnist, "FILE", tmp_path / "away.npz")
     with pytest.raises(FileNotFoundError, match=r"away\.npz.*install"):
         load_fashion_mnist()
 
 
 def test_licence_is_beside_the_data():
-    text = fashion_mnist._FILE.with_name("LICENSE.fashion_mnist").read_text("utf-8")
+    text = fashion_mnist.FILE.with_name("LICENSE.fashion_mnist").read_text("utf-8")
     assert "MIT License" in text and "Zalando SE" in text

@@ -227,7 +227,7 @@ def test_a_folder_as_records(photos, tmp_path):
 
 
 def test_records_that_were_stopped_go_on(photos, tmp_path, monkeypatch):
-    monkeypatch.setattr("dsonas_mx.data.packing._PART", 10)
+    monkeypatch.setattr("dsonas_mx.data.packing.PART", 10)
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     whole.mkdir(), parts.mkdir()
     listing = list_folder(photos)

@@ -76,13 +76,13 @@ def test_other_programs_are_refused(data, message):
 
 def test_stand_ins_cannot_be_changed_by_a_pickle():
     # BUILD with (None, {name: value}) sets attributes of what is on the stack.
-    for stand_in in restricted_pickle._STAND_INS:
-        before = dict(vars(restricted_pickle._STAND_INS[stand_in]))
+    for stand_in in restricted_pickle.STAND_INS:
+        before = dict(vars(restricted_pickle.STAND_INS[stand_in]))
         name = "\n".join(stand_in).encode()
         data = b"\x80\x02c" + name + b"\nN}X\x05\x00\x00\x00arrayK\x01s\x86b."
         with pytest.raises(ValueError):
             restricted_pickle.loads(data)
-        assert dict(vars(restricted_pickle._STAND_INS[stand_in])) == before
+        assert dict(vars(restricted_pickle.STAND_INS[stand_in])) == before
 
 
 @pytest.mark.parametrize("protocol", [2, 4, 5])

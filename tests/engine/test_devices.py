@@ -86,7 +86,7 @@ def test_five_steps_are_those_of_the_halves_in_turn(search, tiny_space, batch_si
     net.initialize()
     copy_parameters(running.net, net)
     before = {n: p.data().asnumpy() for n, p in net.collect_params().items()}
-    one_after_the_other(net, running._data, 5)
+    one_after_the_other(net, (running.weight_data, running.lambda_data), 5)
 
     class Enough(Exception):
         pass
@@ -119,10 +119,10 @@ def test_after_fifty_steps_they_agree_to_the_last_bit(search):
         else:
             assert first.tobytes() == second.tobytes(), name
     for trainer in running.trainers.values():
-        first, second = (updater.states for updater in trainer._updaters)
-        assert set(first) == set(second) == set(range(len(trainer._params)))
-        for index, state in first.items():
-            assert state.asnumpy().tobytes() == second[index].asnumpy().tobytes()
+        first, second = trainer.states(0), trainer.states(1)
+        assert set(first) == set(second) == {p.name for p in trainer.parameters}
+        for name, (state,) in first.items():
+            assert state.asnumpy().tobytes() == second[name][0].asnumpy().tobytes()
             assert state.asnumpy().any()
 
 

@@ -75,10 +75,13 @@ def test_the_same_search(search, contexts):
         searching.step_epoch()
         lose(searching)
         searching.step_epoch()
-        assert searching.net.architecture.num_connections < searching._complete.num_connections
+        assert (
+            searching.net.architecture.num_connections
+            < searching.architecture.space.num_connections
+        )
         searching.step_epoch()
         assert all(trainer.is_flat == flat for trainer in searching.trainers.values())
-        assert all(len(t._params) < 4 for t in searching.trainers.values()) == flat
+        assert all(len(t.parameters) < 4 for t in searching.trainers.values()) == flat
         states.append(searching.state())
     alone, flat = states
     assert alone.values == flat.values
@@ -106,7 +109,7 @@ def test_parameters_are_slices(search):
     searching.step_epoch()
     searching.step_epoch()
     for trainer in searching.trainers.values():
-        for flat in trainer._params:
+        for flat in trainer.parameters:
             assert {parameters[name].wd_mult for name in flat.parts} == {flat.wd_mult}
             assert all(part.start % ALIGNMENT == 0 for part in flat.parts.values())
             between = flat.data(TWO[1]).asnumpy().reshape(-1)

@@ -172,18 +172,18 @@ def test_effect_inside_the_noise_has_no_penalty(machine, tiny_space):
     np.testing.assert_array_equal(measure(architecture) > 0, raw > noise)
 
 
-def test_noise_of_blocks_adds_up(machine, tiny_space):
+def test_noise_of_blocks_adds_up(machine, tiny_space, monkeypatch):
     """Blocks of one shape share an error; those of two shapes err apart: √((3·n)² + (4·m)²)."""
     space = tiny_space(blocks=(3, 4))
+    noises = dict(zip(space.stage_shapes, (2.0, 3.0)))
+    monkeypatch.setattr(
+        latency_deductions,
+        "savings",
+        lambda full, others, rounds: {key: Saving(1.0, noises[key[0]]) for key in others},
+    )
     measure = deductions()
-    mask = chain(space).kept[0]
-    for shape, noise in zip(space.stage_shapes, (2.0, 3.0)):
-        for fewer in without_each(space, mask).values():
-            key = (shape, work(space, mask), work(space, fewer))
-            measure._known[key] = Saving(1.0, noise)
     saved, noise = measure.measured(chain(space))
     assert saved.max() == 7 and noise.max() == pytest.approx((6**2 + 12**2) ** 0.5)
-    assert not machine.bound
     assert not measure(chain(space)).any()  # 7 ms are inside 13.4
 
 

@@ -106,13 +106,12 @@ def set_lambdas(search, changes):
 
 def set_at_the_end(search, changes):
     """Set scales between the last step of an epoch and what follows from it: {epoch: scales}."""
-    remove = search._prune
 
-    def change_and_remove():
-        set_lambdas(search, changes.get(search.epoch, {}))
-        remove()
+    def change():
+        if search.position == search.steps_of(search.epoch):
+            set_lambdas(search, changes.get(search.epoch + 1, {}))
 
-    search._prune = change_and_remove
+    search.after_step = change
 
 
 # Turns
@@ -278,10 +277,10 @@ def test_momentum_survives_a_removal(search):
     running.step_epoch()
     assert running.net is not complete
     for kind, trainer in running.trainers.items():
-        states, optimizer = trainer._updaters[0].states, trainer._optimizer
-        assert len(states) == len(trainer._params), kind
-        assert all(state.asnumpy().any() for state in states.values())
-        assert optimizer._all_index_update_counts[0] == dict.fromkeys(states, 3)
+        states = trainer.states(0)
+        assert len(states) == len(trainer.parameters), kind
+        assert all(state.asnumpy().any() for (state,) in states.values())
+        assert trainer.updates(0) == dict.fromkeys(states, 3)
 
 
 def test_a_reduction_keeps_its_larger_lambda(search):
@@ -394,7 +393,7 @@ def test_the_seed_decides_everything(search):
         set_at_the_end(running, {2: {"1.sep3->output": 0.0}})
         running.run(record.append)
     assert epochs[0] == epochs[1]  # λ, losses, accuracies, to the last bit
-    assert epochs[0][-1].connections < first._complete.num_connections
+    assert epochs[0][-1].connections < first.architecture.space.num_connections
     expected = values(first)
     for name, value in values(again).items():
         np.testing.assert_array_equal(value, expected[name], err_msg=name)

@@ -111,13 +111,13 @@ def test_everything_is_carried_over(before_and_after):
             np.testing.assert_array_equal(value, old, err_msg=name)
         for kind, steps in (("weights", 3), ("lambdas", 2)):
             expected, states = parent.states(kind, device), child.states(kind, device)
-            assert len(states) == len(child.trainers[kind]._params)
+            assert len(states) == len(child.trainers[kind].parameters)
             for name, state in states.items():
                 assert state.any(), name
                 old = part(parent.net, child.net, name, expected[name])
                 np.testing.assert_array_equal(state, old, err_msg=name)
             assert child.counts(kind, device) == {name: steps for name in states}
-            optimizer = child.trainers[kind]._optimizer
+            optimizer = child.trainers[kind].optimizer
             assert optimizer.num_update == steps
             assert optimizer._index_update_count is optimizer._all_index_update_counts[0]
     statistics = [n for n in child.parameters if "running" in n]

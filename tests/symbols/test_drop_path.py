@@ -228,7 +228,7 @@ def test_fit_tells_the_progress(architecture, loader, plain):
     seen = []
     fit.run(lambda epoch: seen.append(progress.data().asscalar()))
     assert seen == [0, 0.25, 0.5, 0.75]
-    assert progress not in fit.trainers["all"]._params
+    assert progress not in fit.trainers["all"].parameters
 
 
 @pytest.mark.parametrize(

@@ -31,8 +31,8 @@ def test_the_cpu_passes(values):
 @pytest.mark.parametrize("wrong", [np.nan, 0.0, 1.01])
 def test_what_is_wrong_does_not_pass(values, wrong):
     found, expected = (np.ones(2), {"w": np.ones(3)}), (np.ones(2), {"w": np.ones(3)})
-    assert values._compared(found, expected, 1e-3)["passes"]
+    assert values.compared(found, expected, 1e-3)["passes"]
     found[1]["w"][1] = wrong
-    assert not values._compared(found, expected, 1e-3)["passes"]
+    assert not values.compared(found, expected, 1e-3)["passes"]
     zeros = (np.ones(2), {"w": np.zeros(3)})
-    assert not values._compared(zeros, zeros, 1e-3)["passes"]  # nothing was computed
+    assert not values.compared(zeros, zeros, 1e-3)["passes"]  # nothing was computed

@@ -319,7 +319,7 @@ def test_strangers_end_no_job(waiting):
 
 def test_the_port_of_a_job_is_taken_by_nobody_else():
     """But by ps-lite's scheduler, which shares addresses as ZeroMQ does."""
-    root = job._reserved("127.0.0.1")
+    root = job.reserved("127.0.0.1")
     address = root.getsockname()
     with socket.socket() as other, pytest.raises(OSError, match="Address already in use"):
         other.bind(address)

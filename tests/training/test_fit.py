@@ -103,7 +103,7 @@ def test_only_weights_of_convolutions_and_classifiers_decay(fit):
         if name.endswith(("gamma", "beta", "bias")):
             parameter.set_data(mx.nd.ones(parameter.shape))
     before = {name: p.data().asnumpy() for name, p in parameters.items()}
-    data = training._data[0]
+    data = training.train_data
     batch = next(data.epoch(0))
     training.graph.step("all", batch.data, batch.labels)
     training.trainers["all"].step(8)
@@ -125,7 +125,7 @@ def test_a_loss_that_is_not_finite(fit):
 def test_a_test_loss_that_is_not_finite(fit, loader):
     """One step only: its own loss was finite."""
     training = fit(replace(OPTIONS, learning_rate=1e30))
-    training._data = (loader(8, 8), training._data[1])
+    training.train_data = loader(8, 8)
     with pytest.raises(ArithmeticError, match="^the test loss is (nan|inf) in epoch 1: use a"):
         training.run()
 
@@ -149,7 +149,7 @@ def test_the_seed_decides_everything(fit):
 
 def test_each_device_has_moving_statistics_of_its_own(fit):
     training = fit(replace(OPTIONS, num_epochs=1), CONTEXTS)
-    batch = next(training._data[0].epoch(0))
+    batch = next(training.train_data.epoch(0))
     training.graph.step("all", batch.data, batch.labels)
     training.trainers["all"].step(8)
     mx.nd.waitall()

@@ -80,9 +80,10 @@ class Enough(Exception):
 
 def stop_after(loop, steps):
     """The state of a loop after so many steps of its life, and what its epochs did before."""
-    epochs, count = [], iter(range(steps - 1))
+    epochs, count, before = [], iter(range(steps - 1)), loop.after_step
 
     def check():
+        before()
         if next(count, None) is None:
             raise Enough
 
@@ -139,23 +140,21 @@ def test_a_search_goes_on(searches, ends, tmp_path, steps, contexts):
     assert before + after == epochs
     assert_same(again.state(), end)
     assert again.architecture == architecture
-    assert again.net.architecture.num_connections < again._complete.num_connections - 2
+    assert again.net.architecture.num_connections < again.architecture.space.num_connections - 2
 
 
 def set_zero(search):
     """Let a connection's λ reach zero in the third epoch, and another's in the fifth."""
-    remove = search._prune
 
-    def zero_and_remove():
-        position = {3: 1, 5: 2}.get(search.epoch)
-        if position is not None:
+    def zero():
+        position = {3: 1, 5: 2}.get(search.epoch + 1)
+        if position is not None and search.position == search.steps_of(search.epoch):
             parameter = search.net.collect_params()["lambdas"]
             values = parameter.data(parameter.list_ctx()[0]).asnumpy()
             values[-position] = 0
             parameter.set_data(mx.nd.array(values))
-        remove()
 
-    search._prune = zero_and_remove
+    search.after_step = zero
 
 
 def test_a_search_without_a_split_goes_on(searches, tmp_path):

@@ -74,7 +74,7 @@ def float16(device: mx.Context) -> Result:
     """Loss and gradients of maps in float16, against those in float32."""
     net, data, label = _network([device])
     found = [_step(net, [device], data, label, dtype) for dtype in ("float32", "float16")]
-    return _compared(found[1], found[0], HALF)
+    return compared(found[1], found[0], HALF)
 
 
 def two_devices(first: mx.Context, second: mx.Context) -> Result:
@@ -87,7 +87,7 @@ def two_devices(first: mx.Context, second: mx.Context) -> Result:
     ]
     summed = {name: parts[0][1][name] + parts[1][1][name] for name in gradients}
     expected = np.concatenate([part[0] for part in parts]), summed
-    return _compared((losses, gradients), expected, TOLERANCE)
+    return compared((losses, gradients), expected, TOLERANCE)
 
 
 def _weighted(architecture: Architecture, fix_gamma: str) -> DSONAS:
@@ -131,7 +131,7 @@ def _step(
     return np.concatenate(losses), gradients
 
 
-def _compared(found: Found, expected: Found, limit: float) -> Result:
+def compared(found: Found, expected: Found, limit: float) -> Result:
     """How far gradients are apart, relative to the largest of each array, and the loss."""
     apart = {name: _apart(found[1][name], array) for name, array in expected[1].items()}
     worst = max(apart, key=lambda name: apart[name])

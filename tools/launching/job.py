@@ -150,7 +150,7 @@ class Job:
             hosts = [*_hosts(options.hostfile)] if options.hostfile else hosts
             address = _own_address(hosts[0])
         self.socket = socket.create_server((address, 0), backlog=256)
-        self.root = _reserved(address)
+        self.root = reserved(address)
         self.token = secrets.token_hex(16)
         self.selector = selectors.DefaultSelector()
         self.selector.register(self.socket, selectors.EVENT_READ)
@@ -327,7 +327,7 @@ def _own_address(host: Optional[str]) -> str:
         return probe.getsockname()[0]
 
 
-def _reserved(address: str) -> socket.socket:
+def reserved(address: str) -> socket.socket:
     """A socket on a free port, which as long as it is open only ps-lite's scheduler can take.
 
     That shares it, and begins to listen; others are given other ports.
