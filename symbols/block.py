@@ -84,8 +84,9 @@ class Block(Layer):
     """One block of the normal setting.
 
     Level 1 takes the block's input unscaled. An operation of a later level takes the sum of its
-    sources, each times its λ; the output is a 1×1 convolution of the concatenated operations, each
-    times its λ, then BN, ReLU, and the shortcut. A block with nothing left is its shortcut.
+    sources (Eq. 1), each times its λ (Eq. 8); the output (Eq. 2) is a 1×1 convolution of the
+    concatenated operations, each times its λ, then BN, ReLU, and the shortcut. A block with nothing
+    left is its shortcut.
 
     Inputs: a map B×C×H×W; if the network is weighted, the scales of the live connections in the
     order of `SearchSpace.connections`; with drop path, their scales for each sample (B×connections)
@@ -179,7 +180,7 @@ class Block(Layer):
     def _sums(
         self, F: Any, level: LiveLevel, maps: Dict[str, Map], dropping: Optional[Map]
     ) -> Sequence[Map]:
-        """The input of each operation of a level."""
+        """The input of each operation of a level (Eq. 1)."""
         sums: List[Map] = []
         if dropping is not None:
             for node in level.nodes:

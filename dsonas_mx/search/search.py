@@ -200,7 +200,7 @@ class Search(Loop):
             scores = self._run_steps(self._turns, data, "search")
         self._next_epoch()
         if searching:
-            self._prune()
+            self._update_architecture()
         return SearchEpoch(
             self.epoch,
             "search" if searching else "pretrain",
@@ -247,8 +247,8 @@ class Search(Loop):
 
     # Removal
 
-    def _prune(self) -> None:
-        """Note which connections are left; every few epochs, make it permanent."""
+    def _update_architecture(self) -> None:
+        """Note which connections are left; every few epochs, remove the others for good."""
         scales = self.scales()
         if not np.isfinite(scales.vector).all():
             raise Diverged(f"λ is not finite after epoch {self.epoch}: {self._advice()}")
@@ -279,7 +279,7 @@ class Search(Loop):
         return type(self._complete).from_scales(scales, origin)
 
     def _shrink(self) -> None:
-        """Rebuild the network without what is dead, if anything is."""
+        """Remove for good what is dead: rebuild the network without it, if anything is."""
         if _same(self.architecture, self.net.architecture):
             return
         parent, trainers = self.net, self.trainers

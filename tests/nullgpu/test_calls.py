@@ -126,7 +126,7 @@ def test_an_update_is_few_calls(scope, loader, monkeypatch):
 
     search.graph.step = counting(graph_step, graph_calls)
     search._step = counting(step, counts)
-    search._prune = lambda: None  # λ is what memory held
+    search._update_architecture = lambda: None  # λ is what memory held
     search.step_epoch()
     beside = [count - of_graph for count, of_graph in zip(counts, graph_calls)]
     assert max(beside[2:]) <= 40 * len(contexts)  # the first ones make the states
