@@ -32,6 +32,7 @@ from ..io.params_file import write_params
 from ..space.architecture import Architecture
 from ..space.normal import OUTPUT, SearchSpace
 from ..space.operations import TABLE
+from ..space.scales import lambda_parameters
 
 THEIR_OPERATIONS = {name: row.authors for name, row in TABLE.items()}
 FULL_LAYOUTS = ("vector", "layers")
@@ -110,9 +111,9 @@ def to_ours(arrays: Arrays, architecture: Architecture) -> Dict[str, np.ndarray]
                 )
         ours[parameter.ours] = np.concatenate(parts, axis=1)
     if any(name.startswith("lambda_") for name in arrays):
-        lambdas, reductions = read_lambdas(arrays, space)
-        for name, (of_reduction, row, kept) in _our_scales(architecture).items():
-            ours[name] = (reductions if of_reduction else lambdas)[row][kept]
+        vector = np.concatenate([rows.ravel() for rows in read_lambdas(arrays, space)])
+        for name, positions in lambda_parameters(architecture).items():
+            ours[name] = vector[positions]
     return ours
 
 
@@ -140,14 +141,14 @@ def to_authors(
             if len(parameter.theirs) > 1:
                 parts = np.split(array, len(parameter.theirs), axis=1)
             theirs.update(zip(parameter.theirs, parts))
-    scales = _our_scales(architecture)
+    scales = lambda_parameters(architecture)
     if any(name in left for name in scales):
         dtype = np.asarray(next(left[name] for name in scales if name in left)).dtype
-        lambdas, reductions = _no_scales(space, dtype)
-        for name, (of_reduction, row, kept) in scales.items():
+        vector, lambdas, reductions = _no_scales(space, dtype)
+        for name, positions in scales.items():
             if name not in left:
                 raise ValueError(f"{name} is missing, though other scales are there")
-            (reductions if of_reduction else lambdas)[row][kept] = left.pop(name)
+            vector[positions] = left.pop(name)
         for slot in _scales(space, full_layout):
             rows = reductions if slot.of_reduction else lambdas
             theirs[slot.name] = rows[slot.row, slot.part][np.newaxis]
@@ -205,7 +206,7 @@ def read_lambdas(arrays: Arrays, space: SearchSpace) -> Tuple[np.ndarray, np.nda
     given = {name: array for name, array in arrays.items() if name.startswith("lambda_")}
     slots = _scales(space, _full_layout(given, space))
     dtype = np.result_type(*given.values()) if given else np.dtype(np.float32)
-    lambdas, reductions = _no_scales(space, dtype)
+    _, lambdas, reductions = _no_scales(space, dtype)
     missing: List[_Scales] = []
     for slot in slots:
         if slot.name not in given:
@@ -276,21 +277,6 @@ def _batch_norm(ours: str, theirs: str) -> Iterator[_Parameter]:
         yield _Parameter(f"{ours}_{mine}", (f"{theirs}_{other}",))
 
 
-def _our_scales(architecture: Architecture) -> Dict[str, Tuple[bool, int, np.ndarray]]:
-    """For each of our λ: whether of a reduction, its row, and which of the row are live."""
-    space = architecture.space
-    scales: Dict[str, Tuple[bool, int, np.ndarray]] = {}
-    for row, mask in enumerate(architecture.kept):
-        name = "lambdas"
-        if space.scope == "full":
-            name = "stage{}_block{}_lambdas".format(*space.block_positions[row])
-        if any(mask):
-            scales[name] = False, row, np.array(mask)
-    for row, branches in enumerate(architecture.reductions):
-        scales[f"reduction{row + 1}_lambdas"] = True, row, np.array(branches)
-    return scales
-
-
 def _scales(space: SearchSpace, full_layout: str) -> List[_Scales]:
     """All arrays of scales of an authors' supernet."""
     scales: List[_Scales] = []
@@ -317,11 +303,13 @@ def _place(space: SearchSpace, block_index: int) -> str:
     return "stage{}_unit{}".format(*space.block_positions[block_index])
 
 
-def _no_scales(space: SearchSpace, dtype: Any) -> Tuple[np.ndarray, np.ndarray]:
-    return (
-        np.zeros((space.num_structures, len(space.connections)), dtype),
-        np.zeros((space.num_reductions, 2), dtype),
-    )
+def _no_scales(space: SearchSpace, dtype: Any) -> Tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """A vector of zeros in the order of `space.scales`; those of connections and of reductions."""
+    connections = space.num_connections
+    vector = np.zeros(connections + 2 * space.num_reductions, dtype)
+    lambdas, reductions = vector[:connections], vector[connections:]
+    shape = space.num_structures, len(space.connections)
+    return vector, lambdas.reshape(shape), reductions.reshape(-1, 2)
 
 
 def _full_layout(names: Iterable[str], space: SearchSpace) -> str:

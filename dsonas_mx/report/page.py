@@ -24,9 +24,9 @@ from ..io.files import PathLike, atomic, read_regular, unique_names
 from ..plots import draw_architecture, draw_curves, read_table
 from ..space.mobile import OPERATIONS as MOBILE_OPERATIONS
 from ..space.mobile_architecture import AnyArchitecture, load_architecture
+from ..space.scales import ScaleName
 
 _HERE = Path(__file__).parent
-_LAMBDA = re.compile(r"(?:(?P<group>[^:]+):)?(?P<source>[^>]+)->(?P<target>.+)")
 _FILES = ("architecture.json", "metrics.csv", "lambdas.csv", "result.json")
 _MOST_PICTURES = 4  # of segmented test images
 _MOST_BYTES = 2**28  # of a picture
@@ -152,13 +152,13 @@ def lambdas(path: Path, number: str) -> str:
         return ""
     groups: Dict[str, List[Any]] = {}
     for column, values in table.items():
-        match = _LAMBDA.fullmatch(column)
-        if match:
+        if "->" in column:
             series = [float(f"{value:.5g}") for value in values]  # the page rounds once
-            group, source, target = match["group"] or "block", match["source"], match["target"]
+            with files.in_file(path):
+                group, source, target = ScaleName.parse(column)
             if source in MOBILE_OPERATIONS:  # one map of operation by block
                 group, target = "blocks", ".".join(re.findall(r"\d+", group))
-            groups.setdefault(group, []).append([source, target, series])
+            groups.setdefault(group or "block", []).append([source, target, series])
     data = json.dumps({"epochs": epochs, "groups": groups}).replace("<", "\\u003c")
     return (
         f'<h3>λ by epoch</h3><div class="lambdas" id="lambdas-{number}">'
