@@ -9,7 +9,7 @@ import mxnet as mx
 from ..latency.deductions import Deductions
 from ..latency.mobile import OperationLatency
 from ..latency.table import Table
-from ..search.budget import Constant, Measure, make_budget
+from ..search.budget import Budget, Measure, make_budget
 from ..search.options import BudgetOptions
 from ..search.target import FLOPsTarget, OneOperation
 from ..space.normal import SearchSpace
@@ -17,7 +17,7 @@ from ..space.normal import SearchSpace
 
 def budget(
     options: BudgetOptions, gamma: float, space: SearchSpace, measure: Measure
-) -> Tuple[Constant, Optional[FLOPsTarget]]:
+) -> Tuple[Budget, Optional[FLOPsTarget]]:
     """The budget, of a complete `options.budget`, and the target.
 
     Budget latency uses the table of the options, which must be one of `space`, or else `measure`.
@@ -35,7 +35,7 @@ def budget(
     )
 
 
-def mobile_budget(options: BudgetOptions, gamma: float, measure: Callable[[Any], Any]) -> Constant:
+def mobile_budget(options: BudgetOptions, gamma: float, measure: Callable[[Any], Any]) -> Budget:
     """The budget of the mobile setting: latency or none."""
     if options.budget not in ("none", "latency"):
         raise ValueError(f"--budget {options.budget} is for the normal setting: latency or none")
@@ -48,7 +48,7 @@ def mobile_budget(options: BudgetOptions, gamma: float, measure: Callable[[Any],
 
 def of_setting(
     options: Any, space: Any, build: Any, operation: Any, device: mx.Context
-) -> Tuple[Constant, Optional[Any]]:
+) -> Tuple[Budget, Optional[Any]]:
     """The budget and the target of a space of the normal or of the mobile setting.
 
     Parameters

@@ -12,7 +12,7 @@ from ..data.loader import Loader
 from ..data.source import Source
 from ..engine.setup import Setup
 from ..runs.folder import Run, save_parameters
-from ..search.budget import Constant
+from ..search.budget import Budget
 from ..search.search import Search, SearchEpoch
 from ..space.mobile_architecture import AnyArchitecture
 from ..training.loss import cross_entropy
@@ -33,7 +33,7 @@ def search_to_end(
     about: Optional[DataSet] = None,
     source: Optional[Source] = None,
     loss: Callable[..., Any] = cross_entropy,
-    budget: Optional[Constant] = None,
+    budget: Optional[Budget] = None,
     target: Optional[Any] = None,
     before: Callable[[Run, Search], None] = lambda run, search: None,
     **identity: Any,

@@ -20,8 +20,8 @@ BUDGETS = ("none", "flops", "mac", "latency")
 Measure = Callable[[Architecture], np.ndarray]
 
 
-class Constant:
-    """γ is the same for all connections: no budget.
+class Budget:
+    """γ of every connection: here the same for all, which is no budget; others adapt it.
 
     Parameters
     ----------
@@ -45,7 +45,7 @@ class Constant:
         return np.full((space.num_structures, len(space.connections)), self.gamma)
 
 
-class AdaptiveFLOPs(Constant):
+class AdaptiveFLOPs(Budget):
     """A block is penalised by the share of its FLOPs that it still has (Eq. 17).
 
         γ^t = FLOPs^t / FLOPs_block · γ
@@ -62,7 +62,7 @@ class AdaptiveFLOPs(Constant):
         return self.gamma * np.repeat(share[:, None], len(architecture.kept[0]), axis=1)
 
 
-class AdaptiveMAC(Constant):
+class AdaptiveMAC(Budget):
     """A connection is penalised by the memory access of the operation that it enters (Eq. 18).
 
         γ_(m,n) = MAC_(m,n) / MAC_max · γ
@@ -81,7 +81,7 @@ class AdaptiveMAC(Constant):
         return self.gamma * mac[:, entered] / mac.max()
 
 
-class AdaptiveLatency(Constant):
+class AdaptiveLatency(Budget):
     """A connection is penalised by the latency that its removal saves (Eq. 19).
 
         γ_c^t = (LAT_c − LAT_min) / (LAT_max − LAT_min) · (γ − γ_0) + γ_0
@@ -125,7 +125,7 @@ class AdaptiveLatency(Constant):
 
 def make_budget(
     name: str, gamma: float, gamma0: Optional[float] = None, measure: Optional[Measure] = None
-) -> Constant:
+) -> Budget:
     """The budget of a name out of `BUDGETS`.
 
     Parameters
@@ -143,7 +143,7 @@ def make_budget(
         return AdaptiveLatency(measure, gamma, gamma0)
     if gamma0 is not None:
         raise ValueError(f"gamma0 is of budget latency: budget {name} has none")
-    return {"none": Constant, "flops": AdaptiveFLOPs, "mac": AdaptiveMAC}[name](gamma)
+    return {"none": Budget, "flops": AdaptiveFLOPs, "mac": AdaptiveMAC}[name](gamma)
 
 
 def default_budget(scope: str) -> str:

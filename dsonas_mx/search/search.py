@@ -22,7 +22,7 @@ from ..training.loss import cross_entropy
 from ..training.metric import Score
 from ..training.state import State
 from .apg_nag import APGNAG, gamma_from_state, gamma_state
-from .budget import Constant
+from .budget import Budget
 from .options import SearchOptions
 from .shrink import inherit, inherit_states
 from .target import FLOPsTarget, OneOperation
@@ -113,11 +113,11 @@ class Search(Loop):
         lambda_data: Optional[Loader] = None,
         options: SearchOptions,
         loss: Callable[..., Any] = cross_entropy,
-        budget: Optional[Constant] = None,
+        budget: Optional[Budget] = None,
         target: Optional[Union[FLOPsTarget, OneOperation]] = None,
         setup: Optional[Setup] = None,
     ) -> None:
-        budget = budget or Constant(options.gamma)
+        budget = budget or Budget(options.gamma)
         if budget.gamma != options.gamma:
             raise ValueError(f"gamma is {options.gamma}, but that of the budget {budget.gamma}")
         self._target: Any = target

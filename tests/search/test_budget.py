@@ -6,7 +6,7 @@ from dsonas_mx.search.budget import (
     AdaptiveFLOPs,
     AdaptiveLatency,
     AdaptiveMAC,
-    Constant,
+    Budget,
     make_budget,
 )
 
@@ -34,7 +34,7 @@ POOLS = {"1.max->2.max", "2.max->output"}
 
 
 def test_constant():
-    gammas = Constant(0.25).gammas(Architecture.complete(FULL))
+    gammas = Budget(0.25).gammas(Architecture.complete(FULL))
     assert gammas.shape == (2, len(NAMES)) and (gammas == 0.25).all()
 
 
@@ -146,7 +146,7 @@ def test_latency_is_measured_anew_for_each_architecture():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Constant(-1), "gamma must be at least 0, got -1"),
+        (lambda: Budget(-1), "gamma must be at least 0, got -1"),
         (lambda: AdaptiveMAC(float("nan")), "gamma must be at least 0, got nan"),
         (lambda: AdaptiveLatency(None, 1.0, 2.0), "gamma0 must be from 0 to gamma, which is 1.0"),
         (lambda: AdaptiveLatency(None, 1.0, -0.1), "gamma0 must be from 0 to gamma"),
@@ -171,7 +171,7 @@ def test_a_bad_measurement_is_refused(saved):
 
 def test_budgets_by_name():
     assert [type(make_budget(name, 1.0)) for name in ("none", "flops", "mac")] == [
-        Constant,
+        Budget,
         AdaptiveFLOPs,
         AdaptiveMAC,
     ]

@@ -7,7 +7,7 @@ from dsonas_mx.cost.count import count
 from dsonas_mx.engine.flat import is_lambda
 from dsonas_mx.engine.graph import TrainGraph
 from dsonas_mx.engine.setup import Setup, in_silence
-from dsonas_mx.search.budget import Constant
+from dsonas_mx.search.budget import Budget
 from dsonas_mx.search.options import SearchOptions
 from dsonas_mx.search.search import Search
 from dsonas_mx.search.target import FLOPsTarget
@@ -478,7 +478,7 @@ def test_the_defaults_are_those_of_the_paper():
 # Budgets
 
 
-class Numbered(Constant):
+class Numbered(Budget):
     """γ of each connection is its number, in hundreds the number of times it was asked for."""
 
     def __init__(self, gamma):
@@ -521,7 +521,7 @@ def test_gamma_is_that_of_the_budget_in_each_epoch_of_search(search, scope):
 def test_gamma_reaches_the_scales(search):
     """Without gradients and momentum a step takes ηγ off each λ."""
 
-    class Two(Constant):
+    class Two(Budget):
         def gammas(self, architecture):
             gammas = np.zeros(np.shape(architecture.kept))
             gammas[0, [1, 3]] = 2.0, 5.0
@@ -569,4 +569,4 @@ def test_a_target_that_cannot_be_reached(search):
 
 def test_a_budget_of_another_gamma_is_refused(search):
     with pytest.raises(ValueError, match=r"^gamma is 0.01, but that of the budget 0.5$"):
-        search(budget=Constant(0.5))
+        search(budget=Budget(0.5))

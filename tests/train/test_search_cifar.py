@@ -5,7 +5,7 @@ from dataclasses import fields
 from dsonas_mx import Architecture
 from dsonas_mx.cost.count import count
 from dsonas_mx.data.loader import split
-from dsonas_mx.search.budget import AdaptiveFLOPs, AdaptiveMAC, Constant
+from dsonas_mx.search.budget import AdaptiveFLOPs, AdaptiveMAC, Budget
 from dsonas_mx.search.options import SearchOptions
 from dsonas_mx.search.search import Search
 
@@ -88,7 +88,7 @@ def test_every_option_reaches_the_search(search, given, small_cifar):
         np.testing.assert_array_equal(data.indices, part)
         assert (data.batch_size, data.seed, data.stream) == (12, 9, stream)
         assert data.shuffle and data.drop_last and data.augment.pad == 4
-    assert (type(seen["budget"]), seen["budget"].gamma) == (Constant, 0.3)
+    assert (type(seen["budget"]), seen["budget"].gamma) == (Budget, 0.3)
     net = seen["build"](seen["architecture"])
     assert net.weighted
     gammas = [p for name, p in net.collect_params().items() if name.endswith("gamma")]
@@ -102,9 +102,9 @@ def test_every_option_reaches_the_search(search, given, small_cifar):
 @pytest.mark.parametrize(
     "words, budget",
     [
-        ([], Constant),
+        ([], Budget),
         (["--scope", "full"], AdaptiveFLOPs),
-        (["--scope", "full", "--budget", "none"], Constant),
+        (["--scope", "full", "--budget", "none"], Budget),
         (["--budget", "flops"], AdaptiveFLOPs),
         (["--budget", "mac"], AdaptiveMAC),
     ],
