@@ -17,7 +17,6 @@ from ..search.options import Split
 from ..search.search import check_turns, turns
 from ..space.architecture import listed
 from ..space.mobile_architecture import AnyArchitecture
-from ..space.normal import SearchSpace
 from ..training.loss import cross_entropy
 from .scenes import SceneOptions
 
@@ -65,12 +64,8 @@ def print_dry_run(
     print(f"parameters     {total:>14,}")
     if deployed < total:
         print(f"  without tower{deployed:>14,}")
-    if isinstance(space, SearchSpace):
-        widths = tuple(space.width << stage for stage in range(len(space.blocks)))
-    else:
-        widths = space.widths
     print(f"blocks a stage {listed(space.blocks):>14}")
-    print(f"width of each  {listed(widths):>14}")
+    print(f"width of each  {listed(space.widths):>14}")
     print(f"connections    {architecture.num_connections:>14,}")
     print(f"multiply-adds  {count_network(architecture).multiply_adds:>14,}")
     _print_memory(graph, 14)

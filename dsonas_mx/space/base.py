@@ -21,6 +21,26 @@ class Space:
 
     blocks: Tuple[int, ...]
 
+    @property
+    def connections(self) -> Tuple[Any, ...]:
+        """Of a structure, in the order of λ."""
+        raise NotImplementedError
+
+    @property
+    def num_blocks(self) -> int:
+        """Blocks of the network."""
+        return sum(self.blocks)
+
+    @property
+    def num_structures(self) -> int:
+        """λ vectors: one a block."""
+        return self.num_blocks
+
+    @property
+    def num_connections(self) -> int:
+        """Connections of all structures together."""
+        return self.num_structures * len(self.connections)
+
     @cached_property
     def block_positions(self) -> Tuple[Tuple[int, int], ...]:
         """(stage, block), both from 1, of every block in the order of the network."""

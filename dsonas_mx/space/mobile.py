@@ -136,16 +136,6 @@ class MobileSpace(Space):
         """Of a block: each operation to the sum, in the order of λ."""
         return tuple(Connection(operation, OUTPUT) for operation in OPERATIONS)
 
-    @property
-    def num_structures(self) -> int:
-        """λ vectors: one a block."""
-        return sum(self.blocks)
-
-    @property
-    def num_connections(self) -> int:
-        """Operations of all blocks together."""
-        return self.num_structures * len(OPERATIONS)
-
     # The network
 
     @property

@@ -177,11 +177,6 @@ class SearchSpace(Space):
     # The network
 
     @property
-    def num_blocks(self) -> int:
-        """Blocks of the network, reductions not counted."""
-        return sum(self.blocks)
-
-    @property
     def num_structures(self) -> int:
         """λ vectors: 1 in the share scope, one a block in the full scope."""
         return 1 if self.scope == "share" else self.num_blocks
@@ -192,9 +187,9 @@ class SearchSpace(Space):
         return len(self.blocks) - 1
 
     @property
-    def num_connections(self) -> int:
-        """Connections of all structures together."""
-        return self.num_structures * len(self.connections)
+    def widths(self) -> Tuple[int, ...]:
+        """Channels of each stage."""
+        return tuple(self.width << stage for stage in range(len(self.blocks)))
 
     def structure_of(self, block_index: int) -> int:
         """Which structure the block at `block_index` (from 0, in network order) has."""
