@@ -442,37 +442,9 @@ def test_fixed_gammas_stay_one(search, fix_gamma):
 # Options
 
 
-@pytest.mark.parametrize(
-    "changes, message",
-    [
-        ({"num_epochs": 0}, "`num_epochs` must be at least 1, got 0"),
-        ({"pretrain_epochs": -1}, "`pretrain_epochs` must be at least 0, got -1"),
-        ({"shrink_every": 0}, "`shrink_every` must be at least 1"),
-        ({"patience": 0}, "`patience` must be at least 1"),
-        ({"gamma": float("nan")}, "`gamma` must be at least 0 and finite, got nan"),
-        ({"gamma": -1}, "`gamma` must be at least 0"),
-        ({"learning_rate": 0}, "`learning_rate` must be above 0 and finite, got 0"),
-        ({"learning_rate": float("inf")}, "`learning_rate` must be above 0 and finite, got inf"),
-        ({"momentum": 1}, "`momentum` must be in \\[0, 1\\), got 1"),
-        ({"split": (0, 1)}, r"`split` must be two numbers of at least 1, as 4:1, got \(0, 1\)"),
-        ({"split": (1, 2, 3)}, "`split` must be two numbers"),
-    ],
-)
-def test_refuses_options(changes, message):
-    with pytest.raises(ValueError, match=message):
-        replace(OPTIONS, **changes)
-
-
 def test_refuses_data_without_a_split(search, loader, tiny_space):
     with pytest.raises(ValueError, match="lambda_data must be given if, and only if, there is"):
         Search(None, Architecture.complete(tiny_space()), weight_data=loader(8, 8), options=OPTIONS)
-
-
-def test_the_defaults_are_those_of_the_paper():
-    options = SearchOptions()
-    assert (options.pretrain_epochs, options.num_epochs) == (120, 120)
-    assert (options.learning_rate, options.momentum, options.weight_decay) == (0.1, 0.9, 3e-4)
-    assert (options.split, options.shrink_every, options.gamma) == ((1, 1), 5, 0.001)
 
 
 # Budgets
