@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from dsonas_mx import Architecture
 from dsonas_mx.cli import machine, parser
 from dsonas_mx.cli import options as cli
-from dsonas_mx.cli.scenes import BackboneSearchOptions, SearchSceneOptions
+from dsonas_mx.cli.segmentation_options import BackboneSearchOptions, SearchSceneOptions
 from dsonas_mx.io.options import Groups, group
 
 PAPER = BackboneSearchOptions(0, 50, (4, 1), learning_rate=0.014, weight_decay=4e-5, gamma=0.01)
@@ -42,8 +42,7 @@ def arguments() -> parser.Parser:
 
 
 def main(options: Options) -> None:
-    from dsonas_mx.cli import devices, dry_run, run, search
-    from dsonas_mx.cli import segmentation as scenes
+    from dsonas_mx.cli import devices, dry_run, run, search, segmentation
     from dsonas_mx.training.transfer import digest, parameters_file
 
     from symbols.segmentation import deeplab, voc_space
@@ -51,20 +50,22 @@ def main(options: Options) -> None:
     data, how = options.data, options.search
     run.check_run(options)
     setup = devices.setup_of(options.devices, options.memory, options.data.batch_size)
-    classes = scenes.known_classes(data, data.data_set)
+    classes = segmentation.known_classes(data, data.data_set)
     space = voc_space(**options.space.fields(4), num_classes=len(classes), image_size=data.crop)
-    name = scenes.data_name(data, data.data_set)
+    name = segmentation.data_name(data, data.data_set)
     start = Architecture.complete(space, run.origin(options, name))
-    loss = scenes.pixel_loss(data.auxiliary)
+    loss = segmentation.pixel_loss(data.auxiliary)
 
     def build(found: Architecture) -> Any:
         return deeplab(found, None, True, how.fix_gamma, data.auxiliary != 0)
 
     if options.memory.dry_run:
         steps = dry_run.search_steps(
-            data.batch_size, scenes.num_train(data, [data.data_set]), how.split
+            data.batch_size, segmentation.num_train(data, [data.data_set]), how.split
         )
-        cost = scenes.cost_of(deeplab(start, weighted=True, fix_gamma=how.fix_gamma), data.crop)
+        cost = segmentation.cost_of(
+            deeplab(start, weighted=True, fix_gamma=how.fix_gamma), data.crop
+        )
         paper = {"memory": "the paper's search: 4.3G"}
         dry_run.print_scene_dry_run(setup, build(start), loss, cost, data, [steps], **paper)
         return
@@ -72,8 +73,8 @@ def main(options: Options) -> None:
         raise ValueError(
             "the supernet needs a start: give --pretrained RUN or --pretrain-epochs N, one of them"
         )
-    loaders = scenes.search_loaders(data, [data.data_set], how.split)
-    notes = scenes.coverage_of([loaders[0].images])
+    loaders = segmentation.search_loaders(data, [data.data_set], how.split)
+    notes = segmentation.coverage_of([loaders[0].images])
     source = None
     if how.pretrained is not None:
         source = parameters_file(how.pretrained, pretrained=True)
@@ -85,7 +86,7 @@ def main(options: Options) -> None:
         setup,
         data=name,
         loss=loss,
-        before=lambda run, found: scenes.take_backbone(run, found.net, source, notes),
+        before=lambda run, found: segmentation.take_backbone(run, found.net, source, notes),
         pretrained=source and digest(source),
     )
 

@@ -14,7 +14,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from dsonas_mx.cli import machine, parser, scenes
+from dsonas_mx.cli import machine, parser
+from dsonas_mx.cli import segmentation_options as cli
 from dsonas_mx.data import voc
 from dsonas_mx.io.options import Groups, group
 from dsonas_mx.training.options import SegmentationOptions
@@ -24,12 +25,12 @@ SAVE_DIR = "runs/train_voc"
 
 @dataclass(frozen=True)
 class Options(Groups):
-    data: scenes.TrainSceneOptions = group(scenes.TrainSceneOptions(), "data")
+    data: cli.TrainSceneOptions = group(cli.TrainSceneOptions(), "data")
     devices: machine.DeviceOptions = group(machine.DeviceOptions(), "devices")
-    network: scenes.BackboneOptions = group(scenes.BackboneOptions(), "network")
-    stages: scenes.StageOptions = group(scenes.StageOptions(), "training")
+    network: cli.BackboneOptions = group(cli.BackboneOptions(), "network")
+    stages: cli.StageOptions = group(cli.StageOptions(), "training")
     training: SegmentationOptions = group(SegmentationOptions(), "training")
-    test: scenes.TestOptions = group(scenes.TestOptions(), "test")
+    test: cli.TestOptions = group(cli.TestOptions(), "test")
     memory: machine.MemoryOptions = group(machine.MemoryOptions(), "memory")
     run: machine.RunOptions = group(machine.RunOptions(SAVE_DIR), "run folder")
 

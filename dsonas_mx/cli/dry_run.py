@@ -18,7 +18,7 @@ from ..search.search import check_turns, turns
 from ..space.architecture import listed
 from ..space.mobile_architecture import AnyArchitecture
 from ..training.loss import cross_entropy
-from .scenes import SceneOptions
+from .segmentation_options import SceneOptions
 
 
 def planned(

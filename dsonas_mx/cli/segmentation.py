@@ -20,7 +20,7 @@ from ..search.options import Split
 from ..training.loss import pixel_cross_entropy, with_auxiliary
 from ..training.segmentation import Stage
 from ..training.transfer import read_parameters, take_over
-from .scenes import SceneOptions, StageOption
+from .segmentation_options import SceneOptions, StageOption
 
 
 def pixel_loss(auxiliary: float) -> Callable[..., Any]:

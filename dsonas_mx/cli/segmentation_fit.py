@@ -28,8 +28,8 @@ from ..training.segmentation import (
 )
 from ..training.transfer import digest, parameters_file
 from .run import open_run
-from .scenes import TestOptions
 from .segmentation import coverage_of, load_stages, take_backbone
+from .segmentation_options import TestOptions
 from .training import trained
 
 

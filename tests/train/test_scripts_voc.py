@@ -5,7 +5,7 @@ import re
 from functools import partial
 
 from dsonas_mx import Architecture
-from dsonas_mx.cli.scenes import parse_stages
+from dsonas_mx.cli.segmentation_options import parse_stages
 from dsonas_mx.data import voc
 from dsonas_mx.deploy.export import import_symbol
 from dsonas_mx.engine import graph
