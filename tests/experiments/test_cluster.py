@@ -3,8 +3,11 @@
 import fcntl
 import os
 import threading
+from types import SimpleNamespace
 
+from dsonas_mx.experiments import cluster
 from dsonas_mx.experiments.cluster import Allocation, known_jobs, queued
+from dsonas_mx.experiments.experiment import Task
 from dsonas_mx.experiments.runner import Machine, locked
 
 import pytest
@@ -54,6 +57,43 @@ def test_a_damaged_list_of_jobs_is_refused(tmp_path):
     (tmp_path / "slurm.json").write_text('{"search": 3}')
     with pytest.raises(ValueError, match="is damaged: see squeue"):
         known_jobs(tmp_path)
+
+
+def test_arrays_wait_for_what_they_need(tmp_path, monkeypatch):
+    pytest.importorskip("submitit")
+    submitted, queue = [], {}
+
+    class Executor:
+        def __init__(self, **options):
+            self.after = None
+
+        def update_parameters(self, slurm_dependency=None, **parameters):
+            self.after = slurm_dependency
+
+        def map_array(self, job, array):
+            submitted.append((self.after, [task.name for task in array]))
+            numbers = [f"{len(submitted)}_{place}" for place in range(len(array))]
+            queue.update(dict.fromkeys(numbers, "pending"))
+            return [SimpleNamespace(job_id=number) for number in numbers]
+
+    monkeypatch.setattr("submitit.AutoExecutor", Executor)
+    monkeypatch.setattr(cluster, "queued", lambda jobs: queue)
+    searches = [Task("search", "a", seed, {}, tmp_path / f"a/{seed}/search") for seed in (0, 1)]
+    trainings = [Task("train", "a", s.seed, {}, s.folder.with_name("train"), s) for s in searches]
+    other = Task("train", "b", 0, {}, tmp_path / "b/0/train")
+    tasks = [searches[0], trainings[0], searches[1], trainings[1], other]
+    lines = cluster.submit(tasks, Machine({}), Allocation(), tmp_path)
+    assert submitted == [
+        (None, [searches[0].name, searches[1].name, other.name]),
+        ("afterany:1_0", [trainings[0].name]),
+        ("afterany:1_1", [trainings[1].name]),
+    ]
+    numbers = ("1_0", "2_0", "1_1", "3_0", "1_2")
+    named = list(zip((task.name for task in tasks), numbers))
+    assert lines == [f"{name}: submitted, job {number}" for name, number in named]
+    lines = cluster.submit(tasks, Machine({}), Allocation(), tmp_path)
+    assert lines == [f"{name}: pending, job {number}" for name, number in named]
+    assert len(submitted) == 3
 
 
 def test_ones_own_filters_hide_no_job(tmp_path, monkeypatch):
