@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Optional, Sequence
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence
 
 from ..io.files import PathLike, atomic, read_json, write_json
 from ..io.markdown import markdown_table
@@ -180,11 +180,12 @@ def write(results: Mapping[str, Any], out: Path, docs: Optional[PathLike] = None
 
 def table(results: Mapping[str, Any]) -> str:
     """The results in Markdown."""
+    measure = results.get("measure", "test_error")
     parts = [
         f"**{results['name']}**, scale {results['scale']}: {results['description']}",
         results.get("note"),
-        markdown_table(_row_cells(results)),
-        results["comparisons"] and markdown_table(_comparison_cells(results)),
+        _table(_row_cells(measure, results.get("columns", ())), results["rows"]),
+        results["comparisons"] and _table(_comparison_cells(measure), results["comparisons"]),
     ]
     searches = {name: row["agreement"] for name, row in results["rows"].items()}
     known = {name: found for name, found in searches.items() if found}
@@ -196,58 +197,55 @@ def table(results: Mapping[str, Any]) -> str:
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _row_cells(results: Mapping[str, Any]) -> List[List[str]]:
-    measure = results.get("measure", "test_error")
-    columns = {name: COLUMNS[name] for name in results.get("columns", ())}
-    cells = [
-        [
-            *("", f"{MEASURES[measure]} %", "n", "parameters", "width", "connections"),
-            *(column.heading for column in columns.values()),
-            *("search min", "training min", "processor min"),
-        ]
-    ]
-    for name, row in results["rows"].items():
-        hours = [row["hours"].get(stage) for stage in ("search", "train")]
-        processor = [hours for hours in row.get("processor_hours", {}).values() if hours]
-        cells.append(
-            [
-                name,
-                mean_std(row[measure], 100, 2),
-                str(row["n"]),
-                mean_std(row["parameters"], 1, 0),
-                mean_std(row["width"], 1, 1),
-                mean_std(row["connections"], 1, 1),
-                *(mean_std(row[key], one.factor, one.digits) for key, one in columns.items()),
-                *(mean_std(cell, 60, 1) for cell in hours),
-                ", ".join(mean_std(cell, 60, 1) for cell in processor) or "–",
-            ]
-        )
-    return cells
+_Cells = Dict[str, Callable[[Mapping[str, Any]], str]]  # by heading, what a row has there
 
 
-def _comparison_cells(results: Mapping[str, Any]) -> List[List[str]]:
-    measure = results.get("measure", "test_error")
-    cells = [
-        [
-            *("", "against", f"{MEASURES[measure].split()[-1]}, points", "95 % interval"),
-            *("would be found", "the paper's", "parameters %", "n"),
-        ]
-    ]
-    for name, found in results["comparisons"].items():
-        known = found["low"] is not None
-        cells.append(
-            [
-                name,
-                found["reference"],
-                mean_std(found[difference_of(measure)], 100, 2, "+"),
-                f"{_points(found['low'])} to {_points(found['high'])}" if known else "–",
-                _points(found["detectable"]).replace("+", "±"),
-                _points(found["paper"]),
-                mean_std(found["parameters_difference"], 100, 1, "+"),
-                str(found["n"]),
-            ]
-        )
-    return cells
+def _table(cells: _Cells, rows: Mapping[str, Mapping[str, Any]]) -> str:
+    found = [[name, *(cell(row) for cell in cells.values())] for name, row in rows.items()]
+    return markdown_table([["", *cells], *found])
+
+
+def _row_cells(measure: str, columns: Sequence[str]) -> _Cells:
+    return {
+        f"{MEASURES[measure]} %": _mean_of(measure, 100, 2),
+        "n": lambda row: str(row["n"]),
+        "parameters": _mean_of("parameters", 1, 0),
+        "width": _mean_of("width", 1, 1),
+        "connections": _mean_of("connections", 1, 1),
+        **{
+            one.heading: _mean_of(name, one.factor, one.digits)
+            for name, one in ((name, COLUMNS[name]) for name in columns)
+        },
+        "search min": lambda row: mean_std(row["hours"].get("search"), 60, 1),
+        "training min": lambda row: mean_std(row["hours"].get("train"), 60, 1),
+        "processor min": _processor_minutes,
+    }
+
+
+def _comparison_cells(measure: str) -> _Cells:
+    return {
+        "against": lambda row: row["reference"],
+        f"{MEASURES[measure].split()[-1]}, points": _mean_of(difference_of(measure), 100, 2, "+"),
+        "95 % interval": _interval,
+        "would be found": lambda row: _points(row["detectable"]).replace("+", "±"),
+        "the paper's": lambda row: _points(row["paper"]),
+        "parameters %": _mean_of("parameters_difference", 100, 1, "+"),
+        "n": lambda row: str(row["n"]),
+    }
+
+
+def _mean_of(key: str, factor: float, digits: int, sign: str = "") -> Callable[[Any], str]:
+    return lambda row: mean_std(row[key], factor, digits, sign)
+
+
+def _processor_minutes(row: Mapping[str, Any]) -> str:
+    hours = [hours for hours in row.get("processor_hours", {}).values() if hours]
+    return ", ".join(mean_std(some, 60, 1) for some in hours) or "–"
+
+
+def _interval(row: Mapping[str, Any]) -> str:
+    known = row["low"] is not None
+    return f"{_points(row['low'])} to {_points(row['high'])}" if known else "–"
 
 
 def mean_std(
