@@ -85,7 +85,7 @@ def main(options: Options) -> None:
         return
     loaders = search_loaders(images, how.split, how.split_files)
     search.search_to_end(
-        options, build, start, loaders, setup, budget=budget, target=target, **images.told
+        options, build, start, loaders, setup, images.told, budget=budget, target=target
     )
 
 

@@ -84,7 +84,7 @@ def main(options: Options) -> None:
         return
     loaders = imagenet.train_loaders(data, options.search.split)
     search.search_to_end(
-        options, build, start, loaders, setup, budget=budget, target=target, **data.told
+        options, build, start, loaders, setup, data.told, budget=budget, target=target
     )
 
 

@@ -84,7 +84,7 @@ def main(options: Options) -> None:
         start,
         loaders,
         setup,
-        data=name,
+        cli.Told(name),
         loss=loss,
         before=lambda run, found: segmentation.take_backbone(run, found.net, source, notes),
         pretrained=source and digest(source),

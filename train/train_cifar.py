@@ -89,8 +89,7 @@ def main(options: Options) -> None:
         lambda: get_model("dsonas", architecture),
         loaders,
         setup,
-        **images.told,
-        settings=how,
+        images.told,
         loss=loss,
         notes=notes,
     )

@@ -87,8 +87,7 @@ def main(options: Options) -> None:
         lambda: network_of(architecture),
         imagenet.fit_loaders(data),
         setup,
-        **data.told,
-        settings=options.training,
+        data.told,
         loss=loss,
         notes=notes,
     )

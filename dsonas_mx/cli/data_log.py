@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any, Dict, List, Optional, Sequence, Set, Tupl
 
 import numpy as np
 
-from ..data import DATA_SETS, DataSet
+from ..data import DATA_SETS
 from ..data.labels import coverage
 from ..data.loader import Loader
 from ..data.pictures import Pictures
 from ..data.records import Records
 from ..data.small import Stretched
-from ..data.source import Source
 from ..io.files import atomic, write_json
+from .options import Told
 
 if TYPE_CHECKING:
     from ..runs.folder import Run
@@ -32,11 +32,9 @@ class DataLog:
     ----------
     train : sequence of Loader
         Of all training images.
-    test : Loader, optional
-    about : DataSet, optional
+    test : Loader or None
+    told : Told
         Mean and deviation of own data are those of the loaders' augmentation.
-    source : Source, optional
-        Of own data.
 
     Raises
     ------
@@ -44,13 +42,8 @@ class DataLog:
         All training images are of one class.
     """
 
-    def __init__(
-        self,
-        train: Sequence[Loader],
-        test: Optional[Loader] = None,
-        about: Optional[DataSet] = None,
-        source: Optional[Source] = None,
-    ) -> None:
+    def __init__(self, train: Sequence[Loader], test: Optional[Loader], told: Told) -> None:
+        _, about, source = told
         if about is not None and about.is_own:  # measured, where they were loaded
             augment = train[0].augment
             about = replace(about, mean=augment.mean, std=augment.std)  # type: ignore[attr-defined]

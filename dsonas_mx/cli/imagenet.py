@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import (
     TYPE_CHECKING,
     Any,
-    Dict,
     List,
     Mapping,
     NamedTuple,
@@ -29,7 +28,7 @@ from ..space.mobile import STRIDES, MobileSpace
 from ..space.mobile_architecture import AnyArchitecture, MobileArchitecture
 from ..space.normal import SearchSpace, parse_blocks
 from .data_log import DATA
-from .options import RecordOptions
+from .options import RecordOptions, Told
 
 if TYPE_CHECKING:
     from ..runs.folder import Run
@@ -57,9 +56,9 @@ class Opened(NamedTuple):
     source: Optional[Source]
 
     @property
-    def told(self) -> Dict[str, Any]:
+    def told(self) -> Told:
         """What a search and a training are told of it."""
-        return {"data": self.about.name, "about": self.about, "source": self.source}
+        return Told(self.about.name, self.about, self.source)
 
 
 def opened(options: Any) -> Opened:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Dict, Mapping, Optional, Tuple
+from typing import Any, Dict, Mapping, NamedTuple, Optional, Tuple
 
 from ..data import DATA_SETS, SMALL, DataSet, check_source
 from ..data.loader import check_seed
@@ -34,6 +34,14 @@ def check_seeds(name: str, value: int) -> None:
 
 
 # Data
+
+
+class Told(NamedTuple):
+    """What a run is told of its data: the name; what is known of it; the source of own data."""
+
+    name: str
+    about: Optional[DataSet] = None
+    source: Optional[Source] = None
 
 
 @dataclass(frozen=True)
@@ -106,9 +114,9 @@ class ImageOptions(Options):
         return self.source.about(size)
 
     @property
-    def told(self) -> Dict[str, Any]:
+    def told(self) -> Told:
         """What a search and a training are told of the images."""
-        return {"data": self.name, "about": self.about, "source": self.source}
+        return Told(self.name, self.about, self.source)
 
 
 def images_of(values: Mapping[str, Any]) -> DataSet:

@@ -7,9 +7,7 @@ from typing import Any, Callable, Optional, Sequence
 import mxnet as mx
 from mxnet.gluon import HybridBlock
 
-from ..data import DataSet
 from ..data.loader import Loader
-from ..data.source import Source
 from ..engine.setup import Setup
 from ..runs.folder import Run, save_parameters
 from ..search.budget import Budget
@@ -19,6 +17,7 @@ from ..training.loss import cross_entropy
 from ..training.transfer import PRETRAINED
 from .data_log import DataLog
 from .imagenet import write_parts
+from .options import Told
 from .run import open_run, origin, train
 
 
@@ -28,10 +27,8 @@ def search_to_end(
     start: AnyArchitecture,
     loaders: Sequence[Loader],
     setup: Setup,
+    told: Told,
     *,
-    data: str,
-    about: Optional[DataSet] = None,
-    source: Optional[Source] = None,
     loss: Callable[..., Any] = cross_entropy,
     budget: Optional[Budget] = None,
     target: Optional[Any] = None,
@@ -46,12 +43,8 @@ def search_to_end(
         With groups `data`, `search` and `run`.
     loaders : sequence of Loader
         Of the weights and, with a split, of λ.
-    data : str
-        The name of the data set.
-    about : DataSet, optional
-        What is known of it.
-    source : Source, optional
-        Of own data.
+    told : Told
+        Of the data.
     before : callable
         Gets the run at its start, and the search.
     **identity
@@ -71,7 +64,7 @@ def search_to_end(
         target=target,
         setup=setup,
     )
-    connections, log = start.space.num_connections, DataLog(loaders, None, about, source)
+    connections, log = start.space.num_connections, DataLog(loaders, None, told)
     has_latency = options.record().get("budget") == "latency"
 
     def record(epoch: SearchEpoch) -> None:
@@ -82,12 +75,12 @@ def search_to_end(
             save_parameters(run.folder / PRETRAINED, search.net)
 
     takes = search.takes  # refuses what does not fit before there is a run folder
-    with open_run(options, data, setup.workers) as run:
+    with open_run(options, told.name, setup.workers) as run:
         run.log(f"the supernet takes {takes}")
         write_parts(run, loaders)
         log.begin(run)
         before(run, search)
-        decides = {**origin(options, data), **log.identity, **identity}
+        decides = {**origin(options, told.name), **log.identity, **identity}
         say = f"{{}} of {connections}".format
         if not train(options.run, run, search, decides, record=record, describe=say, log=log.log):
             return

@@ -10,9 +10,7 @@ from mxnet.gluon import HybridBlock
 
 from ..cost.network import count_network
 from ..cost.traced import Cost
-from ..data import DataSet
 from ..data.loader import Loader
-from ..data.source import Source
 from ..deploy.export import export, load_parameters
 from ..engine.setup import Setup
 from ..io.files import write_json
@@ -21,8 +19,8 @@ from ..runs.folder import Run, save_parameters
 from ..space.mobile_architecture import AnyArchitecture
 from ..training.fit import Fit
 from ..training.loop import Loop
-from ..training.options import FitOptions
 from .data_log import DataLog
+from .options import Told
 from .quality import write_quality
 from .run import open_run, origin, train
 
@@ -76,11 +74,8 @@ def train_to_end(
     build: Callable[[], HybridBlock],
     loaders: Tuple[Loader, Loader],
     setup: Setup,
+    told: Told,
     *,
-    data: str,
-    about: DataSet,
-    source: Optional[Source] = None,
-    settings: FitOptions,
     loss: Callable[..., Any],
     notes: Sequence[str] = (),
 ) -> None:
@@ -89,36 +84,38 @@ def train_to_end(
     Parameters
     ----------
     options : Groups
-        With groups `data` and `run`.
+        With groups `data`, `training` and `run`.
     net : HybridBlock
         With its `architecture`; not initialised.
     build : callable
         The network of the architecture as it is deployed.
     loaders : (Loader, Loader)
         To train and to test on.
-    data : str
-        The name of the data set.
-    about : DataSet
-        What is known of it.
-    source : Source, optional
-        Of own data.
-    settings, loss
+    told : Told
+        Of the data.
+    loss : callable
         Of `Fit`.
     notes : sequence of str
         What is to be said first.
     """
     train_data, test_data = loaders
-    architecture, log = net.architecture, DataLog([train_data], test_data, about, source)
+    assert told.about is not None  # of images it is known
+    architecture, log = net.architecture, DataLog([train_data], test_data, told)
     cost = count_network(architecture)
     mx.random.seed(options.data.seed)
     net.initialize(ctx=setup.contexts)
     fit = Fit(
-        net, train_data=train_data, test_data=test_data, options=settings, loss=loss, setup=setup
+        net,
+        train_data=train_data,
+        test_data=test_data,
+        options=options.training,
+        loss=loss,
+        setup=setup,
     )
     with trained(
         options,
         fit,
-        data=data,
+        data=told.name,
         architecture=architecture,
         cost=cost,
         identity={**log.identity, "architecture": architecture.to_json()},
@@ -139,7 +136,7 @@ def train_to_end(
             "parameters": cost.parameters,
             "multiply_adds": cost.multiply_adds,
             "connections": cost.connections,
-            **write_quality(run, net, test_data, setup.contexts[0], about.classes),
+            **write_quality(run, net, test_data, setup.contexts[0], told.about.classes),
             **top5,
         }
         write_json(run.folder / "result.json", result)
