@@ -109,10 +109,7 @@ def train_scenes_to_end(
         data=data,
         architecture=architecture,
         cost=cost,
-        identity={
-            "backbone": source and digest(source),
-            "architecture": architecture and architecture.to_json(),
-        },
+        identity={"backbone": source and digest(source)},
         begin=lambda run: take_backbone(run, net, source, notes),
     ) as run:
         if run is None or setup.workers.rank:

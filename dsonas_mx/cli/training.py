@@ -54,7 +54,8 @@ def trained(
         Gets it after each.
     """
     takes = fit.takes  # refuses what does not fit before there is a run folder
-    decides = {**origin(options, data), **identity}
+    shown = architecture and architecture.to_json()
+    decides = {**origin(options, data), **identity, "architecture": shown}
     with open_run(options, data, fit.workers) as run:
         for line in notes:
             run.log(line)
@@ -118,7 +119,7 @@ def train_to_end(
         data=told.name,
         architecture=architecture,
         cost=cost,
-        identity={**log.identity, "architecture": architecture.to_json()},
+        identity=log.identity,
         notes=notes,
         begin=log.begin,
         log=log.log,
