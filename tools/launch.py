@@ -45,6 +45,9 @@ def main() -> int:
                 signal.signal(number, job.ask)
         status = job.run()
         if options.slurm and status and job.may_go_on:
+            if job.asked is not None and not slurm.has_begun(options.command):
+                say("warned before the run had begun: give it more --time, or warn it later")
+                return status
             say("this job goes back into the queue")
             slurm.requeue()
         return status

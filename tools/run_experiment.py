@@ -84,7 +84,7 @@ def main(options: argparse.Namespace) -> int:
         print(line, flush=True)
 
     if options.slurm:
-        print(*submit(wanted, machine, allocation(options), out), sep="\n")
+        print(*submit(wanted, machine, allocation(options), out, found.name), sep="\n")
         return 0
     if not options.collect:
         refuse_queued(wanted, out)

@@ -16,14 +16,15 @@ from .parser import Parser, load_script
 def add_slurm(parser: argparse.ArgumentParser) -> None:
     """`--slurm`, and what every run gets there."""
     group = parser.add_argument_group("on a cluster (docs/cluster.md)")
-    group.add_argument("--slurm", action="store_true", help="submit what is missing, a run a job")
-    group.add_argument("--collect", action="store_true", help="only make the table of what is done")
+    which = group.add_mutually_exclusive_group()
+    which.add_argument("--slurm", action="store_true", help="submit what is missing, a run a job")
+    which.add_argument("--collect", action="store_true", help="only make the table of what is done")
     group.add_argument("--partition", help="of the jobs; the cluster's default if not given")
     group.add_argument("--account", help="of the jobs")
     group.add_argument("--gpus-per-run", type=int, default=0, help="0: the CPU")
     group.add_argument("--cpus-per-run", type=int, default=4)
     group.add_argument("--time", default="24:00:00", help="of a job; a run goes on in the next")
-    group.add_argument("--max-running", type=int, default=100, help="jobs of an array at a time")
+    group.add_argument("--max-running", type=int, help="jobs at a time; all if not given")
     group.add_argument("--grace", type=int, default=120, help="seconds for the last checkpoint")
     group.add_argument(
         "--sbatch", action="append", metavar="NAME=VALUE", default=[], help="as qos=long, mem=32G"

@@ -11,6 +11,7 @@ import os
 import re
 import shlex
 import subprocess
+import sys
 import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -24,6 +25,8 @@ JOBS = "slurm.json"  # in the folder of an experiment: the last job of each run
 _LOGS = "slurm"
 # Every process of a job gets the signal of the warning: it must be one that ends a run well.
 _WARNING = "USR1"
+# And none before Python has begun to listen.
+_PYTHON = f'sh -c \'trap "" {_WARNING}; exec "$0" "$@"\' {shlex.quote(sys.executable)}'
 _TO_REQUEUE = 10.0  # seconds of the grace that putting a run back takes
 _LEASE = 600.0  # seconds that a shared file system may keep the locks of a node that died
 _ROOT = Path(__file__).resolve().parents[2]
@@ -44,8 +47,8 @@ class Allocation:
     cpus : int
         Of a run.
     partition, account : str, optional
-    max_running : int
-        Of an array at a time.
+    max_running : int, optional
+        Jobs at a time, of those that are submitted at once.
     grace : int
         Seconds between the warning and the end, for a step and a checkpoint.
     sbatch : mapping
@@ -57,14 +60,15 @@ class Allocation:
     cpus: int = 4
     partition: Optional[str] = None
     account: Optional[str] = None
-    max_running: int = 100
+    max_running: Optional[int] = None
     grace: int = 120
     sbatch: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name, least in (("gpus", 0), ("cpus", 1), ("max_running", 1), ("grace", 15)):
-            if getattr(self, name) < least:
-                raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}")
+            given = getattr(self, name)
+            if given is not None and given < least:
+                raise ValueError(f"{name} must be at least {least}, got {given}")
         if 60 * self.minutes < 3 * self.grace:  # or a run would end before it has done anything
             raise ValueError(
                 f"time must be at least three times the grace of {self.grace} s, got {self.time}"
@@ -93,7 +97,6 @@ class Allocation:
         options: Dict[str, Any] = {
             "timeout_min": self.minutes,
             "cpus_per_task": self.cpus,
-            "slurm_array_parallelism": self.max_running,
             "slurm_signal_delay_s": self.grace,
             "slurm_setup": [
                 f"export PYTHONPATH={shlex.quote(str(_ROOT))}${{PYTHONPATH:+:$PYTHONPATH}}",
@@ -105,6 +108,8 @@ class Allocation:
         }
         if self.gpus:
             options["slurm_gpus_per_node"] = self.gpus
+        if self.max_running is not None:
+            options["slurm_array_parallelism"] = self.max_running
         for name in ("partition", "account"):
             if getattr(self, name) is not None:
                 options[f"slurm_{name}"] = getattr(self, name)
@@ -156,12 +161,9 @@ class Job:
 
 
 def submit(
-    tasks: Sequence[Task], machine: Machine, allocation: Allocation, out: PathLike
+    tasks: Sequence[Task], machine: Machine, allocation: Allocation, out: PathLike, name: str
 ) -> List[str]:
-    """Submit what is neither done nor in the queue; a line about each task of the experiment.
-
-    What a run needs comes first: of runs that need others an array waits for these to end.
-    """
+    """Submit what is neither done nor in the queue, as jobs of a name; a line about each task."""
     try:
         from submitit.slurm.slurm import SlurmJobEnvironment
     except ImportError:
@@ -178,8 +180,9 @@ def submit(
             task for task, state in states.items() if state.split(":")[0] in ("missing", "failed")
         ]
         job = Job(machine, allocation.gpus, allocation.grace)
-        for waits, array in _arrays(missing, jobs):
-            for task, number in zip(array, _submit(job, array, waits, allocation, out)):
+        for waits, array in _arrays(missing, jobs, allocation.max_running is not None):
+            numbers = _submit(job, array, waits, allocation, out / _LOGS, name)
+            for task, number in zip(array, numbers):
                 jobs[task.name] = number
                 again = "" if states[task] == "missing" else f"{states[task]}; "
                 states[task] = f"{again}submitted, job {number}"
@@ -188,21 +191,34 @@ def submit(
 
 
 def _arrays(
-    tasks: Sequence[Task], jobs: Mapping[str, str]
+    tasks: Sequence[Task], jobs: Mapping[str, str], in_turn: bool
 ) -> Iterator[Tuple[FrozenSet[str], List[Task]]]:
-    """Runs that wait for the same jobs; what they need is among `jobs` by the time it is asked."""
+    """Runs, and the jobs that they wait for: of what they need, or, `in_turn`, all of before.
+
+    SLURM has a limit for the jobs of an array that run at a time, and none for those of several.
+    What runs need is among `jobs` by the time it is asked.
+    """
+    before: FrozenSet[str] = frozenset()
     while tasks:
         arrays: Dict[FrozenSet[str], List[Task]] = {}
         for task in tasks:
             if not set(task.needs) & set(tasks):
                 waits = frozenset(jobs[need.name] for need in task.needs if not is_done(need))
-                arrays.setdefault(waits, []).append(task)
-        yield from arrays.items()
+                arrays.setdefault(frozenset() if in_turn else waits, []).append(task)
+        for waits, array in arrays.items():
+            yield before | waits, array
+            if in_turn:
+                before = frozenset(jobs[task.name] for task in array)
         tasks = [task for task in tasks if set(task.needs) & set(tasks)]
 
 
 def _submit(
-    job: Job, array: Sequence[Task], waits: FrozenSet[str], allocation: Allocation, out: Path
+    job: Job,
+    array: Sequence[Task],
+    waits: FrozenSet[str],
+    allocation: Allocation,
+    logs: Path,
+    name: str,
 ) -> List[str]:
     """The numbers of the jobs of an array that starts when others have ended."""
     import submitit
@@ -211,9 +227,9 @@ def _submit(
     try:
         # However often a run is put back, it goes on.
         executor = submitit.AutoExecutor(
-            folder=out / _LOGS, cluster="slurm", slurm_max_num_timeout=10**6
+            folder=logs, cluster="slurm", slurm_max_num_timeout=10**6, slurm_python=_PYTHON
         )
-        executor.update_parameters(name=out.parent.name, **allocation.parameters(), **after)
+        executor.update_parameters(name=name, **allocation.parameters(), **after)
         return [submitted.job_id for submitted in executor.map_array(job, array)]
     except RuntimeError as error:  # there is no SLURM here, or it refuses
         raise ValueError(f"SLURM: {' '.join(str(error).split())}") from None
@@ -231,11 +247,11 @@ def known_jobs(out: PathLike) -> Dict[str, str]:
 
 
 def queued(jobs: Any) -> Mapping[str, str]:
-    """The state of those jobs that SLURM still has in its queue."""
+    """The state of those jobs that SLURM still has in its queue, and why one is held."""
     jobs = sorted(set(jobs))
     if not jobs:
         return {}
-    command = ["squeue", "--noheader", "--array", "--all", "--format=%i %T"]
+    command = ["squeue", "--noheader", "--array", "--all", "--format=%i %T %r"]
     command.append(f"--user={os.getuid()}")
     # A user's own filters would hide jobs.
     shown = {name: text for name, text in os.environ.items() if not name.startswith("SQUEUE_")}
@@ -245,8 +261,14 @@ def queued(jobs: Any) -> Mapping[str, str]:
         raise ValueError("there is no squeue here, which knows what is being run") from None
     if done.returncode:
         raise ValueError(f"squeue failed, so nothing was submitted: {done.stderr.strip()}")
-    pairs = [line.split() for line in done.stdout.splitlines()]
-    return {pair[0]: pair[1].lower() for pair in pairs if len(pair) == 2 and pair[0] in jobs}
+    rows = [line.split(None, 2) for line in done.stdout.splitlines()]
+    return {
+        job: f"held ({why.strip()}; scontrol release {job})"
+        if "held" in why.lower()
+        else state.lower()
+        for job, state, why in (row for row in rows if len(row) == 3)
+        if job in jobs
+    }
 
 
 def _state(task: Task, job: Optional[str], queue: Mapping[str, str]) -> str:
@@ -255,7 +277,9 @@ def _state(task: Task, job: Optional[str], queue: Mapping[str, str]) -> str:
     if job is not None and job in queue:
         return f"{queue[job]}, job {job}"
     record = record_of(task)
-    return f"failed: {record.get('last_line')}" if record.get("status") == "failed" else "missing"
+    if record.get("status") == "failed":
+        return f"failed: {record.get('last_line')}"
+    return "missing" if job is None else f"failed: job {job} ended before it was done"
 
 
 def refuse_queued(tasks: Sequence[Task], out: PathLike) -> None:

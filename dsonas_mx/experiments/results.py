@@ -189,11 +189,11 @@ def table(results: Mapping[str, Any]) -> str:
     ]
     searches = {name: row["agreement"] for name, row in results["rows"].items()}
     known = {name: found for name, found in searches.items() if found}
-    parts += [
-        known and markdown_table(agreement_rows(known)),
-        f"{results['runs_done']} of {results['runs']} runs done, {results['hours']:.2f} hours of "
-        f"runs; {'; '.join(results['machines'])}; commit {', '.join(results['commits'])}.",
-    ]
+    done = f"{results['runs_done']} of {results['runs']} runs done"
+    if results["runs_done"]:
+        done += f", {results['hours']:.2f} hours of runs; {'; '.join(results['machines'])}"
+        done += f"; commit {', '.join(results['commits'])}"
+    parts += [known and markdown_table(agreement_rows(known)), f"{done}."]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 

@@ -59,7 +59,9 @@ def test_a_damaged_list_of_jobs_is_refused(tmp_path):
         known_jobs(tmp_path)
 
 
-def test_arrays_wait_for_what_they_need(tmp_path, monkeypatch):
+@pytest.fixture
+def slurm(monkeypatch):
+    """What is submitted, as (what it waits for, names), and the queue, instead of a SLURM."""
     pytest.importorskip("submitit")
     submitted, queue = [], {}
 
@@ -78,11 +80,21 @@ def test_arrays_wait_for_what_they_need(tmp_path, monkeypatch):
 
     monkeypatch.setattr("submitit.AutoExecutor", Executor)
     monkeypatch.setattr(cluster, "queued", lambda jobs: queue)
+    return submitted, queue
+
+
+@pytest.fixture
+def runs(tmp_path):
+    """Two searches, a training of each, and one that needs none."""
     searches = [Task("search", "a", seed, {}, tmp_path / f"a/{seed}/search") for seed in (0, 1)]
     trainings = [Task("train", "a", s.seed, {}, s.folder.with_name("train"), s) for s in searches]
-    other = Task("train", "b", 0, {}, tmp_path / "b/0/train")
+    return searches, trainings, Task("train", "b", 0, {}, tmp_path / "b/0/train")
+
+
+def test_arrays_wait_for_what_they_need(tmp_path, slurm, runs):
+    (submitted, queue), (searches, trainings, other) = slurm, runs
     tasks = [searches[0], trainings[0], searches[1], trainings[1], other]
-    lines = cluster.submit(tasks, Machine({}), Allocation(), tmp_path)
+    lines = cluster.submit(tasks, Machine({}), Allocation(), tmp_path, "mine")
     assert submitted == [
         (None, [searches[0].name, searches[1].name, other.name]),
         ("afterany:1_0", [trainings[0].name]),
@@ -91,20 +103,40 @@ def test_arrays_wait_for_what_they_need(tmp_path, monkeypatch):
     numbers = ("1_0", "2_0", "1_1", "3_0", "1_2")
     named = list(zip((task.name for task in tasks), numbers))
     assert lines == [f"{name}: submitted, job {number}" for name, number in named]
-    lines = cluster.submit(tasks, Machine({}), Allocation(), tmp_path)
+    lines = cluster.submit(tasks, Machine({}), Allocation(), tmp_path, "mine")
     assert lines == [f"{name}: pending, job {number}" for name, number in named]
     assert len(submitted) == 3
+    queue.clear()
+    lines = cluster.submit(tasks[:1], Machine({}), Allocation(), tmp_path, "mine")
+    ended = "failed: job 1_0 ended before it was done; submitted, job 4_0"
+    assert lines == [f"{searches[0].name}: {ended}"]
+
+
+def test_no_more_jobs_at_a_time_than_an_array_may_have(tmp_path, slurm, runs):
+    (submitted, _), (searches, trainings, other) = slurm, runs
+    cluster.submit(
+        [*searches, *trainings, other], Machine({}), Allocation(max_running=2), tmp_path, "mine"
+    )
+    assert submitted == [
+        (None, [searches[0].name, searches[1].name, other.name]),
+        ("afterany:1_0:1_1:1_2", [trainings[0].name, trainings[1].name]),
+    ]
+    assert Allocation(max_running=2).parameters()["slurm_array_parallelism"] == 2
+    assert "slurm_array_parallelism" not in Allocation().parameters()
 
 
 def test_ones_own_filters_hide_no_job(tmp_path, monkeypatch):
     squeue = tmp_path / "squeue"
     squeue.write_text(
-        '#!/bin/sh\n[ -z "$SQUEUE_STATES" ] && echo "7_0 PENDING" && echo "8_0 RUNNING"\n'
+        '#!/bin/sh\n[ -z "$SQUEUE_STATES" ] && echo "7_0 PENDING Priority" \\\n'
+        '&& echo "8_0 RUNNING None" && echo "6 PENDING launch failed requeued held"\n'
     )
     squeue.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
     monkeypatch.setenv("SQUEUE_STATES", "running")
     assert queued(["7_0", "9_0"]) == {"7_0": "pending"}
+    why = "held (launch failed requeued held; scontrol release 6)"
+    assert queued(["8_0", "6"]) == {"8_0": "running", "6": why}
     monkeypatch.setenv("PATH", str(tmp_path / "nothing"))
     with pytest.raises(ValueError, match="there is no squeue here"):
         queued(["7_0"])

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,7 +17,8 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tools"))
 
-from launching import follow, job  # noqa: E402
+import launch  # noqa: E402
+from launching import follow, job, slurm  # noqa: E402
 
 LAUNCH = [sys.executable, "tools/launch.py", "-n", "2", "-s", "1"]
 # Of 120 images, in batches that two workers do not share evenly.
@@ -183,7 +185,8 @@ def test_a_launcher_that_dies_leaves_nobody(start, tmp_path, pid_of_worker):
 
 WAITS = """
 import os, signal, sys, time
-signal.signal(signal.SIGUSR1, lambda number, frame: sys.exit(3))
+if os.environ["DMLC_ROLE"] == "worker":
+    signal.signal(signal.SIGUSR1, lambda number, frame: sys.exit(3))
 os.write(1, f"{os.environ['DMLC_ROLE']}\\n".encode())
 time.sleep(SECONDS)
 """
@@ -258,6 +261,23 @@ def test_a_signal_ends_all_at_once(waiting, tmp_path, number, status):
     assert time.monotonic() - began < 10
     assert not alive(below)
     assert os.listdir(tmp_path / "tmp") == []
+
+
+def test_a_warning_of_all_processes_ends_no_server(waiting):
+    """As SLURM sends it: workers need it still for their checkpoint."""
+    process = waiting(600)
+    below = in_group_of(followers(process))
+    for number in below:
+        role = dict(
+            pair.split("=", 1)
+            for pair in Path(f"/proc/{number}/environ").read_text().split("\0")
+            if "=" in pair
+        )["DMLC_ROLE"]
+        if role != "worker":
+            os.kill(number, signal.SIGUSR1)
+    with pytest.raises(subprocess.TimeoutExpired):
+        process.wait(2)
+    assert alive(below) == below
 
 
 def test_a_second_interrupt_does_not_wait(waiting):
@@ -445,3 +465,21 @@ def test_what_a_host_loses_is_told_from_what_fails_there(words, failed, ending):
         process.look()
         assert time.monotonic() - began < 1
     assert (process.failed, process.ending()) == (failed, ending)
+
+
+@pytest.mark.parametrize("asked, begun, again", [(10, False, 0), (10, True, 1), (None, False, 1)])
+def test_a_job_that_is_warned_before_its_run_has_begun_is_not_put_back(
+    monkeypatch, tmp_path, asked, begun, again
+):
+    """Or it would be warned again, for ever; one that lost its node is."""
+    put_back = []
+    ended = SimpleNamespace(ask=None, run=lambda: 143, asked=asked, may_go_on=True)
+    monkeypatch.setattr(launch, "Job", lambda options: ended)
+    monkeypatch.setattr(launch.signal, "signal", lambda *ignored: None)
+    monkeypatch.setattr(slurm, "requeue", lambda: put_back.append(1))
+    if begun:
+        (tmp_path / "args.json").write_text("{}")
+    command = ["--slurm", "python", "search.py", f"--save-dir={tmp_path}"]
+    monkeypatch.setattr(sys, "argv", ["launch.py", *command])
+    assert launch.main() == 143
+    assert len(put_back) == again

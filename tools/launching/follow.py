@@ -25,7 +25,8 @@ SILENCE = 10.0  # seconds without one, and the other is taken for dead
 GRACE = 8.0  # seconds between SIGTERM and SIGKILL
 STUCK = {"T": SILENCE, "D": 60.0}  # seconds, by the state of the process
 WHY = {"T": "is stopped", "D": "waits for a disk that does not answer"}
-PASSED_ON = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)  # ask for the end
+WARNINGS = (signal.SIGHUP, signal.SIGUSR1)  # of schedulers, before the end; only workers heed them
+PASSED_ON = (signal.SIGTERM, signal.SIGINT, *WARNINGS)  # ask for the end
 
 
 class Watch:
@@ -126,8 +127,10 @@ def main() -> int:
 
 
 def _restore() -> None:
+    is_worker = os.environ.get("DMLC_ROLE") == "worker"
     for number in PASSED_ON:
-        signal.signal(number, signal.SIG_DFL)
+        if is_worker or number not in WARNINGS:
+            signal.signal(number, signal.SIG_DFL)
     _die_with_parent()
 
 

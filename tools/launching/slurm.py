@@ -39,9 +39,13 @@ def resumed(command: List[str]) -> List[str]:
     """The command of a job; of one that was put back with `--resume`, if there is a run."""
     if int(os.environ.get("SLURM_RESTART_COUNT", "0")) == 0 or "--resume" in command:
         return command
+    return [*command, "--resume"] if has_begun(command) else command
+
+
+def has_begun(command: List[str]) -> bool:
+    """Whether there is a run, as far as its command tells."""
     folder = _folder(command)
-    begun = folder is None or (folder / "args.json").exists()
-    return [*command, "--resume"] if begun else command
+    return folder is None or (folder / "args.json").exists()
 
 
 def wait_for_lock(command: List[str], seconds: float = 600.0) -> None:
