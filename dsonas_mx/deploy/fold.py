@@ -40,7 +40,7 @@ def _operator(name: str) -> Callable[..., mx.sym.Symbol]:
     return getattr(mx.sym, name, None) or getattr(mx.sym._internal, name)
 
 
-def fold(symbol: mx.sym.Symbol, arguments: Arrays, auxiliary: Arrays) -> Folded:
+def fold(symbol: mx.sym.Symbol, arguments: Arrays, auxiliary: Arrays, pairs: bool = True) -> Folded:
     """The same network without BN.
 
     Parameters
@@ -49,12 +49,17 @@ def fold(symbol: mx.sym.Symbol, arguments: Arrays, auxiliary: Arrays) -> Folded:
         Of inference, with the input ``'data'``.
     arguments, auxiliary : mapping of name to array
         Parameters and moving statistics.
+    pairs : bool
+        Sums of several maps become sums of two, which MKLDNN has in int8, too.
     """
-    return _Fold(symbol, arguments, auxiliary).run()
+    return _Fold(symbol, arguments, auxiliary, pairs).run()
 
 
 class _Fold:
-    def __init__(self, symbol: mx.sym.Symbol, arguments: Arrays, auxiliary: Arrays) -> None:
+    def __init__(
+        self, symbol: mx.sym.Symbol, arguments: Arrays, auxiliary: Arrays, pairs: bool
+    ) -> None:
+        self._pairs = pairs
         graph = json.loads(symbol.tojson())
         self._nodes: List[Node] = graph["nodes"]
         self._heads = graph["heads"]
@@ -96,8 +101,10 @@ class _Fold:
         return mx.sym.Variable(name)
 
     def _sum(self, node: Node) -> mx.sym.Symbol:
-        """Two at a time: MKLDNN adds two maps in int8, and more only in float."""
-        first, *others = [self._output(edge) for edge in node["inputs"]]
+        """Two at a time, or all in one operator; two are added to what a convolution gives."""
+        first, *others = maps = [self._output(edge) for edge in node["inputs"]]
+        if len(maps) > 2 and not self._pairs:
+            return rebuild(node, maps)
         for number, other in enumerate(others, 1):
             name = node["name"] if number == len(others) else f"{node['name']}_part{number}"
             first = mx.sym.elemwise_add(first, other, name=name)

@@ -104,7 +104,7 @@ def deploy(
                 if form == "int8":
                     network = quantize(folded, [card.prepare(pixels) for pixels in calibration])
                 else:
-                    network = fuse(folded)
+                    network = fuse(fold(*plain, pairs=False))
                 written[form] = _write(network, place.with_name(f"{prefix.name}-{form}"))
         digests = {
             form: {path.name: sha256(path) for path in paths} for form, paths in written.items()

@@ -22,7 +22,7 @@ BLOCK = 8
 _BY_CHANNEL = frozenset(
     "Activation Dropout Pooling _contrib_BilinearResize2D _copy broadcast_like clip relu".split()
 )
-_SUMS = frozenset("elemwise_add _plus _Plus broadcast_add".split())
+_SUMS = frozenset("add_n elemwise_add _plus _Plus broadcast_add".split())
 
 
 class Layout(NamedTuple):

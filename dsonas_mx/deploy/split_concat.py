@@ -105,4 +105,4 @@ class _Split:
 
 
 # Operators whose output has as many channels as their first input.
-_KEEPS = frozenset("Activation Dropout Pooling _copy clip elemwise_add _plus relu".split())
+_KEEPS = frozenset("Activation Dropout Pooling _copy add_n clip elemwise_add _plus relu".split())

@@ -58,6 +58,19 @@ def test_folded_is_the_same_function_without_batch_norm(net, card, pixels):
     np.testing.assert_allclose(run(folded, data), run(plain, data), rtol=1e-4, atol=1e-5)
 
 
+def test_a_sum_of_three_maps_is_one_operator_or_two():
+    data = mx.sym.Variable("data")
+    maps = [data * float(k) for k in (1, 2, 3)]
+    total = mx.sym.add_n(*maps, name="total")
+    pairs, whole = fold(total, {}, {}), fold(total, {}, {}, pairs=False)
+    assert "add_n" in operators(whole.symbol) and "add_n" not in operators(pairs.symbol)
+    data = np.array([[1.0, -2.0]], np.float32)
+    for network in (pairs, whole):
+        np.testing.assert_array_equal(run(network, data), 6 * data)
+    of_two = fold(mx.sym.add_n(*maps[:2], name="total"), {}, {}, pairs=False)
+    assert "add_n" not in operators(of_two.symbol)  # MKLDNN adds it to a convolution
+
+
 def test_fold_by_hand():
     data = mx.sym.Variable("data")
     gamma, beta, mean, var = (np.array([v], np.float32) for v in (2.0, 1.0, 3.0, 4.0))

@@ -3,14 +3,17 @@
 import re
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 from dsonas_mx.deploy.card import Card
 from dsonas_mx.deploy.forms import deploy
+from dsonas_mx.deploy.predictor import Predictor
 
 import mxnet as mx
 import numpy as np
 import pytest
+from PIL import Image
 
 TEXT = Path(__file__).resolve().parents[2] / "docs" / "deployment.md"
 SHAPE = (3, 32, 32)
@@ -26,7 +29,8 @@ def folder(tmp_path_factory, tiny_space, randomised, some_architecture):
     card = Card("", "classification", tuple("0123456789"), SHAPE, (0.5,) * 3, (0.25,) * 3)
     pixels = np.random.RandomState(0).randint(0, 256, (4, *SHAPE)).astype(np.uint8)
     prefix = place / "runs" / "train" / "model"
-    deploy(net, prefix, card, ("mxnet", "fused", "int8"), [pixels])
+    onnx = ("onnx",) if find_spec("onnx") and find_spec("onnxruntime") else ()
+    deploy(net, prefix, card, ("mxnet", "fused", "int8", *onnx), [pixels])
     return place, net(mx.nd.zeros((1, *SHAPE))).asnumpy()
 
 
@@ -57,6 +61,19 @@ def test_the_library_alone(folder):
     place, expected = folder
     logits = run(block("import ctypes") + SHOW, place)
     np.testing.assert_allclose(logits, expected[0], atol=1e-4)
+
+
+def test_onnx_runtime_alone(folder):
+    pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    place, _ = folder
+    pixels = np.random.RandomState(1).randint(0, 256, (32, 32, 3)).astype(np.uint8)
+    Image.fromarray(pixels).save(place / "new.png")
+    name, *logits = run(block("import json") + SHOW, place)
+    with Predictor(place / "runs" / "train" / "model.json", "onnx") as predictor:
+        (expected,) = predictor.outputs([place / "new.png"])
+    np.testing.assert_allclose(logits, expected, atol=1e-4)
+    assert name == expected.argmax()
 
 
 @pytest.mark.skipif(sys.version_info >= (3, 12), reason="plain mxnet does not import here")
