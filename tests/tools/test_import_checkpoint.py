@@ -2,8 +2,6 @@
 
 import json
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 from dsonas_mx.cost import count as cost
@@ -17,8 +15,6 @@ import numpy as np
 import pytest
 
 from symbols import get_model
-
-SCRIPT = Path(__file__).parents[2] / "tools" / "import_checkpoint.py"
 
 
 @pytest.fixture
@@ -262,18 +258,14 @@ def test_other_files_are_refused_in_one_line(golden, script, tmp_path):
         assert not out.exists()
 
 
-def test_runs_from_anywhere(golden, tmp_path):
+def test_runs_from_anywhere(golden, tmp_path, script, monkeypatch):
     checkpoint = scales(golden_checkpoint(golden, "full"))
     mx.nd.save(
         str(tmp_path / "full-0120.params"), {k: mx.nd.array(v) for k, v in checkpoint.items()}
     )
-    done = subprocess.run(
-        [sys.executable, str(SCRIPT), "full", "120", "--out", "out"],
-        cwd=tmp_path,
-        capture_output=True,
-        encoding="utf-8",
-    )
-    assert (done.returncode, done.stderr) == (0, "")
+    monkeypatch.chdir(tmp_path)
+    status, _, err = script("tools/import_checkpoint.py", "full", 120, "--out", "out")
+    assert (status, err) == (0, "")
     origin = json.loads((tmp_path / "out" / "architecture.json").read_text())["origin"]
     assert origin == {"source": "a checkpoint of the authors' release", "epoch": 120}
 
