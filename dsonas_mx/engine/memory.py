@@ -172,8 +172,9 @@ class Footprint:
         return sum(getattr(self, field.name) for field in fields(self))
 
     def __str__(self) -> str:
-        parts = (f"{field.name} {getattr(self, field.name):,.0f}" for field in fields(self))
-        return f"{self.total:,.0f} MB on each device ({', '.join(parts)})"
+        figures = ((field.name, getattr(self, field.name)) for field in fields(self))
+        parts = [f"{name} {size:,.0f}" for name, size in figures if size >= 0.5]
+        return f"{self.total:,.0f} MB on each device" + f" ({', '.join(parts)})" * bool(parts)
 
 
 def allocated(size: float, context: mx.Context) -> float:

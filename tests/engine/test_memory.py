@@ -78,3 +78,6 @@ def test_a_footprint_adds_up():
     footprint = Footprint(1, 2, 3, 4, 1000.4, 6, 7)
     assert footprint.total == pytest.approx(1023.4)
     assert str(footprint).startswith("1,023 MB on each device (parameters 1, gradients 2, states 3")
+    small = Footprint(0.1, 0.1, 0.1, 0, 85.2, 0.6, 0)
+    assert str(small) == "86 MB on each device (maps 85, batch 1)"
+    assert str(Footprint(0.2, 0, 0, 0, 0.1, 0, 0)) == "0 MB on each device"
