@@ -164,23 +164,7 @@ def work(
     """
     nodes = _distinct(json.loads(symbol.tojson())["nodes"])
     sizes = _shapes(symbol, shapes, nodes)
-    learns: List[bool] = []
-    for node in nodes:
-        given = node["op"] == "null" and node["name"] in wanted
-        passes = node["op"] not in ("null", "BlockGrad")
-        learns.append(given or (passes and any(learns[s[0]] for s in node["inputs"])))
-    reached = [False] * len(nodes)
-    gradients: Dict[Tuple[int, int], int] = {}
-    for index in reversed(range(len(nodes))):
-        node = nodes[index]
-        if node["op"] in ("MakeLoss", "SoftmaxOutput") and learns[index]:
-            reached[index] = True
-        if not reached[index]:
-            continue
-        for source, output, *_ in node["inputs"]:
-            if learns[source]:
-                reached[source] = True
-                gradients[source, output] = gradients.get((source, output), 0) + 1
+    learns, reached, gradients = _backward_pass(nodes, wanted)
 
     def of(cost: Cost) -> Work:
         calls, elements, products = cost
@@ -202,6 +186,32 @@ def work(
         if count > 1:
             total = total + of(_sum(count, math.prod(sizes[index][output])))
     return total
+
+
+def _backward_pass(
+    nodes: Sequence[Mapping[str, Any]], wanted: Collection[str]
+) -> Tuple[List[bool], List[bool], Dict[Tuple[int, int], int]]:
+    """Of each node, whether it depends on what is learned, and whether a gradient reaches it; and
+    how many gradients of each output are added up.
+    """
+    learns: List[bool] = []
+    for node in nodes:
+        given = node["op"] == "null" and node["name"] in wanted
+        passes = node["op"] not in ("null", "BlockGrad")
+        learns.append(given or (passes and any(learns[s[0]] for s in node["inputs"])))
+    reached = [False] * len(nodes)
+    gradients: Dict[Tuple[int, int], int] = {}
+    for index in reversed(range(len(nodes))):
+        node = nodes[index]
+        if node["op"] in ("MakeLoss", "SoftmaxOutput") and learns[index]:
+            reached[index] = True
+        if not reached[index]:
+            continue
+        for source, output, *_ in node["inputs"]:
+            if learns[source]:
+                reached[source] = True
+                gradients[source, output] = gradients.get((source, output), 0) + 1
+    return learns, reached, gradients
 
 
 def _distinct(nodes: Sequence[Dict[str, Any]]) -> List[Dict[str, Any]]:
