@@ -12,7 +12,6 @@ from dsonas_mx._compat import left_alone
 from dsonas_mx.space.architecture import Architecture
 from dsonas_mx.space.normal import SearchSpace
 
-import mxnet as mx
 from mxnet.gluon import HybridBlock, nn
 
 from .dsonas import Backbone
@@ -243,20 +242,3 @@ def beside_published(parameters: int, model: Optional[str] = None) -> str:
     published = ", ".join(f"{PUBLISHED[name].parameters / 1e6:.1f}M {name}" for name in names)
     own = parameters - HEAD_CONVOLUTION
     return f"{own:,} without the 3×3 convolution of the head; table 4: {published}"
-
-
-def parameters_of(net: DeepLabV3, without_auxiliary: bool = True) -> int:
-    """Weights, biases, BN scales and shifts, λ; by default without the head for training."""
-    known = net.collect_params().values()
-    return sum(
-        _size(p)
-        for p in known
-        if "running_" not in p.name and not (without_auxiliary and p.name.startswith("auxiliary_"))
-    )
-
-
-def _size(parameter: mx.gluon.Parameter) -> int:
-    size = 1
-    for side in parameter.shape:
-        size *= side
-    return size

@@ -1,6 +1,7 @@
 """Segmentation networks: strides turned into dilation, GluonCV's heads, any size, their sizes."""
 
 from dsonas_mx import Architecture, SearchSpace
+from dsonas_mx.cli.dry_run import count_parameters
 from dsonas_mx.deploy.export import export, import_symbol
 from dsonas_mx.engine.graph import TrainGraph
 from dsonas_mx.training.loss import pixel_cross_entropy, with_auxiliary
@@ -12,7 +13,7 @@ import pytest
 from symbols import get_model
 from symbols.dsonas import Backbone
 from symbols.mobilenet import MobileNet
-from symbols.segmentation import ASPP, Features, deeplab, parameters_of, voc_space
+from symbols.segmentation import ASPP, Features, deeplab, voc_space
 
 
 @pytest.fixture
@@ -34,15 +35,15 @@ def images(*shape, seed=0):
 def test_parameters_at_the_papers_sizes():
     """Published 11.2M and 4.5M are without the 3×3 convolution of GluonCV's head, 590,336."""
     head = 9 * 256 * 256 + 2 * 256
-    assert round((parameters_of(deeplab("mobilenet_v1", 21)) - head) / 1e6, 1) == 11.1
-    assert round((parameters_of(deeplab("mobilenet_v2", 21)) - head) / 1e6, 1) == 4.5
+    assert round((count_parameters(deeplab("mobilenet_v1", 21)) - head) / 1e6, 1) == 11.1
+    assert round((count_parameters(deeplab("mobilenet_v2", 21)) - head) / 1e6, 1) == 4.5
     complete = Architecture.complete(voc_space())
     backbone = 12_459_688 - (2 * 224 + 225 * 1000)  # of the supernet, without final BN, classifier
     aspp = 224 * 256 * (1 + 3 * 9 + 1) + 5 * 256 * 256 + 6 * 2 * 256
     expected = backbone + 2 * 224 + aspp + head + 257 * 21
-    assert parameters_of(deeplab(complete, weighted=True)) == expected
+    assert count_parameters(deeplab(complete, weighted=True)) == expected
     fcn = 9 * 112 * 28 + 2 * 28 + 29 * 21
-    assert parameters_of(deeplab(complete, weighted=True, auxiliary=True), False) == expected + fcn
+    assert count_parameters(deeplab(complete, weighted=True, auxiliary=True)) == expected + fcn
 
 
 def test_dilation_keeps_what_strides_computed():

@@ -34,7 +34,7 @@ import mxnet as mx
 
 from symbols import published
 from symbols.baselines import PUBLISHED, cost_of
-from symbols.segmentation import deeplab, parameters_of, voc_space
+from symbols.segmentation import deeplab, voc_space
 
 Blocks = List[Tuple[str, List[str], List[List[str]]]]  # title, notes, rows
 BASELINES = dict(zip(("ResNet(pre-activation) [63]", "DenseNet [64]"), PUBLISHED))
@@ -183,7 +183,7 @@ def cost_of_segmentation(model: Optional[str]) -> str:
     space = voc_space()
     net = deeplab(model or Architecture.complete(space), space.num_classes, weighted=not model)
     cost = count_symbol(net(mx.sym.Variable("data")), (1, 3, space.image_size, space.image_size))
-    sizes = f"{parameters_of(net):,} parameters, {cost.multiply_adds:,} multiply-adds"
+    sizes = f"{cost.parameters:,} parameters, {cost.multiply_adds:,} multiply-adds"
     return sizes if model else f"supernet: {sizes}"
 
 
