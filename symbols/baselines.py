@@ -9,9 +9,8 @@ from __future__ import annotations
 from typing import Any, NamedTuple, Sequence
 
 from dsonas_mx.cost.count import Cost
-from dsonas_mx.cost.traced import count_symbol
+from dsonas_mx.cost.traced import count_traced
 
-import mxnet as mx
 from mxnet.gluon import HybridBlock, nn
 
 from .operations import BN_EPSILON, BN_MOMENTUM, CLASSIFIER_INIT, CONVOLUTION_INIT, Map
@@ -33,7 +32,7 @@ PUBLISHED = {
 def cost_of(name: str, image_size: int = 32) -> Cost:
     """Parameters and multiply-adds of a network of `PUBLISHED` for one RGB image, by tracing it."""
     net = resnet_preact() if name == "resnet_preact_1001" else densenet_bc()
-    return count_symbol(net(mx.sym.Variable("data")), (1, 3, image_size, image_size))
+    return count_traced(net, image_size)
 
 
 def conv(

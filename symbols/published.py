@@ -6,17 +6,14 @@ import warnings
 from typing import Callable, Dict, NamedTuple, Optional
 
 from dsonas_mx._compat import left_alone
-from dsonas_mx.cost.count import Cost
-from dsonas_mx.cost.traced import count_symbol
 
-import mxnet as mx
 from mxnet.gluon import HybridBlock
 
 from . import network_of
 from .darts import DARTS
 from .mobile import proxyless
 
-IMAGE = (1, 3, 224, 224)
+SIDE = 224  # of the images
 
 
 def _gluoncv(name: str, **options: object) -> HybridBlock:
@@ -69,8 +66,3 @@ NETWORKS: Dict[str, Network] = {
     ),
     "DARTS": Network(DARTS, 4.7e6, 574e6, table5_cpu=17.52, table5_gpu=7.69),
 }
-
-
-def cost_of(net: HybridBlock) -> Cost:
-    """Parameters and multiply-adds of a network for one image of 224×224, by tracing it."""
-    return count_symbol(net(mx.sym.Variable("data")), IMAGE)

@@ -43,6 +43,7 @@ def arguments() -> parser.Parser:
 
 def main(options: Options) -> None:
     from dsonas_mx.cli import devices, dry_run, run, search, segmentation
+    from dsonas_mx.cost.traced import count_traced
     from dsonas_mx.training.transfer import digest, parameters_file
 
     from symbols.segmentation import deeplab, voc_space
@@ -63,9 +64,7 @@ def main(options: Options) -> None:
         steps = dry_run.search_steps(
             data.batch_size, segmentation.num_train(data, [data.data_set]), how.split
         )
-        cost = segmentation.cost_of(
-            deeplab(start, weighted=True, fix_gamma=how.fix_gamma), data.crop
-        )
+        cost = count_traced(deeplab(start, weighted=True, fix_gamma=how.fix_gamma), data.crop)
         paper = {"memory": "the paper's search: 4.3G"}
         dry_run.print_scene_dry_run(setup, build(start), loss, cost, data, [steps], **paper)
         return

@@ -42,6 +42,7 @@ def arguments() -> parser.Parser:
 def main(options: Options) -> None:
     from dsonas_mx.cli import devices, dry_run, run, segmentation, segmentation_fit
     from dsonas_mx.cli.network import load_backbone
+    from dsonas_mx.cost.traced import count_traced
 
     from symbols import architectures
     from symbols.segmentation import beside_published, deeplab
@@ -58,7 +59,7 @@ def main(options: Options) -> None:
     architecture, options = load_backbone(options, images, architectures.find)
     found = architecture or options.network.model or ""
     deployed = deeplab(found, classes)
-    cost = segmentation.cost_of(deployed, data.crop)
+    cost = count_traced(deployed, data.crop)
     net = deeplab(found, classes, auxiliary=data.auxiliary != 0)
     loss = segmentation.pixel_loss(data.auxiliary)
     if options.memory.dry_run:

@@ -5,11 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Callable, List, Optional, Sequence
 
-import mxnet as mx
 import numpy as np
 from mxnet.gluon import HybridBlock
 
-from ..cost.traced import Cost, count_symbol
 from ..data import voc
 from ..data.labels import coverage
 from ..data.loader import split
@@ -107,11 +105,6 @@ def coverage_of(train: Sequence[voc.Scenes], test: Optional[voc.Scenes] = None) 
 def data_name(options: SceneOptions, name: str) -> str:
     """What a record of a run calls its data: no path."""
     return name if name in voc.FOLDERS else voc.find(options.data_dir, name).resolve().name
-
-
-def cost_of(net: HybridBlock, crop: int) -> Cost:
-    """What a network costs on images of that size."""
-    return count_symbol(net(mx.sym.Variable("data")), (1, 3, crop, crop))
 
 
 def take_backbone(

@@ -7,6 +7,7 @@ import math
 from typing import Any, Dict, List, Sequence, Tuple
 
 import mxnet as mx
+from mxnet.gluon import HybridBlock
 
 from .count import Cost
 
@@ -16,6 +17,11 @@ FREE = frozenset(
 )
 
 Shape = Tuple[int, ...]
+
+
+def count_traced(net: HybridBlock, side: int) -> Cost:
+    """Of a network, for one RGB image of that side."""
+    return count_symbol(net(mx.sym.Variable("data")), (1, 3, side, side))
 
 
 def count_symbol(symbol: mx.sym.Symbol, data_shape: Sequence[int]) -> Cost:

@@ -3,11 +3,12 @@
 import json
 from pathlib import Path
 
+from dsonas_mx.cost.traced import count_traced
 from dsonas_mx.io.markdown import renew
 
 import pytest
 
-from symbols.published import NETWORKS, cost_of
+from symbols.published import NETWORKS, SIDE
 
 ROOT = Path(__file__).resolve().parents[2]
 CLOSE = 0.02
@@ -19,7 +20,7 @@ COUNTED = {"DARTS": (4_718_752, 529.9e6), "MobileNetV2": (3_503_872, 3e8)}
 @pytest.mark.parametrize("name", sorted(NETWORKS))
 def test_size(name):
     network = NETWORKS[name]
-    cost = cost_of(network.build())
+    cost = count_traced(network.build(), SIDE)
     parameters, adds = COUNTED.get(name, (network.parameters, network.multiply_adds))
     assert cost.multiply_adds == pytest.approx(adds, rel=CLOSE)
     if parameters is not None:

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any, Dict, Optional
 
+from dsonas_mx.cost.traced import count_traced
 from dsonas_mx.engine.device import contexts
 from dsonas_mx.io.markdown import markdown_table
 from dsonas_mx.latency.deductions import take_turns
@@ -13,7 +14,7 @@ from dsonas_mx.latency.measure import deploy, describe
 from dsonas_mx.space.mobile_architecture import load_architecture
 
 from symbols import network_of
-from symbols.published import IMAGE, NETWORKS, Network, cost_of
+from symbols.published import NETWORKS, SIDE, Network
 
 REFERENCE = "MobileNet"
 
@@ -30,14 +31,14 @@ def measure(options: argparse.Namespace) -> Dict[str, Any]:
     names = [n for n in NETWORKS if not options.networks or n in (*options.networks, REFERENCE)]
     networks = {name: NETWORKS[name].build() for name in names}
     for path in options.architecture:
-        found = load_architecture(path).with_space(num_classes=1000, image_size=IMAGE[2])
+        found = load_architecture(path).with_space(num_classes=1000, image_size=SIDE)
         networks[f"{Path(path).parent.name}/{Path(path).name}"] = network_of(found)
-    shape = (options.batch_size, *IMAGE[1:])
+    shape = (options.batch_size, 3, SIDE, SIDE)
     pieces = {name: deploy(net, shape, device) for name, net in networks.items()}
     fastest = take_turns(pieces, options.rounds)
     rows: Dict[str, Any] = {}
     for name, net in networks.items():
-        cost, known = cost_of(net), NETWORKS.get(name)
+        cost, known = count_traced(net, SIDE), NETWORKS.get(name)
         rows[name] = {
             "parameters": cost.parameters,
             "multiply_adds": cost.multiply_adds,

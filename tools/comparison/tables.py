@@ -17,7 +17,7 @@ from typing import Any, Dict, List, Optional, Tuple
 
 from dsonas_mx.cost.count import count, count_lambdas
 from dsonas_mx.cost.network import count_network
-from dsonas_mx.cost.traced import count_symbol
+from dsonas_mx.cost.traced import count_traced
 from dsonas_mx.cost.width import Target, fit_width, parameters
 from dsonas_mx.experiments.experiment import MEASURES
 from dsonas_mx.experiments.paper import TABLES, read_paper, read_supernets
@@ -174,7 +174,7 @@ def exact_of(number: str, name: str) -> Optional[str]:
 @lru_cache(maxsize=None)
 def cost_of_published(name: str) -> str:
     """Of one of `symbols.published.NETWORKS`, which takes seconds to trace."""
-    cost = published.cost_of(published.NETWORKS[name].build())
+    cost = count_traced(published.NETWORKS[name].build(), published.SIDE)
     return f"{cost.parameters:,} parameters, {cost.multiply_adds:,} multiply-adds"
 
 
@@ -182,7 +182,7 @@ def cost_of_segmentation(model: Optional[str]) -> str:
     """Of a MobileNet under DeepLabv3's head, or of the supernet, for an image of 513×513."""
     space = voc_space()
     net = deeplab(model or Architecture.complete(space), space.num_classes, weighted=not model)
-    cost = count_symbol(net(mx.sym.Variable("data")), (1, 3, space.image_size, space.image_size))
+    cost = count_traced(net, space.image_size)
     sizes = f"{cost.parameters:,} parameters, {cost.multiply_adds:,} multiply-adds"
     return sizes if model else f"supernet: {sizes}"
 
