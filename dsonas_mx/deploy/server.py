@@ -134,7 +134,8 @@ def spare_memory() -> None:
 
 def reason(error: Exception) -> str:
     """An error in one line, without the stack trace of MXNet's."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    said = str(error).partition("Stack trace:")[0]
+    lines = [line.strip() for line in said.splitlines() if line.strip()]
     failed = [line.split("Check failed: ", 1)[1] for line in lines if "Check failed: " in line]
     return (failed or lines[-1:] or [type(error).__name__])[0]
 

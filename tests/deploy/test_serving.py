@@ -6,6 +6,7 @@ import signal
 import time
 
 from dsonas_mx import _compat
+from dsonas_mx.deploy import server
 from dsonas_mx.deploy.serving import NotInstalled, Serving, in_batches
 
 import mxnet as mx
@@ -127,3 +128,18 @@ def test_parts_are_filled_up():
     data = np.arange(5)[:, None]
     assert in_batches(run, data, 2)[:, 0].tolist() == [1, 2, 3, 4, 5]
     assert seen == [[0, 1], [2, 3], [4, 4]]
+
+
+@pytest.mark.parametrize(
+    "said, reason",
+    [
+        ('Check failed: a == b: c\nStack trace:\n  File "x.cc", line 1\n', "a == b: c"),
+        (
+            "Cannot find argument 'x'\nStack trace:\n  File \"x.cc\", line 568\n",
+            "Cannot find argument 'x'",
+        ),
+        ("first\nlast\n", "last"),
+    ],
+)
+def test_an_error_says_what_is_wrong_not_where(said, reason):
+    assert server.reason(ValueError(said)) == reason
