@@ -10,6 +10,9 @@ import mxnet as mx
 from mxnet import autograd, gluon
 from mxnet.gluon import Parameter
 
+# Elements that a device has room for when it adds up its share of an array: 8 MB.
+ROOM = 2**21
+
 ALIGNMENT = 64  # elements, 256 bytes: what follows in an array starts where cudaMalloc would start
 
 
@@ -111,6 +114,7 @@ class FlatTrainer(gluon.Trainer):
             first, *others = parameter.list_data()
             for other in others:
                 first.copyto(other)
+        self._room: List[List[mx.nd.NDArray]] = []
         store = None if self.is_flat else "device"
         super().__init__(parameters, optimizer, kvstore=store, update_on_kvstore=False)
 
@@ -130,8 +134,12 @@ class FlatTrainer(gluon.Trainer):
         if not self.is_flat:
             super()._allreduce_grads()
             return
-        for parameter in self.parameters:
-            _add_up([array.reshape(-1) for array in parameter.list_grad()])
+        if len(self._contexts) == 1:
+            return
+        arrays = [[a.reshape(-1) for a in parameter.list_grad()] for parameter in self.parameters]
+        self._room = self._room or room(max(copies[0].size for copies in arrays), self._contexts)
+        for copies in arrays:
+            add_up(copies, self._room)
 
     def _update(self, ignore_stale_grad: bool = False) -> None:
         if self.is_flat:  # a step writes the slices, which have a mark of their own
@@ -195,16 +203,30 @@ def flattened(parameters: Iterable[Parameter]) -> List[Flat]:
     return flat
 
 
-def _add_up(copies: Sequence[mx.nd.NDArray]) -> None:
-    """Replace vectors, one a device, by their sum: each device adds up its share for all."""
+def room(size: int, contexts: Sequence[mx.Context]) -> List[List[mx.nd.NDArray]]:
+    """On each device an array for a piece of each other copy of a vector, and one for the sum."""
+    count = len(contexts)
+    piece = min(-(-size // count), ROOM // count)
+    return [[mx.nd.empty((piece,), ctx=ctx) for _ in contexts] for ctx in contexts]
+
+
+def add_up(copies: Sequence[mx.nd.NDArray], room: Sequence[Sequence[mx.nd.NDArray]]) -> None:
+    """Replace vectors, one a device, by their sum: each device adds up its share for all.
+
+    Piece by piece, in `room`: a share of all of them would be as large as a vector.
+    """
     count, size = len(copies), copies[0].size
-    edges = [size * device // count for device in range(count + 1)]
-    for copy, start, stop in zip(copies, edges, edges[1:]):
-        parts = [each[start:stop] for each in copies] if count > 1 and stop > start else []
-        if parts:
-            total = mx.nd.add_n(*(part.as_in_context(copy.context) for part in parts))
+    for device, (*places, total) in enumerate(room):
+        stop = size * (device + 1) // count
+        for start in range(size * device // count, stop, total.size):
+            end = min(start + total.size, stop)
+            parts = [copy[start:end] for copy in copies]
+            others = parts[:device] + parts[device + 1 :]
+            taken = [part.copyto(place[: end - start]) for part, place in zip(others, places)]
+            taken.insert(device, parts[device])
+            added = mx.nd.add_n(*taken, out=total[: end - start])
             for part in parts:
-                total.copyto(part)
+                added.copyto(part)
 
 
 def _arrays(state: Any) -> List[mx.nd.NDArray]:

@@ -3,7 +3,7 @@
 from functools import cached_property
 
 from dsonas_mx import Architecture
-from dsonas_mx.engine.flat import ALIGNMENT, Flat, FlatTrainer, flattened
+from dsonas_mx.engine.flat import ALIGNMENT, ROOM, Flat, FlatTrainer, flattened
 from dsonas_mx.engine.graph import TrainGraph
 from dsonas_mx.engine.setup import Setup
 from dsonas_mx.search.options import SearchOptions
@@ -123,8 +123,12 @@ def test_parameters_are_slices(search):
             assert not between.any()
 
 
-def test_devices_share_the_sum():
-    """Of arrays that cannot be divided evenly, and of fewer elements than devices."""
+@pytest.mark.parametrize("elements", [ROOM, 9])
+def test_devices_share_the_sum(elements, monkeypatch):
+    """Of arrays that cannot be divided evenly, of fewer elements than devices, and of many more
+    than there is room for.
+    """
+    monkeypatch.setattr("dsonas_mx.engine.flat.ROOM", elements)
     contexts = [mx.cpu(device) for device in range(3)]
     parameters = []
     for name, size in (("a_weight", 7), ("b_weight", 70)):
