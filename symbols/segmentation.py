@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any, Dict, NamedTuple, Optional, Tuple, Union
 
 from dsonas_mx._compat import left_alone
+from dsonas_mx.engine.tracing import training
 from dsonas_mx.space.architecture import Architecture
 from dsonas_mx.space.normal import SearchSpace
 
@@ -96,7 +97,8 @@ class DeepLabV3(Layer):
     """A backbone under ASPP, a 3×3 convolution and a classifier of pixels.
 
     Input: images, B×3×H×W. Output: logits, B×num_classes×H×W; with an auxiliary head these and the
-    head's. What `dsonas_mx.search.search` wants to know of a network is the backbone's.
+    head's. In the graph of a training they are as small as the heads' maps, and the loss enlarges
+    them. What `dsonas_mx.search.search` wants to know of a network is the backbone's.
 
     Parameters
     ----------
@@ -179,6 +181,8 @@ class DeepLabV3(Layer):
 
 
 def _enlarged(F: Any, logits: Map, image: Map) -> Map:
+    if training(F) is not None:
+        return logits
     return F.contrib.BilinearResize2D(logits, image, mode="like")
 
 

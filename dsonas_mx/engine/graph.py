@@ -22,10 +22,11 @@ from mxnet.gluon import HybridBlock, Parameter
 from . import native
 from .chain import Bound, bind
 from .derived import Derived
-from .flat import ALIGNMENT, is_lambda
+from .flat import ALIGNMENT, ROOM, is_lambda
 from .forward import Forward
 from .joining import dividable
 from .memory import FLOAT, MB, Allowance, Footprint, Mirror, allocated
+from .pixels import likeliest
 from .recompute import Plan, Planner, TooLarge
 from .tracing import PROGRESS, Tracing
 from .trial import Trial, Trials
@@ -42,13 +43,14 @@ class Outputs(NamedTuple):
     ----------
     loss : NDArray, B
         Of each sample.
-    logits : NDArray, B×…
+    answers : NDArray
+        Logits, B×classes, or where labels are of pixels the likeliest class of each, as the label.
     label : NDArray
         As it was given, on this device.
     """
 
     loss: mx.nd.NDArray
-    logits: mx.nd.NDArray
+    answers: mx.nd.NDArray
     label: mx.nd.NDArray
 
 
@@ -105,8 +107,12 @@ class TrainGraph:
         self._bound: Dict[str, List[Bound]] = {}
         self._staged: Deque[Dict[Tuple[str, int], mx.nd.NDArray]] = deque([{}, {}])
 
+    @property
+    def _is_of_pixels(self) -> bool:
+        return len(self._shapes[1]) > 0
+
     def symbol(self, gradients: str = "all") -> mx.sym.Symbol:
-        """The loss (whose gradient is one) and the logits, of the inputs `data` and `label`.
+        """The loss (whose gradient is one) and the answers, of the inputs `data` and `label`.
 
         Behind them come outputs that have to be computed, but tell nothing.
         """
@@ -117,15 +123,18 @@ class TrainGraph:
 
     def _trace(self, gradients: str) -> mx.sym.Symbol:
         derived = self._derived if self.is_for_gpus else None
-        tracing = Tracing(gradients, self.is_native, derived)
+        tracing = Tracing(gradients, self.is_native, derived, self._sizes[-1])
         # Nodes are numbered from 0 in every trace, or those of a plan would not be found again.
         with mx.name.NameManager(), tracing.in_force():
             outputs = self._net(mx.sym.Variable("data"))
             if self._dtype == "float16":
                 outputs = _in_float16(outputs)
-            loss = mx.sym.MakeLoss(self._loss(mx.sym, outputs, mx.sym.Variable("label")))
-            logits = outputs[0] if isinstance(outputs, (list, tuple)) else outputs
-            others = map(mx.sym.BlockGrad, [logits, *tracing.side_effects])
+            label = mx.sym.Variable("label")
+            loss = mx.sym.MakeLoss(self._loss(mx.sym, outputs, label))
+            answers = outputs[0] if isinstance(outputs, (list, tuple)) else outputs
+            if self._is_of_pixels:
+                answers = likeliest(mx.sym, answers, label)
+            others = map(mx.sym.BlockGrad, [answers, *tracing.side_effects])
             symbol = mx.sym.Group([loss, *others])
         return dividable(symbol, self._inputs) if self._on_cpu else symbol
 
@@ -189,8 +198,8 @@ class TrainGraph:
             executor.forward(is_train=True)
         for executor in executors:
             executor.backward()
-            loss, logits = executor.outputs[:2]
-            results.append(Outputs(loss, logits, executor.arg_dict["label"]))
+            loss, answers = executor.outputs[:2]
+            results.append(Outputs(loss, answers, executor.arg_dict["label"]))
         self._derived.give_back(gradients)
         for parameter in self._wanted(gradients):
             for array in parameter.list_data():
@@ -263,12 +272,13 @@ class TrainGraph:
             else:
                 learned += FLOAT * (-(-size // ALIGNMENT) * ALIGNMENT if on_gpu else size)
         assembled = FLOAT * sum(math.prod(p.shape) for p in self._derived.assembled)
+        exchange = min(learned, FLOAT * ROOM) if on_gpu else learned
         batch = sum(FLOAT * self._sizes[0] * math.prod(shape) for shape in self._shapes)
         return Footprint(
             parameters=(learned + fixed + assembled) / MB,
             gradients=(learned + assembled) / MB,
             states=learned / MB,
-            exchange=learned / MB if len(self._contexts) > 1 else 0.0,
+            exchange=exchange / MB if len(self._contexts) > 1 else 0.0,
             maps=0.0,
             batch=batch * (1 if on_gpu else 3) / MB,  # the CPU has what is staged, too
             rest=0.0,

@@ -27,6 +27,8 @@ class Tracing:
         Whether the project's own operators are to be used.
     derived : Derived, optional
         Arrays to take in place of parameters, in a graph for GPUs.
+    images : int
+        How many a device has of each batch, or, where some have one more, the others.
 
     Attributes
     ----------
@@ -36,10 +38,17 @@ class Tracing:
 
     _present: Optional[Tracing] = None
 
-    def __init__(self, gradients: str, is_native: bool, derived: Optional[Derived] = None) -> None:
+    def __init__(
+        self,
+        gradients: str,
+        is_native: bool,
+        derived: Optional[Derived] = None,
+        images: int = 1,
+    ) -> None:
         self.gradients = gradients
         self.is_native = is_native
         self.derived = derived
+        self.images = images
         self.side_effects: List[mx.sym.Symbol] = []
 
     def also(self, symbol: mx.sym.Symbol) -> None:

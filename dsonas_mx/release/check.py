@@ -217,7 +217,7 @@ class Network:
             self._set(self._statistics)
             (outputs,) = self._graph.step(gradients, data, self._reference.label)
             self._graph.wait()
-        computed = {"out:train": _softmax(outputs.logits)}
+        computed = {"out:train": _softmax(outputs.answers)}
         moved = {name: self._parameters[name].data().asnumpy() for name in self._statistics}
         slopes = {
             # A fixed gamma has no gradient.

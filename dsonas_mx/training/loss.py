@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any, Callable
 
+from ..engine.pixels import by_image, enlarged
+
 
 def cross_entropy(F: Any, logits: Any, label: Any) -> Any:
     """−log p(label) of each sample, B, from logits B×classes."""
@@ -39,11 +41,16 @@ def pixel_cross_entropy(F: Any, logits: Any, label: Any) -> Any:
 
     Parameters
     ----------
-    logits : B×classes×H×W
+    logits : B×classes×h×w
+        They are enlarged to the size of the label.
     label : B×H×W
     """
+
+    def likelihood(logits: Any, label: Any) -> Any:
+        return F.pick(F.log_softmax(enlarged(F, logits, label), axis=1), label, axis=1)
+
     labelled = label >= 0
-    losses = -F.pick(F.log_softmax(logits, axis=1), label, axis=1) * labelled
+    losses = -by_image(F, likelihood, logits, label) * labelled
     pixels = F.mean(F.sum(labelled, axis=(1, 2)), keepdims=True)
     return F.broadcast_div(F.sum(losses, axis=(1, 2)), F.maximum(pixels, 1))
 

@@ -37,8 +37,10 @@ class Tally:
         """Count a batch, of so many samples with those that other workers have."""
         own = sum(len(label) for _, _, label in outputs)
         self._samples += own if samples is None else samples
-        for loss, logits, label in outputs:
-            right = mx.nd.argmax(logits, axis=1) == label
+        for loss, answers, label in outputs:
+            if answers.ndim > label.ndim:
+                answers = mx.nd.argmax(answers, axis=1)
+            right = answers == label
             unlabelled = []
             if label.ndim > 1:  # of an image, the share of its labelled pixels
                 pixels = tuple(range(1, label.ndim))

@@ -106,7 +106,7 @@ def test_a_step_is_that_of_autograd(twins, gradients, operators):
     graph.wait()  # the engine does not know of BN's statistics
     loss, logits = autograd_step(oracle, data, label, mx.cpu())
     np.testing.assert_allclose(outputs.loss.asnumpy(), loss, rtol=1e-5, atol=1e-6)
-    np.testing.assert_allclose(outputs.logits.asnumpy(), logits, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(outputs.answers.asnumpy(), logits, rtol=1e-5, atol=1e-5)
     np.testing.assert_array_equal(outputs.label.asnumpy(), label)
     expected = gradients_of(oracle, mx.cpu())
     for name, parameter in parameters_of(net):

@@ -81,7 +81,7 @@ def test_golden_supernet_in_one_backward(scope, golden, operators):
     graph.wait()
 
     expected = np.log(arrays["out:train"])
-    np.testing.assert_allclose(mx.nd.log_softmax(outputs.logits).asnumpy(), expected, atol=1e-4)
+    np.testing.assert_allclose(mx.nd.log_softmax(outputs.answers).asnumpy(), expected, atol=1e-4)
     np.testing.assert_allclose(
         outputs.loss.asnumpy(), -expected[np.arange(len(label)), label.astype(int)], atol=1e-4
     )

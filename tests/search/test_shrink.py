@@ -53,7 +53,7 @@ class Side:
         outputs = self.graph.step(kind, data, np.arange(BATCH, dtype="float32") % 3)
         self.trainers[kind].step(BATCH)
         self.graph.wait()
-        return np.concatenate([output.logits.asnumpy() for output in outputs])
+        return np.concatenate([output.answers.asnumpy() for output in outputs])
 
     def values(self, context):
         return {name: p.data(context).asnumpy() for name, p in self.parameters.items()}

@@ -122,7 +122,7 @@ def largest_difference(space: SearchSpace) -> float:
             parameter.set_data(mx.nd.full(parameter.shape, 3.0))
     data, label = batch(space, CHECKED)
     plain = bind_original(space, net, data, label)
-    logits = graph.step("weights", data, label)[0].logits
+    logits = graph.step("weights", data, label)[0].answers
     ours = {"out": mx.nd.softmax(logits).asnumpy()}
     graph.step("lambdas", data, label)
     learned = {
