@@ -73,15 +73,19 @@ class FewestCalls:
         stacks: List[Map] = [x]
         members: List[Tuple[str, ...]] = [(INPUT,)]
         for number, level in enumerate(levels, 1):
-            # MXNet sums gradients in the order of these, the last first: an order that keeps few.
-            summed = x
+            # MXNet computes the summands of a gradient in an order that this decides: what goes to
+            # x comes first, by which no sum of gradients waits for the first level. It is a view.
+            summed = F.reshape(x, (0, 0, 0, 0))
             if level.is_scaled:
                 terms = [
                     mixed(F, stack, len(names), self._scales(level, number, names, lambdas), count)
                     for stack, names in zip(stacks, members)
                     for count in [len(level.nodes)]
                 ]
-                summed = F.reshape(added(F, terms), (0, 0, -4, self._channels, -1, 0))
+                total = added(F, terms[:3])
+                for term in terms[3:]:  # one by one, or all of them are there at once
+                    total = total + term
+                summed = F.reshape(total, (0, 0, -4, self._channels, -1, 0))
                 summed = F.reshape(summed, (0, -3, 0, 0))
             stacks.append(self._level(summed, level, f"level{number}"))
             members.append(tuple(node.node for node in level.nodes))

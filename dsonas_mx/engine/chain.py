@@ -13,7 +13,7 @@ import json
 import os
 from collections import Counter
 from contextlib import contextmanager
-from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Union
+from typing import Any, Container, Dict, Iterator, List, Mapping, Optional, Sequence, Union
 
 import mxnet as mx
 
@@ -21,6 +21,7 @@ from .device import reserved
 from .marking import mark
 from .recompute import Plan
 
+DATA = "data"
 INPUT = "segment_input"
 HEAD_GRADIENT = "segment_head_gradient"
 UNUSED = "segment_unused"
@@ -112,13 +113,31 @@ def only_forward(segment: mx.sym.Symbol) -> mx.sym.Symbol:
     return mx.sym.Group([segment, mx.sym.MakeLoss(mx.sym.Variable(UNUSED))])
 
 
+def passed(segment: mx.sym.Symbol, wanted: Container[str], context: mx.Context) -> Optional[str]:
+    """The input of a segment whose gradient is computed though nobody needs it, if there is one.
+
+    MXNet goes through backward by what it is asked for, in the order of the arguments: where that
+    begins with λ, it computes what comes from the end of the segment for all levels at once, and
+    keeps it. Where it begins with the input, level by level. The CPU would move averages by it.
+    """
+    first, *others = segment.list_arguments()
+    learned = [name for name in others if name in wanted]
+    if context.device_type != "gpu" or first not in (DATA, INPUT) or first in wanted:
+        return None
+    return first if learned[0].endswith("lambdas") else None
+
+
 @contextmanager
-def like_for_like() -> Iterator[None]:
+def like_for_like(is_last: bool = False) -> Iterator[None]:
     """Executors that are bound here divide their memory by the sizes of their arrays alone.
 
     So the pieces of one fit those of another, which uses the same memory in turn. Each for itself
-    they might take less, and together they would take much more.
+    they might take less, and together they would take much more. Not so the last segment, which has
+    memory of its own, or is small.
     """
+    if is_last:
+        yield
+        return
     before = os.environ.get(MATCH_RANGE)
     os.environ[MATCH_RANGE] = "1"
     try:
@@ -177,7 +196,7 @@ class Chain:
         self._summands = {name: {} for name in gradients if uses[name] > 1}
 
         # The first ones run forward only, before they run forward and backward.
-        self._keeps, last = plan.keeps, len(self._maps)
+        self._keeps, self._apart, last = plan.keeps, plan.apart, len(self._maps)
         self._backward: Dict[int, mx.executor.Executor] = {}
         others = shared._backward if shared else {}
         indices = range(self._first, last + 1)
@@ -206,8 +225,14 @@ class Chain:
         if index < len(self._maps):
             segment = with_output(segment) if keeps else with_head_gradient(segment)
             arguments[HEAD_GRADIENT] = self._map_gradients[index]
-        if index > self._first:
-            gradients[INPUT] = self._map_gradients[index - 1]
+        start = INPUT if index > self._first else passed(segment, gradients, self._context)
+        if start is not None:
+            like = arguments[start]
+            gradients[start] = (
+                self._map_gradients[index - 1]
+                if index
+                else reserved(like.shape, like.context, like.dtype)
+            )
         for name in self._summands.keys() & segment.list_arguments():
             like = gradients[name]
             gradients[name] = reserved(like.shape, like.context, like.dtype)
@@ -215,7 +240,10 @@ class Chain:
         if keeps:
             return self._bind(segment, arguments, gradients, other)
         segment = mark(segment, self._recomputed, self._context.device_type == "gpu", gradients)
-        executor = self._bind(segment, arguments, gradients, self._room)
+        is_last = index == len(self._maps)
+        if is_last and self._apart:
+            return self._bind(segment, arguments, gradients, other, is_last)
+        executor = self._bind(segment, arguments, gradients, self._room, is_last)
         self._room = self._room or executor
         return executor
 
@@ -229,10 +257,11 @@ class Chain:
         arguments: Arrays,
         gradients: Arrays,
         shared: Optional[mx.executor.Executor],
+        is_last: bool = False,
     ) -> mx.executor.Executor:
         names = segment.list_arguments()
         slots = {name: gradients[name] for name in names if name in gradients}
-        with like_for_like():
+        with like_for_like(is_last):
             return segment.bind(
                 self._context,
                 args={name: arguments[name] for name in names},

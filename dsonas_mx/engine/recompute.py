@@ -37,6 +37,10 @@ NONE: Names = frozenset()
 # How much of what executors take is allocated beyond it, since pieces are rounded up.
 ROUNDED = 0.01
 
+# The last segment of a chain has maps of sizes of its own. If it takes more than this share of what
+# the others do, it finds no room in their memory, and gets its own.
+SMALL = 0.1
+
 # Larger segments of one executor are tried where it has so many times as many as a chain would.
 FINER = 1.5
 
@@ -92,6 +96,8 @@ class Plan:
         Which segment of the chain takes the most of the memory that they use in turn.
     keeps : int
         From which segment on they keep their maps.
+    apart : bool
+        Whether the last segment has memory of its own.
     again : float
         Forward passes that are computed again, by the bytes of their maps.
     shared : float
@@ -106,6 +112,7 @@ class Plan:
     cuts: Tuple[str, ...] = ()
     largest: int = 0
     keeps: int = 0
+    apart: bool = False
     again: float = 0.0
     shared: float = 0.0
     faster: Tuple[Tuple[float, float], ...] = ()
@@ -247,13 +254,16 @@ class Planner:
             for names_of_last, (*_, last) in ways:
                 for keeps in range(1, len(parts)):
                     recomputed = names & NONE.union(*parts[:keeps]) | names_of_last & parts[-1]
-                    room = [*segments[:keeps], *[0.0] * (len(cuts) - keeps), last]
+                    room = segments[:keeps]
+                    largest = max(room)
+                    apart = last > SMALL * largest
                     yield Plan(
-                        between + max(room) + sum(kept[keeps:]),
+                        between + largest + apart * last + sum(kept[keeps:]),
                         recomputed,
                         cuts,
-                        room.index(max(room)),
+                        room.index(largest),
                         keeps,
+                        apart,
                         (sum(sizes[:keeps]) + self._size(recomputed)) / forward.size,
                         self._largest,
                     )

@@ -16,6 +16,7 @@ from .chain import (
     in_turn,
     like_for_like,
     maps_between,
+    passed,
     split,
     with_head_gradient,
     with_output,
@@ -38,6 +39,7 @@ class Part(NamedTuple):
     symbol: mx.sym.Symbol
     arrays: Mapping[str, mx.nd.NDArray]
     wanted: Set[str]  # whose gradients are computed
+    is_last: bool = False
 
 
 class Trial:
@@ -91,7 +93,8 @@ class Trial:
 
     def segments(self, recomputed: Names) -> List[float]:
         """MB of each segment of a chain that computes these nodes again in its own backward."""
-        return [self._of_make(part, recomputed) for part in self._parts]
+        taken = [self._of_make(part, recomputed) for part in self._parts]
+        return [size * times for size, times in zip(taken, self._rounded)]
 
     def kept(self) -> List[float]:
         """MB of each segment but the last, if it keeps all its maps."""
@@ -129,17 +132,31 @@ class Trial:
                 arrays[INPUT] = self._maps[index - 1]
                 wanted |= {INPUT} if learns else set()
             learns = learns or not wanted.isdisjoint(symbol.list_arguments())
+            if learns:
+                start = passed(symbol, wanted, self._context)
+                wanted |= set() if start is None else {start}
             if index < len(self._maps):
                 symbol = with_head_gradient(symbol)
                 arrays[HEAD_GRADIENT] = self._maps[index]
-            parts.append(Part(symbol, arrays, wanted))
+            parts.append(Part(symbol, arrays, wanted, index == len(self._maps)))
         return parts
+
+    @cached_property
+    def _rounded(self) -> List[float]:
+        """How many times what a segment reports is allocated: devices round up large pieces."""
+        times = []
+        for symbol, arrays, *_ in self._parts:
+            given = {name: arrays[name].shape for name in symbol.list_arguments()}
+            _, shapes, _ = symbol.get_internals().infer_shape(**given)
+            sizes = [FLOAT * math.prod(shape) for shape in shapes]
+            times.append(sum(allocated(size, self._context) for size in sizes) / sum(sizes))
+        return times
 
     def _of_make(self, part: Part, recomputed: Names) -> float:
         """Of one make, one is bound."""
         key = _make(part, recomputed)
         if key not in self._known:
-            with like_for_like():
+            with like_for_like(part.is_last):
                 self._known[key] = self._bound(part, recomputed)
         return self._known[key]
 

@@ -262,7 +262,7 @@ def steps_of(name, plan):
         batch = generator.randn(*data).astype("float32")
         (outputs,) = graph.step(kind, batch, generator.randint(0, 3, label).astype("float32"))
         graph.wait()
-        found = {"loss": outputs.loss.asnumpy(), "logits": outputs.logits.asnumpy()}
+        found = {"loss": outputs.loss.asnumpy(), "logits": outputs.answers.asnumpy()}
         for key, parameter in net.collect_params().items():
             found[key] = parameter.data().asnumpy().copy()
             if parameter.grad_req != "null":
@@ -280,7 +280,7 @@ def check_bits(name):
     assert last > 1
     plans = [
         Plan(0, forward.inside, forward.cuts, keeps=last),
-        Plan(0, forward.blocks, forward.cuts, keeps=last // 2),
+        Plan(0, forward.blocks, forward.cuts, keeps=last // 2, apart=True),
     ]
     for plan in plans:
         for step, (wanted, got) in enumerate(zip(whole, steps_of(name, plan))):
@@ -336,12 +336,13 @@ class Sizes:
     """What a planner asks, of a graph of seven segments."""
 
     kinds = 2
+    last = 0.25
 
     def whole(self, recomputed, limit):
         return 100.0
 
     def segments(self, recomputed):
-        return [4.0 if recomputed else 28.0] * 6 + [1.0]
+        return [4.0 if recomputed else 28.0] * 6 + [self.last]
 
     def kept(self):
         return [12.0] * 6
@@ -350,15 +351,27 @@ class Sizes:
         return 2.0
 
 
-def test_the_fastest_chain_that_fits():
-    """Each step of memory buys time, from everything computed again to nothing."""
+def planner_of(sizes):
     x = mx.sym.Variable("data")
     for number in range(6):
         for _ in range(9):
             x = mx.sym.tanh(x)
         x = mx.sym.Activation(x, act_type="tanh", name=f"cut{number}")
     symbol = mx.sym.MakeLoss(mx.sym.sum(x))
-    planner = Planner(Forward(symbol, SHAPES), Sizes())
+    return Planner(Forward(symbol, SHAPES), sizes)
+
+
+@pytest.mark.parametrize("last, maps", [(0.25, 6.0), (1.0, 7.0), (9.0, 15.0)])
+def test_a_last_segment_that_is_not_small_has_memory_of_its_own(last, maps):
+    sizes = Sizes()
+    sizes.last = last
+    plan = planner_of(sizes).plan()
+    assert (plan.maps, plan.largest, plan.apart) == (maps, 0, last > 0.25)
+
+
+def test_the_fastest_chain_that_fits():
+    """Each step of memory buys time, from everything computed again to nothing."""
+    planner = planner_of(Sizes())
     assert planner.plan(102.0).cuts == ()
     limits = (99.0, 89.0, 50.0, 31.0, 20.0, 17.0, 7.0)
     plans = [planner.plan(limit) for limit in limits]

@@ -115,7 +115,7 @@ def run(case, net, graph):
                 parameter.grad()[:] = UNTOUCHED
         (outputs,) = graph.step(kind, *batch_of(case[2], case[3], step))
         graph.wait()
-        arrays = {"loss": outputs.loss, "logits": outputs.logits}
+        arrays = {"loss": outputs.loss, "logits": outputs.answers}
         for name, parameter in parameters:
             arrays[name] = parameter.data()
             if parameter.grad_req != "null":
@@ -130,7 +130,8 @@ def megabytes_of(bound):
         return reported(bound)
     last = len(bound._maps)
     kept = [reported(bound._backward[i]) for i in range(bound._keeps, last)]
-    room = [reported(e) for i, e in bound._backward.items() if i < bound._keeps or i == last]
+    room = [reported(e) for i, e in bound._backward.items() if i < bound._keeps]
+    (kept if bound._apart else room).append(reported(bound._backward[last]))
     room += [reported(executor) for executor in bound._forward.values()]
     between = {id(a): a.size for a in (*bound._maps, *bound._map_gradients, *bound.outputs)}
     return max(room) + sum(kept) + sum(between.values()) * 4 / 2**20

@@ -23,7 +23,7 @@ from bench import gpu
 
 DEVICE = mx.gpu(0)
 SHAPE = (32, 3, 32, 32)
-ORIGINAL = 6628  # with pointwise fusion, as MXNet has it by default
+MOST = 990  # 0.15 of the original's 6,628, with pointwise fusion, as MXNet has it by default
 ORIGINAL_MB = 1055
 
 
@@ -74,7 +74,7 @@ def test_a_supernet_makes_few_calls_and_takes_no_more_memory_than_the_original(s
         graph.step("lambdas", data, label)
 
     count = counted(steps)
-    assert count <= 0.15 * ORIGINAL
+    assert count <= MOST
     assert (null("peak", 0) - before) / 2**20 <= ORIGINAL_MB
     assert modelled["off"]["calls"] == pytest.approx(count, rel=0.01)
 
