@@ -10,10 +10,8 @@ of Chen et al. 2016, with checkpoints by block and recomputation inside.
 from __future__ import annotations
 
 import json
-import os
 from collections import Counter
-from contextlib import contextmanager
-from typing import Any, Container, Dict, Iterator, List, Mapping, Optional, Sequence, Union
+from typing import Any, Container, Dict, List, Mapping, Optional, Sequence, Union
 
 import mxnet as mx
 
@@ -25,9 +23,6 @@ DATA = "data"
 INPUT = "segment_input"
 HEAD_GRADIENT = "segment_head_gradient"
 UNUSED = "segment_unused"
-
-# How many times as large as an array the memory may be that it takes over from another.
-MATCH_RANGE = "NNVM_EXEC_MATCH_RANGE"
 
 Arrays = Mapping[str, mx.nd.NDArray]
 Bound = Union[mx.executor.Executor, "Chain"]
@@ -127,28 +122,6 @@ def passed(segment: mx.sym.Symbol, wanted: Container[str], context: mx.Context) 
     return first if learned[0].endswith("lambdas") else None
 
 
-@contextmanager
-def like_for_like(is_last: bool = False) -> Iterator[None]:
-    """Executors that are bound here divide their memory by the sizes of their arrays alone.
-
-    So the pieces of one fit those of another, which uses the same memory in turn. Each for itself
-    they might take less, and together they would take much more. Not so the last segment, which has
-    memory of its own, or is small.
-    """
-    if is_last:
-        yield
-        return
-    before = os.environ.get(MATCH_RANGE)
-    os.environ[MATCH_RANGE] = "1"
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ[MATCH_RANGE]
-        else:
-            os.environ[MATCH_RANGE] = before
-
-
 class Chain:
     """Forward and backward of a symbol, segment by segment, as an executor of all of it would.
 
@@ -240,10 +213,9 @@ class Chain:
         if keeps:
             return self._bind(segment, arguments, gradients, other)
         segment = mark(segment, self._recomputed, self._context.device_type == "gpu", gradients)
-        is_last = index == len(self._maps)
-        if is_last and self._apart:
-            return self._bind(segment, arguments, gradients, other, is_last)
-        executor = self._bind(segment, arguments, gradients, self._room, is_last)
+        if index == len(self._maps) and self._apart:
+            return self._bind(segment, arguments, gradients, other)
+        executor = self._bind(segment, arguments, gradients, self._room)
         self._room = self._room or executor
         return executor
 
@@ -257,19 +229,17 @@ class Chain:
         arguments: Arrays,
         gradients: Arrays,
         shared: Optional[mx.executor.Executor],
-        is_last: bool = False,
     ) -> mx.executor.Executor:
         names = segment.list_arguments()
         slots = {name: gradients[name] for name in names if name in gradients}
-        with like_for_like(is_last):
-            return segment.bind(
-                self._context,
-                args={name: arguments[name] for name in names},
-                args_grad=slots,
-                grad_req={name: "write" if name in slots else "null" for name in names},
-                aux_states={name: self._states[name] for name in segment.list_auxiliary_states()},
-                shared_exec=shared,
-            )
+        return segment.bind(
+            self._context,
+            args={name: arguments[name] for name in names},
+            args_grad=slots,
+            grad_req={name: "write" if name in slots else "null" for name in names},
+            aux_states={name: self._states[name] for name in segment.list_auxiliary_states()},
+            shared_exec=shared,
+        )
 
     @property
     def outputs(self) -> List[mx.nd.NDArray]:

@@ -10,8 +10,8 @@ import mxnet as mx
 from mxnet import autograd, gluon
 from mxnet.gluon import Parameter
 
-# Elements that a device has room for when it adds up its share of an array: 8 MB.
-ROOM = 2**21
+# Elements that a device has room for when it adds up its share of an array: 4 MB.
+ROOM = 2**20
 
 ALIGNMENT = 64  # elements, 256 bytes: what follows in an array starts where cudaMalloc would start
 

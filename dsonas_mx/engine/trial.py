@@ -14,7 +14,6 @@ from .chain import (
     HEAD_GRADIENT,
     INPUT,
     in_turn,
-    like_for_like,
     maps_between,
     passed,
     split,
@@ -39,7 +38,6 @@ class Part(NamedTuple):
     symbol: mx.sym.Symbol
     arrays: Mapping[str, mx.nd.NDArray]
     wanted: Set[str]  # whose gradients are computed
-    is_last: bool = False
 
 
 class Trial:
@@ -138,7 +136,7 @@ class Trial:
             if index < len(self._maps):
                 symbol = with_head_gradient(symbol)
                 arrays[HEAD_GRADIENT] = self._maps[index]
-            parts.append(Part(symbol, arrays, wanted, index == len(self._maps)))
+            parts.append(Part(symbol, arrays, wanted))
         return parts
 
     @cached_property
@@ -156,8 +154,7 @@ class Trial:
         """Of one make, one is bound."""
         key = _make(part, recomputed)
         if key not in self._known:
-            with like_for_like(part.is_last):
-                self._known[key] = self._bound(part, recomputed)
+            self._known[key] = self._bound(part, recomputed)
         return self._known[key]
 
     def _bound(self, part: Part, recomputed: Names) -> float:
