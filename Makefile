@@ -139,7 +139,7 @@ docs: $(READY) ## build the documentation, warnings are errors, into build/docs
 	@$(PY) -m pip install --quiet --disable-pip-version-check -r requirements-docs.txt
 	$(PY) -m mkdocs build --quiet --strict
 
-search: $(READY) ## search, train, export and draw on Fashion-MNIST: 3 minutes on 2 cores, into runs/demo
+search: $(READY) ## search, train, export and draw on Fashion-MNIST: 3 to 8 minutes on 2 cores, into runs/demo
 	$(PY) tools/demo.py
 
 bench: $(READY) ## measure the speed of this machine
