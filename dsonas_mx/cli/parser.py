@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Callable, Dict, Mapping, NoReturn, Optional, Sequence, Type
 
 from ..engine import process
+from ..io.checks import printable
 from ..io.lines import json_line
 from ..io.options import Groups, Option, Options, members, options_of, titles
 from ..runs.interrupted import Interrupted
@@ -91,7 +92,8 @@ class Parser(argparse.ArgumentParser):
     def exit(self, status: int = 0, message: Optional[str] = None) -> NoReturn:
         """End the process; one of several workers at once, if it failed."""
         rank = process.rank()
-        if message:
+        if message:  # it may quote files, which may hold what a terminal would obey
+            message = "\n".join(map(printable, message.splitlines())) + "\n"
             message = f"worker {rank}: {message}" if rank else message
             if _logs_json(sys.argv):
                 message = f"{json_line(message.rstrip(), status=status)}\n"

@@ -2,6 +2,7 @@
 
 import errno
 import io
+import json
 import re
 import subprocess
 import sys
@@ -279,3 +280,14 @@ def test_help_waits_for_no_heavy_imports():
     command = [sys.executable, "-c", HELPS, *sorted(scripts)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("words", [(), ("--log-format", "json")])
+def test_an_error_shows_what_a_terminal_would_obey(monkeypatch, capsys, words):
+    """Names of parameters and files are quoted, and a damaged file may have any."""
+    monkeypatch.setattr(sys, "argv", ["x.py", *words])
+    with pytest.raises(SystemExit):
+        parser.Parser(prog="x.py").error("the parameter a\x1b[2Jb\x08 is missing")
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and "\x1b" not in said and "\x08" not in said
+    assert "a\\x1b[2Jb\\x08 is missing" in (json.loads(said)["message"] if words else said)

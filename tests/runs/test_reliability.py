@@ -215,7 +215,6 @@ def test_little_address_space(
         [sys.executable, str(ROOT / SCRIPT), *map(str, words)],
         check=True,
         stdout=subprocess.DEVNULL,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (most, most)),
     )
     record_property("happens", "nothing: it goes on")
