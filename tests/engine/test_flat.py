@@ -3,7 +3,7 @@
 from functools import cached_property
 
 from dsonas_mx import Architecture
-from dsonas_mx.engine.flat import ALIGNMENT, ROOM, Flat, FlatTrainer, flattened
+from dsonas_mx.engine.flat import ALIGNMENT, ROOM, Flat, FlatTrainer, add_up, flattened, room
 from dsonas_mx.engine.graph import TrainGraph
 from dsonas_mx.engine.setup import Setup
 from dsonas_mx.search.options import SearchOptions
@@ -143,6 +143,21 @@ def test_devices_share_the_sum(elements, monkeypatch):
     for parameter in parameters:
         for data in parameter.list_data():
             np.testing.assert_array_equal(data.asnumpy(), 1 - 111)
+
+
+def test_the_sum_is_in_the_order_of_the_devices(monkeypatch):
+    """Whichever of them adds a piece up: so its rounding does not depend on the pieces."""
+    monkeypatch.setattr("dsonas_mx.engine.flat.ROOM", 9)
+    random, contexts = np.random.RandomState(0), [mx.cpu(device) for device in range(3)]
+    values = random.randn(3, 70).astype(np.float32)
+    copies = [mx.nd.array(value, ctx=ctx) for value, ctx in zip(values, contexts)]
+    add_up(copies, room(70, contexts))
+    expected, other = (
+        mx.nd.add_n(*map(mx.nd.array, order)).asnumpy() for order in (values, values[::-1])
+    )
+    assert (expected != other).any()
+    for copy in copies:
+        np.testing.assert_array_equal(copy.asnumpy(), expected)
 
 
 def test_on_the_cpu_parameters_stay_their_own(search):
