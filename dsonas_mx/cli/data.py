@@ -39,7 +39,7 @@ def load_images(
 def _load(data: ImageOptions, train: bool) -> Small:
     if data.source is None:
         try:
-            return load_data_set(data.name, data.data_dir, train)
+            return load_data_set(data.name, data.data_dir, train).at(data.about.image_size)
         except FileNotFoundError as error:
             if data.data_set is not None:
                 raise
@@ -88,7 +88,7 @@ def load_search_images(
         images = _load(data, train=True)
         return [(images, part) for part in split(None, images.labels, parts or (1,), data.seed)]
     assert parts is not None  # see check_split_files
-    both = load_parts(data.name, files)
+    both = [images.at(data.about.image_size) for images in load_parts(data.name, files)]
     counts = [len(images) for images in both]
     expected = sum(counts) * parts[0] / sum(parts)
     if abs(counts[0] - expected) > len(both[0].classes):  # a split may round in every class

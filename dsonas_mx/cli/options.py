@@ -58,8 +58,8 @@ class ImageOptions(Options):
     )
     image_size: Optional[int] = place(
         None,
-        f"side that one's own images get, {LEAST_SIDE} to {MOST_SIDE}; {SIDE}, or that of arrays "
-        "and records, if not given",
+        f"side that images get, {LEAST_SIDE} to {MOST_SIDE}; if not given that of the data set, or "
+        f"of own arrays and records, and {SIDE} for a folder",
         parse=int,
     )
     normalize: str = option(
@@ -99,19 +99,16 @@ class ImageOptions(Options):
     @cached_property
     def about(self) -> DataSet:
         """What is known of the data set before its images are read."""
-        size = self.image_size
-        if self.source is None:
-            if size not in (None, DATA_SETS[self.name].image_size):
-                raise ValueError(f"`image_size` is for one's own images: {self.name} has its own")
-            return DATA_SETS[self.name]
+        size, source = self.image_size, self.source
         if size is None:
-            size = self.source.side or SIDE
+            size = DATA_SETS[self.name].image_size if source is None else source.side or SIDE
         if not LEAST_SIDE <= size <= MOST_SIDE:
             raise ValueError(
-                f"{self.data_dir}: images of {size}×{size}: give `image_size` {LEAST_SIDE} to "
-                f"{MOST_SIDE}, or use the scripts for ImageNet, which take larger ones"
+                f"{self.data_dir or self.name}: images of {size}×{size}: give `image_size` "
+                f"{LEAST_SIDE} to {MOST_SIDE}, or use the scripts for ImageNet, which take larger "
+                "ones"
             )
-        return self.source.about(size)
+        return DATA_SETS[self.name].at(size) if source is None else source.about(size)
 
     @property
     def told(self) -> Told:
@@ -123,7 +120,7 @@ def images_of(values: Mapping[str, Any]) -> DataSet:
     """What is known of the images that values, by their names in a record, say."""
     given = {k: values[k] for k in ("data_set", "data_dir", "image_size") if k in values}
     images = ImageOptions(**given)
-    return DATA_SETS[images.name] if images.source is None else images.about
+    return images.about
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,8 @@ from typing import Any, Iterable, Tuple
 
 import numpy as np
 
+from .picture import stretched
+
 
 @dataclass(frozen=True, eq=False)
 class Images:
@@ -57,6 +59,13 @@ class Images:
     def take(self, chosen: np.ndarray, whole: bool) -> Tuple[np.ndarray, np.ndarray]:
         """Some images and their labels; all can be had, so they are always as many."""
         return self.images[chosen], self.labels[chosen]
+
+    def at(self, side: int) -> Images:
+        """The same images, of another side."""
+        if self.image_shape[:2] == (side, side):
+            return self
+        scaled = np.stack([stretched(image, side, side) for image in self.images])
+        return Images(scaled, self.labels, self.classes)
 
     def mean_std(self) -> Tuple[Tuple[float, ...], Tuple[float, ...]]:
         """Mean and standard deviation of each channel, of pixels scaled to 0..1."""

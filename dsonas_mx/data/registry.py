@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Dict, Mapping, Tuple
 
 from ..io.checks import check_choice, check_fields, check_int, check_list, check_text, shown
@@ -45,6 +45,11 @@ class DataSet:
     def is_own(self) -> bool:
         """Whether its classes are known by its files alone."""
         return self.name in OWN
+
+    def at(self, image_size: int) -> DataSet:
+        """The same with images of another side, moved as far in proportion."""
+        pad = round(self.pad * image_size / self.image_size)
+        return replace(self, image_size=image_size, pad=pad)
 
     def images(self) -> Dict[str, int]:
         """Classes, channels and side, as a search space has them."""

@@ -24,6 +24,7 @@ SIZES = "a part of {} images is smaller than one batch of {}"
 ALWAYS = [  # refused by a dry run and by a run
     (TRAIN, "--validation 999999", "--validation must be from 0 to 49999, got 999999"),
     (TRAIN, "--validation -5", "--validation must be from 0 to 49999, got -5"),
+    (TRAIN, "--image-size 8", "give --image-size 16 to 96"),
     (TRAIN, "--cutout -1", "cutout must be at least 0, got -1"),
     (TRAIN, "--seed -1", "seed must lie between 0 and 2**64 - 1, got -1"),
     (TRAIN, "--auxiliary -1", "auxiliary must be at least 0 and finite, got -1.0"),

@@ -17,6 +17,7 @@ TEXTS = {  # of values that are no numbers, and have no choices
     "data_dir": "folder",
     "mirror": "250",
 }
+NUMBERS = {"image_size": 24}  # of which not every one is allowed
 
 
 def other(one, default):
@@ -29,7 +30,7 @@ def other(one, default):
         text = TEXTS.get(one.record, "2")
     else:
         is_float = isinstance(default, float) or one.parse is float
-        value = (default or 0.5) / 2 if is_float else 3
+        value = (default or 0.5) / 2 if is_float else NUMBERS.get(one.record, 3)
         return [one.flag, str(value)], value
     return [one.flag, text], text
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dsonas_mx.data import Images, load_data_set
+from dsonas_mx.data.registry import DATA_SETS
 
 import numpy as np
 import pytest
@@ -26,6 +27,16 @@ def test_mean_and_std_are_numpys():
     np.testing.assert_allclose(mean, (pixels / 255).mean((0, 1, 2)), rtol=1e-12)
     np.testing.assert_allclose(std, (pixels / 255).std((0, 1, 2)), rtol=1e-12)
     assert len(data) == 7
+
+
+def test_half_as_large_are_means_of_four_pixels():
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 8, 8, 3), dtype=np.uint8)
+    data = images(images=pixels, labels=np.array([0, 1, 1], np.int32))
+    means = pixels.reshape(3, 4, 2, 4, 2, 3).mean((2, 4))
+    assert np.abs(data.at(4).images - means).max() <= 0.5
+    assert data.at(8) is data
+    known = DATA_SETS["cifar10"].at(16)
+    assert (known.image_size, known.pad) == (16, 2)
 
 
 @pytest.mark.parametrize(
