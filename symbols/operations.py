@@ -161,13 +161,7 @@ def operation_weights(name: str, operation: str) -> Tuple[str, ...]:
 
 
 def filtered(
-    F: Any,
-    x: Map,
-    p: Parameters,
-    name: str,
-    operation: str,
-    channels: int,
-    dilation: int = 1,
+    F: Any, x: Map, p: Parameters, name: str, operation: str, channels: int, dilation: int = 1
 ) -> Map:
     """An operation before its BN: depthwise, pointwise (nothing between), or a pool.
 

@@ -167,9 +167,7 @@ def _logs_json(words: Sequence[str]) -> bool:
 
 
 def run(
-    main: Callable[[Any], Optional[int]],
-    parser: Parser,
-    demo: Optional[Mapping[str, Any]] = None,
+    main: Callable[[Any], Optional[int]], parser: Parser, demo: Optional[Mapping[str, Any]] = None
 ) -> NoReturn:
     """Parse the command line, call `main`, and exit; what it raises becomes one line.
 

@@ -19,13 +19,7 @@ from ..io.params_file import read_params
 from ..runs.folder import Run, save_parameters
 from ..space.architecture import Architecture
 from ..training.confusion import Confusion
-from ..training.segmentation import (
-    SCALES,
-    Predictor,
-    SegmentationFit,
-    evaluate,
-    save_picture,
-)
+from ..training.segmentation import SCALES, Predictor, SegmentationFit, evaluate, save_picture
 from ..training.transfer import digest, parameters_file
 from .run import open_run
 from .segmentation import coverage_of, load_stages, take_backbone

@@ -62,10 +62,7 @@ class BackboneOptions(Options):
         one_of="network",
     )
     model: Optional[str] = option(
-        None,
-        "a baseline's backbone",
-        choices=("mobilenet_v1", "mobilenet_v2"),
-        one_of="network",
+        None, "a baseline's backbone", choices=("mobilenet_v1", "mobilenet_v2"), one_of="network"
     )
     backbone: Optional[str] = place(
         None,

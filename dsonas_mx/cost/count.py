@@ -83,9 +83,7 @@ def convolution(
     weights = outputs * (inputs // groups) * kernel**2
     pixels = math.ceil(side / stride) ** 2
     return Cost(
-        weights,
-        weights * pixels,
-        memory_access=inputs * side**2 + weights + outputs * pixels,
+        weights, weights * pixels, memory_access=inputs * side**2 + weights + outputs * pixels
     )
 
 

@@ -24,11 +24,7 @@ class PictureArray(Pictures):
     what = "image"
 
     def __init__(
-        self,
-        images: np.ndarray,
-        labels: np.ndarray,
-        classes: Tuple[str, ...],
-        image_size: int,
+        self, images: np.ndarray, labels: np.ndarray, classes: Tuple[str, ...], image_size: int
     ) -> None:
         super().__init__(np.arange(len(images)), labels, classes, image_size)
         self._images = images

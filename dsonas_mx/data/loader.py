@@ -4,17 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import (
-    Any,
-    Callable,
-    Deque,
-    Generator,
-    NamedTuple,
-    Optional,
-    Sequence,
-    Tuple,
-    Union,
-)
+from typing import Any, Callable, Deque, Generator, NamedTuple, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
@@ -37,10 +27,7 @@ class Batch(NamedTuple):
 
 
 def split(
-    num_samples: Optional[int],
-    labels: np.ndarray,
-    parts: Sequence[int] = (4, 1),
-    seed: int = 0,
+    num_samples: Optional[int], labels: np.ndarray, parts: Sequence[int] = (4, 1), seed: int = 0
 ) -> Tuple[np.ndarray, ...]:
     """Divide samples at random, every class in the same ratio.
 

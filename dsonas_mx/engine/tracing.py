@@ -39,11 +39,7 @@ class Tracing:
     _present: Optional[Tracing] = None
 
     def __init__(
-        self,
-        gradients: str,
-        is_native: bool,
-        derived: Optional[Derived] = None,
-        images: int = 1,
+        self, gradients: str, is_native: bool, derived: Optional[Derived] = None, images: int = 1
     ) -> None:
         self.gradients = gradients
         self.is_native = is_native

@@ -58,11 +58,7 @@ class Latency(NamedTuple):
 
 
 def measure(
-    net: Network,
-    shape: Shape,
-    device: Optional[mx.Context] = None,
-    runs: int = 5,
-    warm_up: int = 3,
+    net: Network, shape: Shape, device: Optional[mx.Context] = None, runs: int = 5, warm_up: int = 3
 ) -> Latency:
     """Latency of a network: the median of some runs, each waited for.
 

@@ -25,9 +25,7 @@ def _checked(gamma: Gamma) -> Union[float, np.ndarray]:
     return values
 
 
-def gamma_state(
-    gamma: Union[Gamma, Mapping[str, Gamma]],
-) -> Tuple[Any, Dict[str, np.ndarray]]:
+def gamma_state(gamma: Union[Gamma, Mapping[str, Gamma]]) -> Tuple[Any, Dict[str, np.ndarray]]:
     """γ as a checkpoint holds it: what goes into JSON, and arrays by name.
 
     A number is itself, an array the name that it has among the arrays, a mapping one of these.

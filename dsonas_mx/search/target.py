@@ -233,11 +233,7 @@ class OneOperation:
         return np.where(kept.sum(1, keepdims=True) > 1, 1.0, 0.0).repeat(kept.shape[1], 1)
 
     def settle(
-        self,
-        present: MobileArchitecture,
-        found: MobileArchitecture,
-        scales: Scales,
-        is_last: bool,
+        self, present: MobileArchitecture, found: MobileArchitecture, scales: Scales, is_last: bool
     ) -> MobileArchitecture:
         """What was found; after the last epoch, of each block the operation of the largest λ."""
         if not is_last:

@@ -48,20 +48,12 @@ class Process:
         self.shell: Optional[subprocess.Popen] = None
 
     def start(
-        self,
-        options: argparse.Namespace,
-        environment: Dict[str, str],
-        where: List[str],
-        token: str,
+        self, options: argparse.Namespace, environment: Dict[str, str], where: List[str], token: str
     ) -> None:
         """Start it, by srun or ssh if it has a host; only it gets to know the token."""
         command = [sys.executable, str(Path(__file__).with_name("follow.py")), *where]
         command += [self.name, *options.command]
-        environment = {
-            **environment,
-            "DMLC_ROLE": self.role,
-            "DSONAS_WORKER": str(self.number),
-        }
+        environment = {**environment, "DMLC_ROLE": self.role, "DSONAS_WORKER": str(self.number)}
         if self.host and options.slurm:
             command = [*slurm.on_node(self.host, self.role), *command]
         elif self.host:
