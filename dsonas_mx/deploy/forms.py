@@ -16,10 +16,11 @@ from ..io.checks import check_choice
 from ..io.files import PathLike, move, naming
 from .card import FORMS, Card, sha256
 from .export import temporary_folder, write_pair
-from .fold import Arrays, Folded, fold
+from .fold import fold
 from .onnx import require_onnx, write_onnx
 from .pad_channels import pad_channels
 from .quantize import quantize
+from .rewrite import Arrays, Folded
 from .serving import NotInstalled, Serving, in_batches
 from .split_concat import split_concat
 

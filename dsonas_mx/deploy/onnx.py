@@ -10,7 +10,7 @@ import mxnet as mx
 import numpy as np
 
 from ..io.files import PathLike
-from .fold import Folded
+from .rewrite import Folded
 
 OPSET = 13  # what MXNet 1.9.1 writes, whatever opset the installed onnx has
 ADVICE = "needs the package onnx: pip install 'dsonas-mx[deploy]'"

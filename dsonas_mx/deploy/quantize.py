@@ -9,7 +9,7 @@ import mxnet as mx
 import numpy as np
 from mxnet.contrib import quantization
 
-from .fold import Arrays, Folded
+from .rewrite import Folded
 
 BACKEND = "MKLDNN_QUANTIZE"
 
@@ -86,6 +86,3 @@ def float_operators(symbol: mx.sym.Symbol) -> Dict[str, int]:
         if name != "null" and not is_quantized:
             counts[name] = counts.get(name, 0) + 1
     return counts
-
-
-__all__ = ["Arrays", "float_operators", "quantize", "ranges"]

@@ -4,9 +4,10 @@ import json
 
 from dsonas_mx import Architecture
 from dsonas_mx.deploy.card import Card
-from dsonas_mx.deploy.fold import Folded, fold
+from dsonas_mx.deploy.fold import fold
 from dsonas_mx.deploy.forms import traced
 from dsonas_mx.deploy.pad_channels import pad_channels
+from dsonas_mx.deploy.rewrite import Folded
 
 import mxnet as mx
 import numpy as np

@@ -2,8 +2,8 @@
 
 import json
 
-from dsonas_mx.deploy.fold import Folded
 from dsonas_mx.deploy.forms import fuse
+from dsonas_mx.deploy.rewrite import Folded
 from dsonas_mx.deploy.split_concat import split_concat
 
 import mxnet as mx
