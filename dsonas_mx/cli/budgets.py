@@ -51,12 +51,8 @@ def of_setting(
 ) -> Tuple[Budget, Optional[Any]]:
     """The budget and the target of a space of the normal or of the mobile setting.
 
-    Parameters
-    ----------
-    build : callable
-        The network of an architecture.
-    operation : callable
-        An operation of the mobile setting, alone: see `OperationLatency`.
+    `build` makes the network of an architecture, `operation` one of the mobile setting alone, see
+    `OperationLatency`.
     """
     gamma = options.search.gamma
     if isinstance(space, SearchSpace):

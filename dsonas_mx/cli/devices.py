@@ -27,12 +27,8 @@ def setup_of(
     batch_size: int,
     precision: Optional[PrecisionOptions] = None,
 ) -> Setup:
-    """What the loop of a script runs on, which takes batches of that size.
-
-    Raises
-    ------
-    ValueError
-        A device that is not there, or that has no samples, or not this type of maps.
+    """What the loop of a script runs on, which takes batches of that size; refuses a device that is
+    not there, or that has no samples, or not this type of maps.
     """
     dtype = "float32" if precision is None else precision.dtype
     if dtype == "float16" and not devices.gpus.strip() and not memory.dry_run:

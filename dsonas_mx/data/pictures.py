@@ -14,17 +14,9 @@ import numpy as np
 class Pictures(ABC):
     """What batches are made of; `skipped` has the keys of those that cannot be read, and why.
 
-    Parameters
-    ----------
-    keys : array
-        What each picture is called in messages: a number, or a name.
-    labels : numpy.ndarray
-        int32, each an index into `classes`.
-    classes : tuple of str
-    image_size : int
-        Side of the images that an augmentation makes of these.
-    threads : int
-        That read.
+    A key, a number or a name, is what a picture is called in messages. Labels are int32, each an
+    index into `classes`. `image_size` is the side of the images that an augmentation makes of
+    these, and `threads` of them read.
     """
 
     what = "picture"  # that a key is of
@@ -51,13 +43,7 @@ class Pictures(ABC):
 
     @abstractmethod
     def read(self, index: int) -> np.ndarray:
-        """Pixels of a picture, uint8 H×W×C.
-
-        Raises
-        ------
-        ValueError, OSError
-            It cannot be read.
-        """
+        """Pixels of a picture, uint8 H×W×C; ValueError or OSError if it cannot be read."""
 
     def subset(self, chosen: np.ndarray) -> Any:
         """Some of the pictures, which tell the same dictionary of what is skipped."""
@@ -67,19 +53,9 @@ class Pictures(ABC):
         return part
 
     def take(self, chosen: np.ndarray, whole: bool) -> Tuple[Sequence[np.ndarray], np.ndarray]:
-        """Images, uint8 H×W×C, and labels.
+        """Images, uint8 H×W×C, and labels of those chosen, of which one at least can be read.
 
-        Parameters
-        ----------
-        chosen : array
-            Which ones.
-        whole : bool
-            Others of `chosen` stand in for what cannot be read; else there are fewer.
-
-        Raises
-        ------
-        ValueError
-            None of them can be read.
+        If it shall be `whole`, others of them stand in for what cannot; else there are fewer.
         """
         images, good = self.readable(chosen)
         if not images:

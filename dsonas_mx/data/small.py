@@ -20,15 +20,7 @@ Progress = Callable[[Iterable[Any], int, str], Iterable[Any]]
 
 
 class Stretched:
-    """Pictures that are made of one size when they are read.
-
-    Parameters
-    ----------
-    pictures : Pictures
-    size : int
-        Side of what they become.
-    channels : {1, 3}
-    """
+    """Pictures that are made square, of one side and 1 or 3 channels, when they are read."""
 
     def __init__(self, pictures: Pictures, size: int, channels: int) -> None:
         self.pictures = pictures

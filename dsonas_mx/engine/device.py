@@ -15,12 +15,8 @@ _CAPABILITY = (75, 76)  # cudaDevAttrComputeCapabilityMajor, …Minor
 
 
 def gpu_numbers(gpus: str) -> List[int]:
-    """The numbers of a text as 0,1, whether or not there are such GPUs; none for the CPU.
-
-    Raises
-    ------
-    ValueError
-        A list that is none, or that has a number twice.
+    """The numbers of a text as 0,1, each once, whether or not there are such GPUs; none for the
+    CPU.
     """
     try:
         numbers = [int(part) for part in gpus.split(",")] if gpus.strip() else []
@@ -32,19 +28,9 @@ def gpu_numbers(gpus: str) -> List[int]:
 
 
 def contexts(gpus: str = "", cpus: int = 1) -> List[mx.Context]:
-    """The devices of `gpus` 0,1, or of `cpus` 2.
+    """The devices of `gpus` 0,1; of none, the CPU divided into so many devices.
 
-    Parameters
-    ----------
-    gpus : str
-        Numbers of GPUs, separated by commas; empty for the CPU.
-    cpus : int
-        Without GPUs, how many devices to divide the CPU into.
-
-    Raises
-    ------
-    ValueError
-        A GPU that is not there, or that MXNet has no code for, or a list that is none.
+    Refuses a GPU that is not there, or that MXNet has no code for.
     """
     if not gpus.strip():
         if cpus < 1:

@@ -28,22 +28,9 @@ _loaded: Optional[bool] = None
 
 
 def build(verbose: bool = False) -> Optional[Path]:
-    """Compile the operators for this machine, unless that was done before.
-
-    Parameters
-    ----------
-    verbose : bool
-        Print the compiler's command and messages.
-
-    Returns
-    -------
-    Path or None
-        The library; None without g++.
-
-    Raises
-    ------
-    RuntimeError
-        If the compiler fails.
+    """Compile the operators for this machine, unless that was done before; the library, None
+    without g++. RuntimeError if the compiler fails. If `verbose`, its command and messages are
+    printed.
     """
     built = _find()
     compiler = shutil.which("g++")
@@ -66,11 +53,8 @@ def build(verbose: bool = False) -> Optional[Path]:
 def load() -> bool:
     """Register the built operators with MXNet, once per process.
 
-    Returns
-    -------
-    bool
-        Whether ``mx.sym.dsonas_level`` and its fellows are there. False without a library that
-        was built for this source, MXNet and processor. Never raises, never builds.
+    Whether ``mx.sym.dsonas_level`` and its fellows are there. False without a library that was
+    built for this source, MXNet and processor. Never raises, never builds.
     """
     global _loaded
     if _loaded is None and available():

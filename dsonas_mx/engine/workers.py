@@ -26,12 +26,8 @@ _DELAY = 2  # steps after which a wish is heard: then nobody has to wait for it
 
 
 class Workers:
-    """All workers, seen from one of them. This class is one that is alone.
-
-    Attributes
-    ----------
-    rank, size : int
-        Its number, and how many there are. Number 0 writes all files.
+    """All workers, seen from one of them: its number, and how many there are. Number 0 writes all
+    files. This class is one that is alone.
     """
 
     rank = 0
@@ -70,13 +66,7 @@ class Workers:
         return value
 
     def check_same(self, arrays: Mapping[str, np.ndarray]) -> None:
-        """Whether all have the same arrays, to the last bit.
-
-        Raises
-        ------
-        ArithmeticError
-            They have not.
-        """
+        """ArithmeticError unless all have the same arrays, to the last bit."""
         if self.size == 1:
             return
         digest = hashlib.sha256()
@@ -93,13 +83,8 @@ class Workers:
 
 
 class Connected(Workers):
-    """One of several, all started by tools/launch.py.
-
-    Parameters
-    ----------
-    store : mx.kvstore.KVStore
-        Of kind dist_sync; of each process there can be one.
-    rank : int
+    """One of several, all started by tools/launch.py; of a store of kind dist_sync each process can
+    have one.
     """
 
     def __init__(self, store: Any, rank: int) -> None:
@@ -174,13 +159,7 @@ def _as_bytes(numbers: np.ndarray) -> bytes:
 
 
 def connect(kind: str) -> Workers:
-    """The workers of `kv_store`: alone with device, with dist_sync all that were launched.
-
-    Raises
-    ------
-    ValueError
-        It is not what this process was started for.
-    """
+    """The workers of `kv_store`: alone with device, with dist_sync all that were launched."""
     launched = os.environ.get("DMLC_ROLE") == "worker"
     if kind == "device":
         if launched:

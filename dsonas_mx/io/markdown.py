@@ -22,13 +22,7 @@ def _escaped(row: Sequence[str]) -> Sequence[str]:
 
 
 def renew(path: PathLike, name: str, text: str) -> None:
-    """Put `text` between the marks of that name in a document.
-
-    Raises
-    ------
-    ValueError
-        It has no such marks.
-    """
+    """Put `text` between the marks of that name in a document."""
     begin, end = f"<!-- {name} -->", f"<!-- /{name} -->"
     content = read_regular(path, _MOST_BYTES).decode("utf-8")
     before, found, rest = content.partition(begin)

@@ -30,15 +30,7 @@ _EXTERNAL = (13, 14)  # of a tensor: where its values lie, and that they lie els
 
 
 def check_onnx(path: PathLike) -> None:
-    """Refuse an ONNX file that names other files.
-
-    Raises
-    ------
-    ValueError
-        It does, or is no ONNX file; the message names it.
-    OSError
-        It cannot be read.
-    """
+    """Refuse an ONNX file that names other files, or is none."""
     try:
         _check(memoryview(read_regular(path, _MOST_BYTES)), "model")
     except _Damaged:

@@ -14,12 +14,8 @@ _MOST_DRAWS = 10_000
 
 
 def prune(space: SearchSpace, mask: Sequence[Any]) -> Mask:
-    """Keep of `mask` the connections that lie on a way from the block's input to its output.
-
-    Parameters
-    ----------
-    mask : sequence of bool
-        One a connection, in the order of `space.connections`.
+    """Keep of `mask`, in the order of `space.connections`, those that lie on a way from the block's
+    input to its output.
     """
     connections = space.connections
     if len(mask) != len(connections):
