@@ -13,7 +13,7 @@ from ..data.loader import Loader
 from ..data.pictures import Pictures
 from ..data.records import Records
 from ..data.small import Stretched
-from ..io.files import atomic, write_json
+from ..io.files import write_json, write_lines
 from .options import Told
 
 if TYPE_CHECKING:
@@ -66,9 +66,7 @@ class DataLog:
         if self._about is not None and (known is None or known.classes != self._about.classes):
             write_json(run.folder / DATA, self._about.to_json())
         if self._source is not None and self._source.held_out:
-            with atomic(run.folder / HELD_OUT) as temporary:
-                text = "".join(f"{name}\n" for name in self._source.held_out)
-                temporary.write_text(text, encoding="utf-8", errors="surrogateescape")
+            write_lines(run.folder / HELD_OUT, self._source.held_out, "surrogateescape")
         for note in self._notes:
             run.log(note)
         for pictures in self._pictures:

@@ -12,7 +12,7 @@ from ..data.loader import Loader, RecordLoader, split
 from ..data.pictures import Pictures
 from ..data.records import Records
 from ..data.source import Source
-from ..io.files import atomic, read_json
+from ..io.files import read_json, write_lines
 from ..space.architecture import Architecture
 from ..space.mobile import STRIDES, MobileSpace
 from ..space.mobile_architecture import AnyArchitecture, MobileArchitecture
@@ -164,6 +164,5 @@ def write_parts(run: Run, loaders: Sequence[Loader]) -> None:
             rows = [(key, label, images.path.name) for key, label in zip(keys, labels)]
         else:
             rows = list(zip(loader.indices.tolist(), labels, keys))
-        lines = [f"{number}\t{label:f}\t{file}\n" for number, label, file in rows]
-        with atomic(run.folder / name) as temporary:
-            temporary.write_text("".join(lines), encoding="utf-8", errors="surrogateescape")
+        lines = [f"{number}\t{label:f}\t{file}" for number, label, file in rows]
+        write_lines(run.folder / name, lines, "surrogateescape")

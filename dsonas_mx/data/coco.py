@@ -9,7 +9,7 @@ from typing import Any, Callable, Dict, Iterable, List, Mapping
 import numpy as np
 
 from ..io.checks import shown
-from ..io.files import PathLike, atomic, parse_json, read_regular
+from ..io.files import PathLike, parse_json, read_regular, write_lines
 from ..io.text import read_text
 from .voc import CLASSES, VOID, save_mask
 
@@ -134,8 +134,7 @@ def make_folders(folder: Path) -> None:
 
 def write_list(folder: Path, part: str, names: Iterable[str]) -> None:
     """The list of names of a part."""
-    with atomic(folder / "ImageSets" / "Segmentation" / f"{part}.txt") as temporary:
-        temporary.write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
+    write_lines(folder / "ImageSets" / "Segmentation" / f"{part}.txt", names)
 
 
 def place(source: Path, target: Path, copy: bool) -> None:

@@ -9,12 +9,12 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any, Callable, Iterable, Iterator, List, Optional, Sequence, Tuple
+from typing import Any, Iterator, List, Optional, Sequence, Tuple
 
 import numpy as np
 
 from .images import mean_std_of
-from .pictures import Pictures, pool
+from .pictures import Pictures, Progress, pool
 from .registry import IMAGENET_MEAN, IMAGENET_STD
 
 # Of the colours of ImageNet's pixels, 0..1: a row of the vectors for each of R, G, B.
@@ -26,9 +26,6 @@ EIGENVECTORS = np.array(
 _MOST_MEASURED, _PART = 20_000, 256  # pictures for mean and deviation, and at a time
 _TRIES = 10  # of a random crop, before it is the centre's
 _MARGIN = 256 / 224  # the short side in a test, over the crop's
-
-
-Progress = Callable[[Iterable[Any], int, str], Iterable[Any]]
 
 
 @dataclass(frozen=True)

@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterable, Iterator, List, NamedTuple, Optional, Sequence
+from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence
 
 import cv2
 import numpy as np
 
-from ..io.files import atomic, open_regular, read_regular
+from ..io.files import atomic, open_regular, read_regular, write_lines
 from . import recordio
 from .folders import Listing
 from .imagenet import resized
 from .images import Images
 from .picture import MOST_BYTES, decode
+from .pictures import Progress
 
 PART = 1000  # pictures in a file of their own until all are there
 _JPEG = 95  # quality
-
-Progress = Callable[[Iterable[Any], int, str], Iterable[Any]]
 
 
 class Packed(NamedTuple):
@@ -71,8 +70,7 @@ def entries_of(images: Images, half: str) -> List[recordio.Entry]:
 
 def write_classes(folder: Path, names: Sequence[str]) -> None:
     """Write ``classes.txt``, last of all: where it is, everything is."""
-    with atomic(folder / "classes.txt") as temporary:
-        temporary.write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
+    write_lines(folder / "classes.txt", names)
 
 
 def _entries(
@@ -122,13 +120,12 @@ def _join(files: List[Path], path: Path) -> None:
             start = joined.tell()
             for line in _lines(file.with_suffix(".idx")):
                 key, offset = line.split("\t")
-                index.append(f"{key}\t{start + int(offset)}\n")
-            listed += [f"{line}\n" for line in _lines(file.with_suffix(".lst"))]
+                index.append(f"{key}\t{start + int(offset)}")
+            listed += _lines(file.with_suffix(".lst"))
             with open_regular(file) as part:
                 shutil.copyfileobj(part, joined)
-    for suffix, lines in ((".idx", index), (".lst", listed)):
-        with atomic(path.with_suffix(suffix)) as temporary:
-            temporary.write_text("".join(lines), encoding="utf-8")
+    write_lines(path.with_suffix(".idx"), index)
+    write_lines(path.with_suffix(".lst"), listed)
     for file in files:
         for suffix in (".part", ".idx", ".lst"):
             file.with_suffix(suffix).unlink()

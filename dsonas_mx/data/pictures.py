@@ -6,9 +6,11 @@ from abc import ABC, abstractmethod
 from concurrent.futures import ThreadPoolExecutor
 from copy import copy
 from functools import lru_cache
-from typing import Any, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, Iterable, List, Optional, Sequence, Tuple
 
 import numpy as np
+
+Progress = Callable[[Iterable[Any], int, str], Iterable[Any]]  # shows a bar
 
 
 class Pictures(ABC):

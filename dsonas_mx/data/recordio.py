@@ -12,7 +12,7 @@ import struct
 from pathlib import Path
 from typing import BinaryIO, Iterable, Iterator, List, NamedTuple
 
-from ..io.files import atomic, open_regular, read_regular
+from ..io.files import atomic, open_regular, read_regular, write_lines
 
 _MAGIC = 0xCED7230A
 _MAGIC_BYTES = struct.pack("<I", _MAGIC)
@@ -46,12 +46,11 @@ def write(path: Path, entries: Iterable[Entry]) -> None:
     index, listed = [], []
     with atomic(path) as temporary, open(temporary, "wb") as file:
         for key, label, image, name in entries:
-            index.append(f"{key}\t{file.tell()}\n")
-            listed.append(f"{key}\t{label:f}\t{name}\n")
+            index.append(f"{key}\t{file.tell()}")
+            listed.append(f"{key}\t{label:f}\t{name}")
             file.write(_framed(_HEADER.pack(0, label, key, 0) + image))
-    for suffix, lines in ((".idx", index), (".lst", listed)):
-        with atomic(path.with_suffix(suffix)) as temporary:
-            temporary.write_text("".join(lines), encoding="utf-8")
+    write_lines(path.with_suffix(".idx"), index)
+    write_lines(path.with_suffix(".lst"), listed)
 
 
 def _framed(payload: bytes) -> bytes:
@@ -229,8 +228,7 @@ def left_out(path: Path, places: Iterable[Place]) -> int:
 
 def write_places(path: Path, places: Iterable[Place]) -> None:
     """Write the `.idx` file beside a file."""
-    with atomic(path.with_suffix(".idx")) as temporary:
-        temporary.write_text("".join(f"{place.key}\t{place.offset}\n" for place in places))
+    write_lines(path.with_suffix(".idx"), (f"{place.key}\t{place.offset}" for place in places))
 
 
 def read_image(file: BinaryIO, offset: int, path: Path) -> bytes:

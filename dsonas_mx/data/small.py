@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from copy import copy
-from typing import Any, Callable, Iterable, List, Tuple, Union
+from typing import Iterable, List, Tuple, Union
 
 import numpy as np
 
 from .images import Images, mean_std_of
 from .picture import stretched, with_channels
-from .pictures import Pictures
+from .pictures import Pictures, Progress
 
 LEAST_SIDE, MOST_SIDE = 16, 96  # of what the scripts for small images take
 MOST_IN_MEMORY = 1 << 31  # bytes; not by the machine, on which results shall not depend
 _PART = 1024  # pictures at a time
 _MOST_MEASURED = 20_000  # pictures for mean and deviation
-
-Progress = Callable[[Iterable[Any], int, str], Iterable[Any]]
 
 
 class Stretched:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
@@ -22,7 +21,7 @@ from ..io.checks import (
     check_text,
     shown,
 )
-from ..io.files import PathLike, open_regular, read_json, write_json
+from ..io.files import PathLike, read_json, sha256, write_json
 
 FORMAT, VERSION = "dsonas-deployed", 1
 TASKS = ("classification", "segmentation")
@@ -156,7 +155,8 @@ class Card:
         if type(data.get("version")) is not int or data["version"] != VERSION:
             raise ValueError(f"version must be {VERSION}, got {shown(data.get('version'))}")
         values = {name: value for name, value in data.items() if name not in ("format", "version")}
-        needed = [entry.name for entry in fields(cls) if _is_needed(entry)]
+        without = (MISSING, MISSING)  # a default
+        needed = [one.name for one in fields(cls) if (one.default, one.default_factory) == without]
         return cls(**check_fields("", values, needed, [entry.name for entry in fields(cls)]))
 
     def files(self, folder: PathLike, form: str) -> Tuple[Path, ...]:
@@ -178,10 +178,6 @@ class Card:
         return tuple(paths)
 
 
-def _is_needed(entry: Any) -> bool:
-    return entry.default is MISSING and entry.default_factory is MISSING
-
-
 def _check_files(form: str, files: Mapping[str, Any]) -> None:
     """Refuse what is not the files of a form, in a folder, each with a digest."""
     for name, digest in files.items():
@@ -193,15 +189,6 @@ def _check_files(form: str, files: Mapping[str, Any]) -> None:
     endings = (".onnx",) if form == "onnx" else ("-symbol.json", ".params")
     if len(files) != len(endings) or not all(map(str.endswith, files, endings)):
         raise ValueError(f"{form} must have files named {' and '.join(f'*{e}' for e in endings)}")
-
-
-def sha256(path: PathLike) -> str:
-    """The checksum of a file."""
-    digest = hashlib.sha256()
-    with open_regular(path) as file:
-        for part in iter(lambda: file.read(1 << 20), b""):
-            digest.update(part)
-    return digest.hexdigest()
 
 
 def parse_batch(text: str) -> Optional[int]:

@@ -13,8 +13,8 @@ import numpy as np
 from mxnet.gluon import HybridBlock
 
 from ..io.checks import check_choice
-from ..io.files import PathLike, move, naming
-from .card import FORMS, Card, sha256
+from ..io.files import PathLike, move, naming, sha256
+from .card import FORMS, Card
 from .export import temporary_folder, write_pair
 from .fold import fold
 from .onnx import require_onnx, write_onnx

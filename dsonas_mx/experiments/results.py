@@ -7,7 +7,7 @@ import statistics
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence
 
-from ..io.files import PathLike, atomic, read_json, write_json
+from ..io.files import PathLike, read_json, write_json, write_text
 from ..io.markdown import markdown_table
 from ..space.mobile_architecture import load_architecture
 from .agreement import agreement, read_searches
@@ -29,7 +29,7 @@ def collect(experiment: Experiment, tasks: Sequence[Task]) -> Dict[str, Any]:
     columns = experiment.columns
     runs = {row.name: _runs(row.name, tasks, columns) for row in experiment.rows}
     done = [task for task in tasks if is_done(task)]
-    environments = [_environment(task) for task in done]
+    environments = [read_json(task.folder / "args.json")["environment"] for task in done]
     return {
         "name": experiment.name,
         "scale": experiment.scale,
@@ -155,11 +155,6 @@ def difference_of(measure: str) -> str:
     return f"{measure.split('_')[-1]}_difference"
 
 
-def _environment(task: Task) -> Dict[str, Any]:
-    args = read_json(task.folder / "args.json")
-    return args["environment"]
-
-
 def _unique(environments: Sequence[Mapping[str, Any]], name: str) -> List[str]:
     return sorted({str(environment[name]) for environment in environments})
 
@@ -173,8 +168,7 @@ def write(results: Mapping[str, Any], out: Path, docs: Optional[PathLike] = None
     if docs:
         path = Path(docs) / f"{results['name']}_{results['scale']}.json"
         write_json(path, results)
-        with atomic(path.with_suffix(".md")) as temporary:
-            temporary.write_text(shown, encoding="utf-8")
+        write_text(path.with_suffix(".md"), shown)
     return shown
 
 

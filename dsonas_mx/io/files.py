@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import filecmp
+import hashlib
 import json
 import os
 import re
@@ -17,6 +18,7 @@ from typing import (
     BinaryIO,
     Callable,
     Dict,
+    Iterable,
     Iterator,
     List,
     Optional,
@@ -192,6 +194,15 @@ def read_regular(path: PathLike, most: int) -> bytes:
         return file.read()
 
 
+def sha256(path: PathLike) -> str:
+    """The checksum of a regular file."""
+    digest = hashlib.sha256()
+    with open_regular(path) as file:
+        for part in iter(lambda: file.read(1 << 20), b""):
+            digest.update(part)
+    return digest.hexdigest()
+
+
 def remove_temporary(folder: PathLike) -> None:
     """Remove what `atomic` and `atomic_folder` left in a folder when their process was killed."""
     for path in Path(folder).iterdir():
@@ -202,11 +213,20 @@ def remove_temporary(folder: PathLike) -> None:
                 path.unlink()
 
 
+def write_text(path: PathLike, text: str, errors: str = "strict") -> None:
+    """Write a text in UTF-8."""
+    with atomic(path) as temporary:
+        temporary.write_text(text, encoding="utf-8", errors=errors)
+
+
+def write_lines(path: PathLike, lines: Iterable[str], errors: str = "strict") -> None:
+    """Write lines, which do not end themselves."""
+    write_text(path, "".join(f"{line}\n" for line in lines), errors)
+
+
 def write_json(path: PathLike, content: Any) -> None:
     """Write `content` as JSON, a field a line."""
-    with atomic(path) as temporary:
-        text = json.dumps(content, indent=1, allow_nan=False)
-        temporary.write_text(text + "\n", encoding="utf-8")
+    write_text(path, json.dumps(content, indent=1, allow_nan=False) + "\n")
 
 
 @overload

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Sequence
 
-from .files import PathLike, atomic, read_regular
+from .files import PathLike, read_regular, write_text
 
 _MOST_BYTES = 2**26
 
@@ -29,5 +29,4 @@ def renew(path: PathLike, name: str, text: str) -> None:
     _, closed, after = rest.partition(end)
     if not (found and closed):
         raise ValueError(f"{path} has no lines {begin} and {end} to write the table between")
-    with atomic(path) as temporary:
-        temporary.write_text(f"{before}{begin}\n{text}\n{end}{after}", encoding="utf-8")
+    write_text(path, f"{before}{begin}\n{text}\n{end}{after}")

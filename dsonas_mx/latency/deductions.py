@@ -55,6 +55,11 @@ class Saving(NamedTuple):
     ms: float
     noise_ms: float
 
+    @property
+    def beyond_noise(self) -> float:
+        """What is saved, or 0 if the measurement cannot tell it from nothing."""
+        return self.ms if self.ms > self.noise_ms else 0.0
+
 
 class Fastest(NamedTuple):
     """The fastest round of a network, and by how much the second one missed it."""

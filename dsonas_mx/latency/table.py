@@ -22,6 +22,7 @@ from ..io.checks import (
     check_int,
     check_list,
     check_object,
+    check_text,
     shown,
 )
 from ..io.files import PathLike, read_json, write_json
@@ -72,7 +73,7 @@ class Table:
         space = architecture.space
         self.check(space)
         times = {
-            shape: np.array([beyond_noise(stage[part]) for part in parts(space)])
+            shape: np.array([stage[part].beyond_noise for part in parts(space)])
             for shape, stage in zip(space.stage_shapes, self.stages)
         }
         saved = np.zeros((space.num_structures, len(space.connections)))
@@ -157,11 +158,6 @@ class Table:
 def parts(space: SearchSpace) -> Tuple[str, ...]:
     """What a block of a space is made of."""
     return (*space.operations, TERM, SLICE)
-
-
-def beyond_noise(time: Saving) -> float:
-    """The time of a part, or 0 if the measurement cannot tell it from none."""
-    return time.ms if time.ms > time.noise_ms else 0.0
 
 
 def contents(space: SearchSpace, mask: Mask) -> np.ndarray:
@@ -268,16 +264,14 @@ def _with(space: SearchSpace, edges: Sequence[Tuple[str, str]]) -> Mask:
 def _check_device(data: Any) -> Dict[str, Any]:
     device = check_fields("device", data, _DEVICE)
     check_choice("device kind", device["kind"], ("cpu", "gpu"))
-    if not isinstance(device["name"], str):
-        raise ValueError(f"device name must be text, got {shown(device['name'])}")
+    check_text("device name", device["name"])
     check_int("device threads", device["threads"], 1)
     return dict(device)
 
 
 def _check_versions(data: Any) -> Dict[str, str]:
     for name, version in check_object("versions", data).items():
-        if not isinstance(version, str):
-            raise ValueError(f"versions[{shown(name)}] must be text, got {shown(version)}")
+        check_text(f"versions[{shown(name)}]", version)
     return dict(data)
 
 

@@ -18,9 +18,9 @@ from typing import Any, Callable, Collection, Dict, List, Optional, Tuple
 from ..io.files import (
     PathLike,
     atomic_folder,
-    open_regular,
     read_regular,
     remove_temporary,
+    sha256,
     write_json,
 )
 from ..io.params_file import read_params, write_params
@@ -69,8 +69,8 @@ class Checkpoints:
         with atomic_folder(target) as temporary:
             write_params(temporary / _ARRAYS, state.arrays)
             digests = {
-                "state": _digest(_canonical(state.values)),
-                "arrays": _digest_of(temporary / _ARRAYS),
+                "state": _digest(state.values),
+                "arrays": sha256(temporary / _ARRAYS),
             }
             content = {"format": FORMAT, "sha256": digests, "state": state.values}
             write_json(temporary / _STATE, content)
@@ -146,9 +146,9 @@ def read_checkpoint(path: PathLike) -> State:
     if version != FORMAT:
         raise ValueError(f"{folder} is of format {version}, this program reads {FORMAT}")
     arrays = read_params(folder / _ARRAYS)
-    if _digest(_canonical(values)) != expected[0]:
+    if _digest(values) != expected[0]:
         raise ValueError(f"{folder / _STATE} is damaged: its checksum is wrong")
-    if _digest_of(folder / _ARRAYS) != expected[1]:
+    if sha256(folder / _ARRAYS) != expected[1]:
         raise ValueError(f"{folder / _ARRAYS} is damaged: its checksum is wrong")
     bad = not_finite(arrays)
     if bad:
@@ -156,20 +156,9 @@ def read_checkpoint(path: PathLike) -> State:
     return State(values, arrays)
 
 
-def _canonical(values: Dict[str, Any]) -> bytes:
-    return json.dumps(values, sort_keys=True, allow_nan=False).encode()
-
-
-def _digest(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
-
-
-def _digest_of(path: Path) -> str:
-    digest = hashlib.sha256()
-    with open_regular(path) as file:
-        for part in iter(lambda: file.read(2**20), b""):
-            digest.update(part)
-    return digest.hexdigest()
+def _digest(values: Dict[str, Any]) -> str:
+    text = json.dumps(values, sort_keys=True, allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _refuse(constant: str) -> None:

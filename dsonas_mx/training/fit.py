@@ -100,11 +100,6 @@ class Fit(Loop):
         """The same in all epochs."""
         return len(self.train_data)
 
-    @property
-    def finished(self) -> bool:
-        """Whether its epochs are over."""
-        return self.epoch >= self.num_epochs
-
     def outcome(self) -> Score:
         """The score on the test data."""
         return self.test()

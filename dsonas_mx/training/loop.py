@@ -29,7 +29,7 @@ class Loop:
     """What every training of a network has in common: its steps, and its state.
 
     A class derived from it sets `net`, calls `_bind`, and defines `num_epochs`, `steps_of`,
-    `finished`, `outcome` and `step_epoch`, which calls `_set_rate`, `_run_steps` and, at its end,
+    `outcome` and `step_epoch`, which calls `_set_rate`, `_run_steps` and, at its end,
     `_next_epoch`. Then it can be stopped after any step: `state` is all that it has to know to go
     on.
 
@@ -88,7 +88,7 @@ class Loop:
     @property
     def finished(self) -> bool:
         """Whether there is no epoch left."""
-        raise NotImplementedError
+        return self.epoch >= self.num_epochs
 
     def step_epoch(self) -> Any:
         """The rest of an epoch, and what it did: an object with `row()`, for a table."""

@@ -118,11 +118,6 @@ class SegmentationFit(Loop):
         number, _ = self._place(epoch)
         return len(self._stages[number].data)
 
-    @property
-    def finished(self) -> bool:
-        """Whether its epochs are over."""
-        return self.epoch >= self.num_epochs
-
     def outcome(self) -> Confusion:
         """The counts on the test data."""
         return self.test()

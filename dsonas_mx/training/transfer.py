@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import Dict, List, Mapping, NamedTuple
 
@@ -11,7 +10,7 @@ import numpy as np
 from mxnet.gluon import HybridBlock
 
 from ..engine.flat import is_lambda
-from ..io.files import PathLike, read_regular
+from ..io.files import PathLike, sha256
 from ..io.params_file import read_params
 
 PRETRAINED = "pretrained.params"  # in the folder of a search: its supernet before the search
@@ -68,7 +67,7 @@ def read_parameters(file: PathLike) -> Dict[str, np.ndarray]:
 
 def digest(file: PathLike) -> str:
     """What tells one file of parameters from another."""
-    return hashlib.sha256(read_regular(file, 2**32)).hexdigest()[:16]
+    return sha256(file)[:16]
 
 
 def take_over(net: HybridBlock, arrays: Mapping[str, np.ndarray], backbone: HybridBlock) -> Taken:

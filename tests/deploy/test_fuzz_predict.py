@@ -12,8 +12,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from dsonas_mx.deploy.card import Card, sha256
+from dsonas_mx.deploy.card import Card
 from dsonas_mx.deploy.forms import deploy
+from dsonas_mx.io.files import sha256
 from dsonas_mx.io.params_file import read_params, write_params
 
 import numpy as np

@@ -6,8 +6,8 @@ import signal
 from pathlib import Path
 
 from dsonas_mx.data import recordio
-from dsonas_mx.deploy.card import Card, sha256
-from dsonas_mx.io.files import open_regular, read_regular
+from dsonas_mx.deploy.card import Card
+from dsonas_mx.io.files import open_regular, read_regular, sha256
 from dsonas_mx.io.params_file import read_params
 from dsonas_mx.io.symbol_file import read_symbol
 from dsonas_mx.latency.table import Table
