@@ -32,17 +32,7 @@ if TYPE_CHECKING:
 
 _CHECKOUT = Path(__file__).resolve().parents[1]
 # What a training takes from the search whose architecture it trains, if nothing else is given.
-_SAME = (
-    "data_set",
-    "data_dir",
-    "image_size",
-    "demo",
-    "preset",
-    "normalize",
-    "seed",
-    "gpus",
-    "cpus",
-)
+_SAME = "data_set data_dir image_size demo preset normalize seed gpus cpus".split()
 
 
 @dataclass(frozen=True)

@@ -10,11 +10,11 @@ from __future__ import annotations
 import argparse
 import math
 import sys
+from functools import partial
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from dsonas_mx import Architecture
 from dsonas_mx.cli.parser import Parser, run
 
 
@@ -38,13 +38,11 @@ def main(options: argparse.Namespace) -> int:
     if not 0 < options.tolerance < math.inf:
         raise ValueError(f"--tolerance must be above 0, got {options.tolerance}")
 
-    def build(architecture: Architecture, fix_gamma: str) -> DSONAS:
-        return DSONAS(architecture, weighted=True, fix_gamma=fix_gamma)
-
+    weighted = partial(DSONAS, weighted=True)
     file = reference.read_reference(options.file)
     try:
         architecture = reference.read_architecture(file)
-        checked = reference.check(file, architecture, build, options.tolerance)
+        checked = reference.check(file, architecture, weighted, options.tolerance)
     except ValueError as error:
         print(f"{options.file}: {error}", file=sys.stderr)
         return 1

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from functools import partial
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -80,9 +81,7 @@ def main(options: argparse.Namespace) -> int:
     def report() -> str:
         return write(collect(found, tasks), out, options.docs)
 
-    def say(line: str) -> None:
-        print(line, flush=True)
-
+    say = partial(print, flush=True)
     if options.slurm:
         print(*submit(wanted, machine, allocation(options), out, found.name), sep="\n")
         return 0

@@ -78,15 +78,8 @@ def _check_mobile(given: NetworkOptions, space: SearchSpace) -> None:
             f"{given.architecture or given.like} is of the mobile setting: give one "
             "of the normal setting, or train it on ImageNet"
         )
-    for name in (
-        "width",
-        "target_params",
-        "target_flops",
-        "target_latency",
-        "divisor",
-        "blocks",
-        "like",
-    ):
+    names = "width target_params target_flops target_latency divisor blocks like"
+    for name in names.split():
         if getattr(given, name) is not None:
             raise ValueError(
                 f"`{name}` is not for the mobile setting, whose skeleton is fixed: leave it out"

@@ -131,8 +131,5 @@ def _batch_size(num_train: int) -> int:
     third of the images, for a search has half of them for each of its two kinds of steps.
     """
     least, most = _BATCHES
-    return _power_of_two(min(max(num_train // 20, least), most, max(num_train // 3, 1)))
-
-
-def _power_of_two(number: int) -> int:
-    return 1 << (number.bit_length() - 1)
+    wanted = min(max(num_train // 20, least), most, max(num_train // 3, 1))
+    return 1 << (wanted.bit_length() - 1)

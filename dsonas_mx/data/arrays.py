@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import zipfile
 import zlib
-from pathlib import Path
 from typing import Any, Optional, Tuple
 
 import numpy as np
@@ -116,8 +115,3 @@ def hold_out(labels: np.ndarray, seed: int = 0) -> Tuple[np.ndarray, np.ndarray]
         test.append(members[: max(1, len(members) // 5)])
     tested = np.sort(np.concatenate(test))
     return np.setdiff1d(np.arange(len(labels)), tested), tested
-
-
-def is_arrays(path: PathLike) -> bool:
-    """Whether a path is that of an `.npz` file."""
-    return Path(path).suffix.lower() == ".npz"

@@ -66,7 +66,7 @@ def kind_of(path: Optional[str]) -> Optional[str]:
     """
     if not path:
         return None
-    if arrays.is_arrays(path):
+    if path.lower().endswith(".npz"):
         return "arrays"
     if (Path(path) / _TRAIN).is_file():
         return _known(Path(path)) or "records"

@@ -13,7 +13,6 @@ from ..data.pictures import Pictures
 from ..data.records import Records
 from ..data.registry import OWN
 from ..data.source import kind_of, open_source
-from ..io.files import PathLike
 from .card import Card
 from .preprocess import image_files, read_pixels, sized
 from .trained import Trained
@@ -72,7 +71,8 @@ def _halves(trained: Trained, card: Card, data_dir: Optional[str], to_compare: i
         channels = card.shape[0]
         return _files(files, channels), _files(files[-to_compare:], channels)
     if trained.task == "segmentation":
-        root = data_dir if data_dir is not None and _is_voc(data_dir) else voc.find(folder, name)
+        lists = Path(data_dir or "") / "ImageSets" / "Segmentation"
+        root = Path(data_dir) if data_dir and lists.is_dir() else voc.find(folder, name)
         return _scenes(voc.load_scenes(root, "train")), _scenes(voc.load_scenes(root, "val"))
     if kind_of(folder) in OWN and name in OWN:
         source = open_source(str(folder), channels=card.shape[0])
@@ -93,10 +93,6 @@ def _halves(trained: Trained, card: Card, data_dir: Optional[str], to_compare: i
         )
     train, test = (load_data_set(name, folder, train=half) for half in (True, False))
     return train.images, test.images
-
-
-def _is_voc(folder: PathLike) -> bool:
-    return (Path(folder) / "ImageSets" / "Segmentation").is_dir()
 
 
 def _files(files: Iterable[Path], channels: int) -> Iterator[np.ndarray]:

@@ -12,6 +12,8 @@ from typing import Any, Dict, List, Mapping, Sequence
 
 import mxnet as mx
 
+from .marking import behind
+
 FEWEST, MOST = 8, 16  # channels of a block, by the processor
 
 
@@ -31,24 +33,13 @@ def dividable(symbol: mx.sym.Symbol, shapes: Mapping[str, Sequence[int]]) -> mx.
     given = {name: shapes[name] for name in maps.list_arguments() if name in shapes}
     known = iter(maps.infer_shape(**given)[1])
     breaks = {id(node): _breaks([next(known) for _ in node["inputs"]]) for node in joins}
-    nodes: List[Dict[str, Any]] = []
-    moved: List[int] = []  # what gives the outputs of a node now
-    for node in old:
-        inputs = [[moved[index], *output] for index, *output in node["inputs"]]
-        nodes.append({**node, "inputs": inputs})
-        if breaks.get(id(node)):
-            every = {"axis": "1", "begin": "0", "end": "None"}
-            source = [len(nodes) - 1, 0, 0]
-            name = f"{node['name']}_all"
-            nodes.append({"op": "slice_axis", "name": name, "attrs": every, "inputs": [source]})
-        moved.append(len(nodes) - 1)
-    graph = {
-        "nodes": nodes,
-        "arg_nodes": [index for index, node in enumerate(nodes) if node["op"] == "null"],
-        "heads": [[moved[index], *output] for index, *output in graph["heads"]],
-        "attrs": graph["attrs"],
+    every = {"axis": "1", "begin": "0", "end": "None"}
+    slices = {
+        index: {"op": "slice_axis", "name": f"{node['name']}_all", "attrs": every}
+        for index, node in enumerate(old)
+        if breaks.get(id(node))
     }
-    return mx.sym.load_json(json.dumps(graph))
+    return mx.sym.load_json(json.dumps(behind(graph, slices)))
 
 
 def _breaks(maps: Sequence[Sequence[int]]) -> bool:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import math
-from typing import Any, Container, Dict, FrozenSet, List, Optional, Sequence, Set, Tuple
+from typing import Any, Container, Dict, FrozenSet, List, Mapping, Optional, Sequence, Set
 
 import mxnet as mx
 
@@ -50,7 +50,13 @@ def mark(
                 attributes = nodes[index]["attrs"]
                 momentum = float(attributes.get("momentum", 0.9))
                 attributes["momentum"] = repr(math.sqrt(momentum))
-        graph = _with_views(graph, _taken_by_nobody(nodes, again))
+        # A marked view is computed again too, so that there is somebody who takes the output.
+        operator, attributes = VIEW
+        views = {
+            index: {"op": operator, "name": f"{nodes[index]['name']}_again", "attrs": attributes}
+            for index in _taken_by_nobody(nodes, again)
+        }
+        graph = behind(graph, views)
     return mx.sym.load_json(json.dumps(graph))
 
 
@@ -80,31 +86,23 @@ def _taken_by_nobody(nodes: Sequence[Node], again: Set[int]) -> Set[int]:
     return {i for i in again - taken if nodes[i]["op"] not in IDLE_OPERATORS}
 
 
-def _with_views(graph: Dict[str, Any], viewed: Set[int]) -> Dict[str, Any]:
-    """A graph in which the first output of some nodes is taken by a marked view, and by it alone.
+def behind(graph: Dict[str, Any], added: Mapping[int, Node]) -> Dict[str, Any]:
+    """A graph in which what took the first output of some nodes takes it from nodes behind them.
 
-    The view is computed again too, so that there is somebody who takes the output.
+    `added` has these by the place of what they follow, without inputs.
     """
-    old: List[Node] = graph["nodes"]
     nodes: List[Node] = []
     moved: List[int] = []  # where a node is now
-    views: Dict[int, int] = {}
 
     def entry(source: Sequence[int]) -> List[int]:
-        index = moved[source[0]]
-        if source[0] in views and source[1] == 0:
-            index = views[source[0]]
-        return [index, *source[1:]]
+        follows = source[0] in added and source[1] == 0
+        return [moved[source[0]] + follows, *source[1:]]
 
-    for index, node in enumerate(old):
+    for index, node in enumerate(graph["nodes"]):
         moved.append(len(nodes))
         nodes.append({**node, "inputs": [entry(source) for source in node["inputs"]]})
-        if index in viewed:
-            operator, attributes = VIEW
-            views[index] = len(nodes)
-            view: Tuple[int, int, int] = (moved[index], 0, 0)
-            name = f"{node['name']}_again"
-            nodes.append({"op": operator, "name": name, "attrs": attributes, "inputs": [view]})
+        if index in added:
+            nodes.append({**added[index], "inputs": [[moved[index], 0, 0]]})
     return {
         "nodes": nodes,
         "arg_nodes": [index for index, node in enumerate(nodes) if node["op"] == "null"],

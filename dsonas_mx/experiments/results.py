@@ -80,6 +80,7 @@ def _row(
     measures: Sequence[str],
 ) -> Dict[str, Any]:
     own = [task for task in tasks if task.row == name]
+    searched = [task.folder for task in own if task.stage == "search" and is_done(task)]
     return {
         "n": len(runs),
         "seeds": list(runs),
@@ -89,7 +90,7 @@ def _row(
         },
         "hours": _hours(own, "hours"),
         "processor_hours": _hours(own, "processor_hours"),
-        "agreement": _agreement(own),
+        "agreement": agreement(read_searches(searched)),
         "options": {_work(task): {**task.options, "seed": None} for task in own},
         "missing": sorted({task.seed for task in own if not is_done(task)}),
         "failed": sorted({t.seed for t in own if record_of(t).get("status") == "failed"}),
@@ -116,12 +117,6 @@ def _hours(tasks: Sequence[Task], name: str) -> Dict[str, Optional[Dict[str, Any
         ]
         hours[stage] = summary([hour for hour in sums if not math.isnan(hour)])
     return hours
-
-
-def _agreement(tasks: Sequence[Task]) -> Optional[Dict[str, Any]]:
-    """Of the searches among these that are done."""
-    folders = [task.folder for task in tasks if task.stage == "search" and is_done(task)]
-    return agreement(read_searches(folders))
 
 
 def summary(values: Sequence[float]) -> Optional[Dict[str, Any]]:

@@ -11,14 +11,9 @@ _MOST_BYTES = 2**26
 
 def markdown_table(rows: Sequence[Sequence[str]]) -> str:
     """Rows of cells, the headings first."""
-    lines = [
-        "|" + "|".join(f" {cell} " if cell else " " for cell in _escaped(row)) + "|" for row in rows
-    ]
+    escaped = [[cell.replace("|", "\\|") for cell in row] for row in rows]
+    lines = ["|" + "|".join(f" {c} " if c else " " for c in row) + "|" for row in escaped]
     return "\n".join([lines[0], "|" + "-|" * len(rows[0]), *lines[1:]])
-
-
-def _escaped(row: Sequence[str]) -> Sequence[str]:
-    return [cell.replace("|", "\\|") for cell in row]
 
 
 def renew(path: PathLike, name: str, text: str) -> None:

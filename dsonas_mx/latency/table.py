@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import platform
 from dataclasses import dataclass, replace
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
 import mxnet as mx
 import numpy as np
@@ -191,32 +191,23 @@ def measure_table(
     check_int("batch_size", batch_size, 1)
     check_int("rounds", rounds, 2)
     deep = replace(space, scope="share", levels=_LEVELS)
-    return Table(
-        space,
-        batch_size,
-        describe(device),
-        {"mxnet": mx.__version__, "python": platform.python_version()},
-        tuple(
-            _measure_stage(build, deep, shape, device, batch_size, rounds)
-            for shape in space.stage_shapes
-        ),
-    )
+
+    def deployed(one: Architecture) -> Any:
+        return deploy(build(one), input_shape(one, batch_size), device)
+
+    versions = {"mxnet": mx.__version__, "python": platform.python_version()}
+    stages = [_measure_stage(deployed, deep, shape, rounds) for shape in space.stage_shapes]
+    return Table(space, batch_size, describe(device), versions, tuple(stages))
 
 
 def _measure_stage(
-    build: Build,
-    deep: SearchSpace,
-    shape: StageShape,
-    device: mx.Context,
-    batch_size: int,
-    rounds: int,
+    deployed: Callable[[Architecture], Any], deep: SearchSpace, shape: StageShape, rounds: int
 ) -> Dict[str, Saving]:
     """All blocks of a stage take turns; a part is a difference of two, by how often it is in it."""
     blocks = measured_blocks(deep)
 
     def bound(name: str) -> Any:
-        one = one_block(deep, shape, blocks[name])
-        return deploy(build(one), input_shape(one, batch_size), device)
+        return deployed(one_block(deep, shape, blocks[name]))
 
     chain = f"long {deep.operations[0]}"
     copies = {f"copy {i}": bound(chain) for i in range(1, COPIES)}

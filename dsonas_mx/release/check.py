@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import math
+from functools import partial
 from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 import mxnet as mx
@@ -25,7 +26,7 @@ from ..training.loss import cross_entropy
 from .names import INPUTS, to_authors, to_ours
 from .space import read_space
 
-Build = Callable[[Architecture, str], HybridBlock]
+Build = Callable[..., HybridBlock]
 
 _MOST_BYTES = 2**32
 KINDS = ("arg", "aux", "out", "aux_after", "grad")  # of arrays, before the colon of their names
@@ -113,12 +114,14 @@ def read_architecture(reference: Reference) -> Architecture:
     operations = meta.get("operations")
     named = operations if isinstance(operations, list) else None
     data_set, blocks = meta.get("dataset"), meta.get("blocks")
+    if data_set is not None:
+        data_set = "imagenet" if "imagenet" in str(data_set).lower() else "cifar"
     space = read_space(
         reference.parameters,
         scope=meta.get("scope"),
         levels=meta.get("levels"),
         operations=named,
-        data_set=None if data_set is None else _data_set(data_set),
+        data_set=data_set,
         blocks=[blocks] if isinstance(blocks, int) else blocks,
         width=meta.get("width"),
         num_classes=meta.get("num_classes"),
@@ -137,14 +140,10 @@ def read_architecture(reference: Reference) -> Architecture:
     return Architecture.complete(space)
 
 
-def _data_set(name: Any) -> str:
-    return "imagenet" if "imagenet" in str(name).lower() else "cifar"
-
-
 class Network:
     """Our network with the parameters of a reference, all of them, on the graphs of a search.
 
-    `build(architecture, fix_gamma)` makes it, weighted, not initialised. A `plain` one leaves out
+    `build(architecture, fix_gamma=…)` makes it, weighted, not initialised. A `plain` one leaves out
     the project's own operators, even where they could be used.
     """
 
@@ -159,7 +158,8 @@ class Network:
         self._reference = reference
         self._context = context or mx.cpu()
         self._architecture = architecture
-        self._net = build(architecture, reference.meta.get("fix_gamma", "operations"))
+        fixed = reference.meta.get("fix_gamma", "operations")
+        self._net = build(architecture, fix_gamma=fixed)
         self._parameters = dict(self._net.collect_params().items())
         given = to_ours(reference.parameters, architecture)
         check_parameters(given, {name: p.shape for name, p in self._parameters.items()})
@@ -314,8 +314,5 @@ def _group(name: str) -> str:
 def largest_of(differences: Sequence[Difference], group: str) -> Optional[Difference]:
     """The largest difference of a group, one that is not finite before all others."""
     of_group = [difference for difference in differences if difference.group == group]
-    return max(of_group, key=_rank) if of_group else None
-
-
-def _rank(difference: Difference) -> float:
-    return difference.relative if np.isfinite(difference.relative) else np.inf
+    rank = partial(np.nan_to_num, nan=np.inf, posinf=np.inf)
+    return max(of_group, key=lambda one: rank(one.relative)) if of_group else None

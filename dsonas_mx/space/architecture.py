@@ -77,12 +77,10 @@ class Architecture(Found):
     # Where architectures come from
 
     @classmethod
-    def complete(
-        cls, space: SearchSpace, origin: Optional[Mapping[str, Any]] = None
-    ) -> Architecture:
+    def complete(cls, space: SearchSpace, origin: Mapping[str, Any] = {}) -> Architecture:
         """The supernet: every connection of every block, both branches of every reduction."""
         mask = (True,) * len(space.connections)
-        return cls(space, (mask,) * space.num_structures, _complete_reductions(space), origin or {})
+        return cls(space, (mask,) * space.num_structures, _complete_reductions(space), origin)
 
     @classmethod
     def from_lambdas(
@@ -90,7 +88,7 @@ class Architecture(Found):
         space: SearchSpace,
         lambdas: Any,
         reduction_lambdas: Any = None,
-        origin: Optional[Mapping[str, Any]] = None,
+        origin: Mapping[str, Any] = {},
     ) -> Architecture:
         """What is left of the supernet with these scales.
 
@@ -114,12 +112,10 @@ class Architecture(Found):
         else:
             pairs = _matrix("reduction_lambdas", reduction_lambdas, space.num_reductions, 2)
             reductions = tuple(live_branches(pair) for pair in pairs)
-        return cls(space, kept, reductions, origin or {})
+        return cls(space, kept, reductions, origin)
 
     @classmethod
-    def from_scales(
-        cls, scales: Scales, origin: Optional[Mapping[str, Any]] = None
-    ) -> Architecture:
+    def from_scales(cls, scales: Scales, origin: Mapping[str, Any] = {}) -> Architecture:
         """What is left of the supernet with these λ, see `from_lambdas`."""
         return cls.from_lambdas(scales.space, scales.connections, scales.branches, origin)
 
@@ -130,7 +126,7 @@ class Architecture(Found):
         seed: int,
         connections: Union[int, Sequence[int], None] = None,
         density: Optional[float] = None,
-        origin: Optional[Mapping[str, Any]] = None,
+        origin: Mapping[str, Any] = {},
     ) -> Architecture:
         """A random architecture without dangling operations; all reductions complete.
 
@@ -160,7 +156,7 @@ class Architecture(Found):
         else:
             counts = _check_counts(space, connections)
             kept = [draw_count(space, generator, count) for count in counts]
-        return cls(space, tuple(kept), _complete_reductions(space), origin or {})
+        return cls(space, tuple(kept), _complete_reductions(space), origin)
 
     def with_space(self, **changes: Any) -> Architecture:
         """The same structures in a network of another width, depth, stem or image.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar, Dict, Mapping, Optional, Sequence, Tuple, Union
+from typing import Any, ClassVar, Dict, Mapping, Sequence, Tuple, Union
 
 import numpy as np
 
@@ -61,18 +61,16 @@ class MobileArchitecture(Found):
     # Where architectures come from
 
     @classmethod
-    def complete(
-        cls, space: MobileSpace, origin: Optional[Mapping[str, Any]] = None
-    ) -> MobileArchitecture:
+    def complete(cls, space: MobileSpace, origin: Mapping[str, Any] = {}) -> MobileArchitecture:
         """The supernet: all six operations in every block."""
-        return cls(space, ((True,) * len(OPERATIONS),) * space.num_structures, origin or {})
+        return cls(space, ((True,) * len(OPERATIONS),) * space.num_structures, origin)
 
     @classmethod
     def of(
         cls,
         space: MobileSpace,
         blocks: Sequence[Sequence[str]],
-        origin: Optional[Mapping[str, Any]] = None,
+        origin: Mapping[str, Any] = {},
     ) -> MobileArchitecture:
         """Of the names of the operations of each block."""
         for position, names in enumerate(blocks):
@@ -83,16 +81,14 @@ class MobileArchitecture(Found):
                         f"{', '.join(OPERATIONS)}"
                     )
         kept = tuple(tuple(name in names for name in OPERATIONS) for names in blocks)
-        return cls(space, kept, origin or {})
+        return cls(space, kept, origin)
 
     @classmethod
-    def from_scales(
-        cls, scales: Scales, origin: Optional[Mapping[str, Any]] = None
-    ) -> MobileArchitecture:
+    def from_scales(cls, scales: Scales, origin: Mapping[str, Any] = {}) -> MobileArchitecture:
         """The operations whose λ is above zero, or else the one of the largest λ of its block."""
         kept = scales.connections > 0
         kept[np.arange(len(kept)), scales.connections.argmax(1)] = True
-        return cls(scales.space, tuple(map(tuple, kept)), origin or {})
+        return cls(scales.space, tuple(map(tuple, kept)), origin)
 
     def with_space(self, **changes: Any) -> MobileArchitecture:
         """The same operations for other images or classes."""

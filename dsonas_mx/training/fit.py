@@ -19,6 +19,8 @@ from .loss import cross_entropy
 from .metric import Score, Tally
 from .options import FitOptions
 
+_MOST_SHAPES = 8  # of batches for which a network is kept bound
+
 
 @dataclass(frozen=True)
 class FitEpoch:
@@ -144,17 +146,12 @@ def evaluate(
 
     The samples of each batch are divided over `workers`.
 
-    It runs on copies of the parameters: in inference MKLDNN reorders the very arrays it is given,
-    whenever it gets to it, and a training that went on with them would not repeat bit for bit.
+    It runs on copies of the parameters, see `Inference`.
     """
     logits = net(mx.sym.Variable("data"))
     if isinstance(logits, (list, tuple)):
         logits = logits[0]
-    arrays = {
-        context: {name: p.data(context).copy() for name, p in net.collect_params().items()}
-        for context in contexts
-    }
-    executors: Dict[Tuple[mx.Context, int], mx.executor.Executor] = {}
+    copies = [Inference(logits, net, context) for context in contexts]
     workers = workers or Workers()
     tally = Tally(workers, len(contexts))
     among_five: List[mx.nd.NDArray] = []
@@ -162,18 +159,12 @@ def evaluate(
         own, sizes = workers.sizes(len(batch.labels), len(contexts))
         start = own.start
         outputs = []
-        for context, size in zip(contexts, sizes):
+        for context, size, run in zip(contexts, sizes, copies):
             if not size:
                 break
             part = slice(start, start + size)
             start += size
-            if (context, size) not in executors:
-                executors[context, size] = bind_inference(
-                    logits, context, arrays[context], (size,) + data.data_shape[1:]
-                )
-            executor = executors[context, size]
-            executor.forward(is_train=False, data=mx.nd.array(batch.data[part], ctx=context))
-            output = executor.outputs[0]
+            output = run(batch.data[part])
             label = mx.nd.array(batch.labels[part], ctx=context)
             outputs.append(Outputs(cross_entropy(mx.nd, output, label), output, label))
             if top5 and output.shape[1] > 5:  # of five classes all are among the five likeliest
@@ -188,17 +179,30 @@ def evaluate(
     return score._replace(top5=float(workers.gather(found).sum()) / tally.samples)
 
 
-def bind_inference(
-    symbol: mx.sym.Symbol,
-    context: mx.Context,
-    arrays: Dict[str, mx.nd.NDArray],
-    shape: Tuple[int, ...],
-) -> mx.executor.Executor:
-    """A symbol of the input `data`, of that shape, bound on arrays by name, to run forward."""
-    inputs = {"data": mx.nd.zeros(shape, ctx=context)}
-    return symbol.bind(
-        context,
-        {name: inputs.get(name, arrays.get(name)) for name in symbol.list_arguments()},
-        grad_req="null",
-        aux_states={name: arrays[name] for name in symbol.list_auxiliary_states()},
-    )
+class Inference:
+    """A symbol of the input `data` over a network's parameters on a device, to run forward.
+
+    It has copies of them: in inference MKLDNN reorders the very arrays it is given, whenever it
+    gets to it, and a training that went on with them would not repeat bit for bit.
+    """
+
+    def __init__(self, symbol: mx.sym.Symbol, net: HybridBlock, context: mx.Context) -> None:
+        self._symbol, self._context = symbol, context
+        self.arrays = {name: p.data(context).copy() for name, p in net.collect_params().items()}
+        self._bound: Dict[Tuple[int, ...], mx.executor.Executor] = {}  # by shape
+
+    def __call__(self, data: np.ndarray) -> mx.nd.NDArray:
+        """What it gives for a batch, until it is asked again."""
+        if data.shape not in self._bound:
+            if len(self._bound) >= _MOST_SHAPES:
+                del self._bound[next(iter(self._bound))]
+            arrays = {**self.arrays, "data": mx.nd.zeros(data.shape, ctx=self._context)}
+            self._bound[data.shape] = self._symbol.bind(
+                self._context,
+                {name: arrays[name] for name in self._symbol.list_arguments()},
+                grad_req="null",
+                aux_states={name: arrays[name] for name in self._symbol.list_auxiliary_states()},
+            )
+        executor = self._bound[data.shape]
+        executor.forward(is_train=False, data=mx.nd.array(data, ctx=self._context))
+        return executor.outputs[0]

@@ -17,7 +17,7 @@ from ..engine.setup import Setup
 from ..engine.workers import Workers
 from ..io.files import PathLike, atomic
 from .confusion import Confusion
-from .fit import bind_inference
+from .fit import Inference
 from .loop import Loop
 from .loss import pixel_cross_entropy
 from .metric import Score
@@ -25,7 +25,6 @@ from .options import SegmentationOptions
 from .schedule import poly
 
 SCALES = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)  # of a multi-scale test (Chen et al. 2017)
-_MOST_EXECUTORS = 8
 
 
 class Stage(NamedTuple):
@@ -168,7 +167,7 @@ class SegmentationFit(Loop):
 class Predictor:
     """Classes of the pixels of whole images, of any size.
 
-    It runs on copies of the parameters of `net`, see `dsonas_mx.training.fit.evaluate`. The image
+    It runs on copies of the parameters of `net`, see `dsonas_mx.training.fit.Inference`. The image
     is predicted at each scale, and if it shall `flip` mirrored, too, and the probabilities
     averaged. All workers predict with the statistics that the first one has.
     """
@@ -183,16 +182,14 @@ class Predictor:
     ) -> None:
         logits = net(mx.sym.Variable("data"))
         logits = logits[0] if isinstance(logits, (list, tuple)) else logits
-        self._symbol = mx.sym.softmax(logits, axis=1)
-        self._context = context
+        symbol = mx.sym.softmax(logits, axis=1)
+        self._run = Inference(symbol, net, context)
         self._scales = tuple(scales)
         self._flip = flip
-        parameters = net.collect_params().items()
-        self._arrays = {name: p.data(context).copy() for name, p in parameters}
         if workers is not None and workers.size > 1:
-            for name in self._symbol.list_auxiliary_states():
-                self._arrays[name][:] = workers.broadcast(self._arrays[name].asnumpy())
-        self._bound: Dict[Tuple[int, ...], mx.executor.Executor] = {}
+            for name in symbol.list_auxiliary_states():
+                array = self._run.arrays[name]
+                array[:] = workers.broadcast(array.asnumpy())
 
     def __call__(self, image: np.ndarray) -> np.ndarray:
         """The classes of an image, uint8 H×W×3: H×W."""
@@ -203,20 +200,10 @@ class Predictor:
             resized = image if scale == 1 else cv2.resize(image, size)
             for mirrored in (False, True) if self._flip else (False,):
                 data = normalised(resized[:, ::-1] if mirrored else resized)
-                found = self._probabilities(data)
+                found = self._run(data[None]).asnumpy()[0]
                 found = found[:, :, ::-1] if mirrored else found
                 total = total + _resized(found, width, height)
         return total.argmax(0)
-
-    def _probabilities(self, data: np.ndarray) -> np.ndarray:
-        shape = (1, *data.shape)
-        if shape not in self._bound:
-            if len(self._bound) >= _MOST_EXECUTORS:
-                del self._bound[next(iter(self._bound))]
-            self._bound[shape] = bind_inference(self._symbol, self._context, self._arrays, shape)
-        executor = self._bound[shape]
-        executor.forward(is_train=False, data=mx.nd.array(data[None], ctx=self._context))
-        return executor.outputs[0].asnumpy()[0]
 
 
 def _resized(maps: np.ndarray, width: int, height: int) -> np.ndarray:

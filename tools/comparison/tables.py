@@ -15,7 +15,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Tuple
 
-from dsonas_mx.cost.count import count, count_lambdas
+from dsonas_mx.cost.count import Cost, count, count_lambdas
 from dsonas_mx.cost.network import count_network
 from dsonas_mx.cost.traced import count_traced
 from dsonas_mx.cost.width import Target, fit_width, parameters
@@ -24,6 +24,7 @@ from dsonas_mx.experiments.paper import TABLES, read_paper, read_supernets
 from dsonas_mx.experiments.results import mean_std
 from dsonas_mx.io.files import read_json
 from dsonas_mx.io.markdown import markdown_table
+from dsonas_mx.report.page import rows_of
 from dsonas_mx.space.architecture import Architecture
 from dsonas_mx.space.mobile import MobileSpace
 from dsonas_mx.space.mobile_architecture import MobileArchitecture
@@ -143,48 +144,41 @@ def one_table(number: str, results: Path) -> Dict[str, Any]:
 def exact_of(number: str, name: str) -> Optional[str]:
     """What can be said of a row without a run."""
     if name in BASELINES:
-        cost = cost_of(BASELINES[name])
-        return f"{cost.parameters:,} parameters, {cost.multiply_adds:,} multiply-adds"
+        return sizes(cost_of(BASELINES[name]))
     network = MANUAL.get(re.split(r"[\[†*]", name)[0].strip())
     if number in ("2", "3", "5") and network:
         return cost_of_published(network)
     if name in SEGMENTATION:
         return cost_of_segmentation(SEGMENTATION[name])
     if name in MOBILE:
-        cost = count_network(MobileArchitecture.complete(MobileSpace.skeleton(MOBILE[name])))
-        sizes = f"{cost.parameters:,} parameters, {cost.multiply_adds:,} multiply-adds"
-        return f"supernet without λ: {sizes}"
+        supernet = MobileArchitecture.complete(MobileSpace.skeleton(MOBILE[name]))
+        return f"supernet without λ: {sizes(count_network(supernet))}"
     space = space_of(number, name)
     if space is None:
         return None
     if name.startswith("full network"):
         net = fit_width(Architecture.complete(space), Target("parameters", 3e6, parameters))
-        cost = count(net)
-        return (
-            f"{cost.parameters:,} parameters, {cost.multiply_adds:,} multiply-adds, width "
-            f"{net.space.width}, {net.num_connections:,} connections"
-        )
-    size = exact(space)
-    return (
-        f"supernet: {size['parameters']:,} parameters, {size['multiply_adds']:,} multiply-adds, "
-        f"{size['connections']:,} connections"
-    )
+        return f"{sizes(count(net))}, width {net.space.width}, {net.num_connections:,} connections"
+    size = Cost(**exact(space))
+    return f"supernet: {sizes(size)}, {size.connections:,} connections"
+
+
+def sizes(cost: Cost) -> str:
+    """For people."""
+    return f"{cost.parameters:,} parameters, {cost.multiply_adds:,} multiply-adds"
 
 
 @lru_cache(maxsize=None)
 def cost_of_published(name: str) -> str:
     """Of one of `symbols.published.NETWORKS`, which takes seconds to trace."""
-    cost = count_traced(published.NETWORKS[name].build(), published.SIDE)
-    return f"{cost.parameters:,} parameters, {cost.multiply_adds:,} multiply-adds"
+    return sizes(count_traced(published.NETWORKS[name].build(), published.SIDE))
 
 
 def cost_of_segmentation(model: Optional[str]) -> str:
     """Of a MobileNet under DeepLabv3's head, or of the supernet, for an image of 513×513."""
     space = voc_space()
     net = deeplab(model or Architecture.complete(space), space.num_classes, weighted=not model)
-    cost = count_traced(net, space.image_size)
-    sizes = f"{cost.parameters:,} parameters, {cost.multiply_adds:,} multiply-adds"
-    return sizes if model else f"supernet: {sizes}"
+    return ("" if model else "supernet: ") + sizes(count_traced(net, space.image_size))
 
 
 def space_of(number: str, name: str) -> Optional[SearchSpace]:
@@ -330,10 +324,5 @@ def as_html(blocks: Blocks) -> str:
     for title, notes, rows in blocks:
         parts.append(f"<h2>{html.escape(title)}</h2>")
         parts += [f"<p>{html.escape(note)}</p>" for note in notes]
-        parts.append('<div class="wide"><table>')
-        for index, row in enumerate(rows):
-            kind = "td" if index else "th"
-            cells = "".join(f"<{kind}>{html.escape(cell)}</{kind}>" for cell in row)
-            parts.append(f"<tr>{cells}</tr>")
-        parts.append("</table></div>")
+        parts.append(rows_of(rows))
     return "\n".join(parts)
