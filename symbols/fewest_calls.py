@@ -8,6 +8,7 @@ the BNs of a level are one over its stacked maps; and what these need of the par
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, List, Sequence, Tuple
 
 from dsonas_mx.engine.derived import Derived
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from .block import LiveLevel, LiveNode
 
 
+@dataclass(frozen=True)
 class FewestCalls:
     """How to compute a block, or a reduction, that is traced with derived inputs.
 
@@ -41,23 +43,17 @@ class FewestCalls:
     whether scales of BN are fixed to one, `dilation` is of the depthwise convolutions.
     """
 
-    def __init__(
-        self,
-        F: Any,
-        derived: Derived,
-        p: Parameters,
-        prefix: str,
-        channels: int,
-        fix: bool,
-        dilation: int = 1,
-    ) -> None:
-        self._F, self._derived, self._p = F, derived, p
-        self._prefix, self._channels, self._fix = prefix, channels, fix
-        self._dilation = dilation
+    F: Any
+    derived: Derived
+    p: Parameters
+    prefix: str
+    channels: int
+    fix: bool
+    dilation: int = 1
 
     def block(self, x: Map, levels: Sequence[LiveLevel], lambdas: Map, fix_output: bool) -> Map:
         """As `Block._weighted`."""
-        F = self._F
+        F = self.F
         x = F.reshape(x, (0, 0, 0, 0))  # as in `Block._weighted`, where it runs on a CPU
         stacks: List[Map] = [x]
         members: List[Tuple[str, ...]] = [(INPUT,)]
@@ -74,12 +70,12 @@ class FewestCalls:
                 total = added(F, terms[:3])
                 for term in terms[3:]:  # one by one, or all of them are there at once
                     total = total + term
-                summed = F.reshape(total, (0, 0, -4, self._channels, -1, 0))
+                summed = F.reshape(total, (0, 0, -4, self.channels, -1, 0))
                 summed = F.reshape(summed, (0, -3, 0, 0))
             stacks.append(self._level(summed, level, f"level{number}"))
             members.append(tuple(node.node for node in level.nodes))
         x = added(F, self._collected(stacks[1:], levels, lambdas))
-        return batch_norm_relu(F, x, self._p, "output_bn", fix_output)
+        return batch_norm_relu(F, x, self.p, "output_bn", fix_output)
 
     def _scales(self, level: LiveLevel, number: int, names: Tuple[str, ...], lambdas: Map) -> Map:
         """λ from the maps of one stack to the operations of a level, operations×maps×1×1."""
@@ -91,11 +87,11 @@ class FewestCalls:
                     places.append(row * len(names) + names.index(source))
         name = f"level{number}_{names[0]}_{lambdas.name}".replace(".", "_")
         shape = (len(level.nodes), len(names), 1, 1)
-        return self._derived.assemble(name, shape, [(lambdas, np.array(taken), np.array(places))])
+        return self.derived.assemble(name, shape, [(lambdas, np.array(taken), np.array(places))])
 
     def _level(self, summed: Map, level: LiveLevel, name: str) -> Map:
         """The operations of a level, from the stack of their inputs or one that is that of all."""
-        F, channels = self._F, self._channels
+        F, channels = self.F, self.channels
         runs = _runs(level.nodes)
         inputs = [summed] * len(runs)
         if level.is_scaled and len(runs) > 1:
@@ -110,30 +106,30 @@ class FewestCalls:
             else:
                 (node,) = run
                 parts.append(
-                    filtered(F, part, self._p, node.name, node.operation, channels, self._dilation)
+                    filtered(F, part, self.p, node.name, node.operation, channels, self.dilation)
                 )
         stack = F.concat(*parts, dim=1) if len(parts) > 1 else parts[0]
         return self._normed(stack, [f"{node.name}_bn" for node in level.nodes], f"{name}_bn")
 
     def _repeated(self, x: Map, count: int) -> Map:
         """A stack of so many times the same map, by one call."""
-        F = self._F
+        F = self.F
         x = F.reshape(F.reshape(x, (0, -4, 1, -1, 0, 0)), (0, 0, -3, 0))
         x = F.broadcast_axis(x, axis=1, size=count)
-        return F.reshape(F.reshape(x, (0, 0, -4, self._channels, -1, 0)), (0, -3, 0, 0))
+        return F.reshape(F.reshape(x, (0, 0, -4, self.channels, -1, 0)), (0, -3, 0, 0))
 
     def _separable(self, x: Map, run: Sequence[LiveNode], name: str) -> Map:
         """Separable convolutions of a stack of maps, each of its own."""
-        F, channels, count = self._F, self._channels, len(run)
+        F, channels, count = self.F, self.channels, len(run)
         depthwise, pointwise = (
-            [self._p[weight] for weight in weights]
+            [self.p[weight] for weight in weights]
             for weights in zip(*(operation_weights(node.name, node.operation) for node in run))
         )
         kernels = [kernel_of(node.operation) for node in run]
         weight = self._kernels(f"{name}_depthwise_weight", depthwise, kernels, 1)
         wide = count * channels
-        x = convolution(F, x, weight, wide, max(kernels), groups=wide, dilation=self._dilation)
-        weight = self._derived.stack(f"{self._prefix}{name}_pointwise_weight", pointwise)
+        x = convolution(F, x, weight, wide, max(kernels), groups=wide, dilation=self.dilation)
+        weight = self.derived.stack(f"{self.prefix}{name}_pointwise_weight", pointwise)
         return convolution(F, x, weight, wide, 1, groups=count)
 
     def _kernels(
@@ -143,27 +139,25 @@ class FewestCalls:
         if len(weights) == 1:
             return weights[0]
         if len(set(kernels)) == 1:
-            return self._derived.stack(self._prefix + name, weights)
-        shape = (len(weights), self._channels, inputs, max(kernels), max(kernels))
+            return self.derived.stack(self.prefix + name, weights)
+        shape = (len(weights), self.channels, inputs, max(kernels), max(kernels))
         numbers = np.arange(np.prod(shape)).reshape(shape)
         pieces = []
         for weight, kernel, places in zip(weights, kernels, numbers):
             inside = slice((max(kernels) - kernel) // 2, (max(kernels) + kernel) // 2)
             places = places[..., inside, inside].ravel()
             pieces.append((weight, np.arange(places.size), places))
-        return self._derived.assemble(
-            self._prefix + name, (shape[0] * shape[1], *shape[2:]), pieces
-        )
+        return self.derived.assemble(self.prefix + name, (shape[0] * shape[1], *shape[2:]), pieces)
 
     def _normed(self, x: Map, names: Sequence[str], name: str) -> Map:
         """BN and ReLU of a stack of maps."""
-        F, derived = self._F, self._derived
+        F, derived = self.F, self.derived
 
         def stacked(part: str) -> Map:
-            members = [self._p[f"{one}_{part}"] for one in names]
-            if part == "gamma" and self._fix:
+            members = [self.p[f"{one}_{part}"] for one in names]
+            if part == "gamma" and self.fix:
                 return derived.ones(members)
-            return derived.stack(f"{self._prefix}{name}_{part}", members)
+            return derived.stack(f"{self.prefix}{name}_{part}", members)
 
         x = F.BatchNorm(
             x,
@@ -178,11 +172,11 @@ class FewestCalls:
         self, stacks: Sequence[Map], levels: Sequence[LiveLevel], lambdas: Map
     ) -> List[Map]:
         """What each level gives to the output, as `Block._collected`."""
-        F, channels = self._F, self._channels
-        weight = self._p["output_weight"]
+        F, channels = self.F, self.channels
+        weight = self.p["output_weight"]
         counts = [len(level.outputs) for level in levels]
         total, start = sum(counts), levels[0].output_lambdas.start
-        scales = self._derived.assemble(
+        scales = self.derived.assemble(
             f"outputs_{lambdas.name}",
             (1, total, 1),
             [(lambdas, np.arange(start, start + total), np.arange(total))],
@@ -203,16 +197,16 @@ class FewestCalls:
 
     def reduction(self, x: Map, kernels: Sequence[int], stride: int, lambdas: Map) -> Map:
         """The branches of a reduction as one stack, and their scaled sum."""
-        F, count = self._F, len(kernels)
-        weights = [self._p[f"{k}x{k}_conv_weight"] for k in kernels]
-        weight = self._kernels("conv_weight", weights, kernels, self._channels // 2)
-        x = convolution(F, x, weight, count * self._channels, max(kernels), stride)
+        F, count = self.F, len(kernels)
+        weights = [self.p[f"{k}x{k}_conv_weight"] for k in kernels]
+        weight = self._kernels("conv_weight", weights, kernels, self.channels // 2)
+        x = convolution(F, x, weight, count * self.channels, max(kernels), stride)
         x = self._normed(x, [f"{k}x{k}_bn" for k in kernels], "bn")
         numbers = np.arange(count)
-        scales = self._derived.assemble(
+        scales = self.derived.assemble(
             f"branches_{lambdas.name}", (1, count, 1, 1), [(lambdas, numbers, numbers)]
         )
-        x = F.reshape(mixed(F, x, count, scales, 1), (0, 0, -4, self._channels, -1, 0))
+        x = F.reshape(mixed(F, x, count, scales, 1), (0, 0, -4, self.channels, -1, 0))
         return F.reshape(x, (0, -3, 0, 0))
 
 

@@ -6,7 +6,8 @@ A `TrainGraph` traces a network with a `Tracing` in force; everywhere else there
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Iterator, List, Optional
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, Iterator, List, Optional
 
 import mxnet as mx
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 PROGRESS = "progress"  # the parameter of a network that wants to know how far its training is
 
 
+@dataclass(eq=False)
 class Tracing:
     """The graph of a training, while a network is traced for it.
 
@@ -25,16 +27,13 @@ class Tracing:
     others. `side_effects` are symbols that no output depends on.
     """
 
-    _present: Optional[Tracing] = None
+    gradients: str
+    is_native: bool
+    derived: Optional[Derived] = None
+    images: int = 1
+    side_effects: List[mx.sym.Symbol] = field(default_factory=list)
 
-    def __init__(
-        self, gradients: str, is_native: bool, derived: Optional[Derived] = None, images: int = 1
-    ) -> None:
-        self.gradients = gradients
-        self.is_native = is_native
-        self.derived = derived
-        self.images = images
-        self.side_effects: List[mx.sym.Symbol] = []
+    _present: ClassVar[Optional[Tracing]] = None
 
     def also(self, symbol: mx.sym.Symbol) -> None:
         """Have a symbol computed in forward that no output depends on, for what it changes."""

@@ -134,6 +134,7 @@ class _Child:
     processor_hours: float  # of what has ended of it
 
 
+@dataclass(eq=False)
 class Runner:
     """Runs tasks, several at a time, until all are done or have failed.
 
@@ -141,18 +142,11 @@ class Runner:
     has `patience` seconds for its checkpoint.
     """
 
-    def __init__(
-        self,
-        machine: Machine,
-        say: Callable[[str], None] = print,
-        ended: Callable[[], Any] = lambda: None,
-        patience: float = PATIENCE,
-    ) -> None:
-        self._patience = patience
-        self._machine = machine
-        self._say = say
-        self._ended = ended
-        self._running: List[_Child] = []
+    machine: Machine
+    say: Callable[[str], None] = print
+    ended: Callable[[], Any] = lambda: None
+    patience: float = PATIENCE
+    _running: List[_Child] = field(default_factory=list, init=False)
 
     def run(self, tasks: Sequence[Task], lock: PathLike, wait: float = 0.0) -> List[Task]:
         """Run what is not done yet; returns what failed, and what needed it.
@@ -171,11 +165,11 @@ class Runner:
                         self._running.remove(child)
                         if not self._end(child, total - len(waiting) - len(self._running), total):
                             failed.append(child.task)
-                        self._ended()
+                        self.ended()
                     for task in [t for t in waiting if any(need in failed for need in t.needs)]:
                         waiting.remove(task)
                         failed.append(task)
-                        self._say(f"{task.name}: not run, what it needs failed")
+                        self.say(f"{task.name}: not run, what it needs failed")
                     self._start_next(waiting, held)
                     time.sleep(0.2)
             finally:
@@ -191,7 +185,7 @@ class Runner:
         return True
 
     def _start_next(self, waiting: List[Task], lock: int) -> None:
-        slots = set(range(self._machine.jobs)) - {child.slot for child in self._running}
+        slots = set(range(self.machine.jobs)) - {child.slot for child in self._running}
         for slot in sorted(slots):
             ready = [task for task in waiting if all(map(is_done, task.needs))]
             if not ready:
@@ -207,11 +201,11 @@ class Runner:
         _write_record(task, "started", *hours)
         log = open(_beside(task, "log"), "ab", opener=without_waiting)
         process = subprocess.Popen(
-            [sys.executable, *self._machine.command(task, slot), *resume],
+            [sys.executable, *self.machine.command(task, slot), *resume],
             stdout=log,
             stderr=subprocess.STDOUT,
             stdin=subprocess.DEVNULL,
-            env={**os.environ, "OMP_NUM_THREADS": str(self._machine.threads)},
+            env={**os.environ, "OMP_NUM_THREADS": str(self.machine.threads)},
             start_new_session=True,  # an interrupt comes once, from here
             pass_fds=[lock],  # it holds the lock, should this process be killed
         )
@@ -228,7 +222,7 @@ class Runner:
         last = lines[-1] if lines else "it printed nothing"
         _write_record(task, "done" if well else "failed", hours, child.processor_hours, last)
         state = "" if well else f"failed with status {status}: "
-        self._say(f"[{number}/{total}] {task.name}, {60 * hours:.1f} min: {state}{last}")
+        self.say(f"[{number}/{total}] {task.name}, {60 * hours:.1f} min: {state}{last}")
         return well
 
     def stop(self) -> None:
@@ -238,7 +232,7 @@ class Runner:
         for child in self._running:
             before = _processor_hours()
             try:
-                child.process.wait(self._patience)
+                child.process.wait(self.patience)
             except subprocess.TimeoutExpired:
                 child.process.kill()
                 child.process.wait()
