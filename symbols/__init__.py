@@ -1,7 +1,5 @@
 """The networks of DSO-NAS, by name."""
 
-from __future__ import annotations
-
 from functools import partial
 from typing import Any, Callable, Dict, Optional
 

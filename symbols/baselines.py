@@ -4,8 +4,6 @@ et al. 2017) for CIFAR.
 Convolutions have no bias; every one but the first comes behind BN and ReLU.
 """
 
-from __future__ import annotations
-
 from typing import Any, NamedTuple, Sequence
 
 from dsonas_mx.cost.count import Cost

@@ -1,7 +1,5 @@
 """A block: levels of operations, scaled sums between them, the output (Eq. 1, 2, 8); Reduction."""
 
-from __future__ import annotations
-
 from itertools import groupby
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 

@@ -1,7 +1,5 @@
 """DARTS for ImageNet (Liu, Simonyan and Yang 2019), to compare latency with: 14 cells, width 48."""
 
-from __future__ import annotations
-
 from typing import Any, List, Sequence, Tuple
 
 from mxnet.gluon import HybridBlock, nn

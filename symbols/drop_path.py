@@ -6,8 +6,6 @@ of the block and with the share of the training that is done; what is kept is di
 that the expectation of every sum stays.
 """
 
-from __future__ import annotations
-
 from itertools import groupby
 from typing import Any, List, Tuple
 

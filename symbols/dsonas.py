@@ -4,8 +4,6 @@ The supernet and the found network are one class over two architectures: the com
 by λ, and a pruned one without.
 """
 
-from __future__ import annotations
-
 from itertools import repeat
 from typing import Any, Dict, Iterator, List, Optional, Tuple
 

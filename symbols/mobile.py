@@ -4,8 +4,6 @@ MBConv (Sandler et al. 2018): a 1×1 convolution to more channels, a depthwise o
 convolution; BN behind each, ReLU6 behind the first two.
 """
 
-from __future__ import annotations
-
 from typing import Any, Dict, Optional, Tuple
 
 from dsonas_mx.space.mobile import BlockShape, MobileSpace, kernel_and_expansion

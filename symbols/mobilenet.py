@@ -5,8 +5,6 @@ channels, V2 behind its last bottleneck, of 320. What would have stride 32 has s
 depthwise convolutions behind it dilation 2.
 """
 
-from __future__ import annotations
-
 from typing import Any, List, NamedTuple, Tuple
 
 from .operations import Layer, Map, batch_norm, convolution

@@ -4,8 +4,6 @@ Every convolution is conv-BN-ReLU without bias (section 3.1). A layer declares i
 name and uses them as `p[name]`, so that the same equations serve arrays and symbols.
 """
 
-from __future__ import annotations
-
 from itertools import groupby
 from typing import Any, Dict, List, Sequence, Tuple
 

@@ -4,8 +4,6 @@ The yardstick of the benchmarks, and an oracle of the tests; nothing else uses i
 arrays times maps, sums `add_n`, pools `Pooling`, and every output has a 1×1 convolution.
 """
 
-from __future__ import annotations
-
 from typing import Any, Dict, List
 
 from dsonas_mx.space.normal import OUTPUT, SearchSpace

@@ -1,7 +1,5 @@
 """The networks that tables 2, 3 and 5 compare with, for images of 224×224."""
 
-from __future__ import annotations
-
 import warnings
 from typing import Callable, Dict, NamedTuple, Optional
 

@@ -4,8 +4,6 @@ The heads are GluonCV's: ASPP over the last map, of stride 16, and for training 
 map before the strides turn into dilation. Inputs may have any size.
 """
 
-from __future__ import annotations
-
 from typing import Any, Dict, NamedTuple, Optional, Tuple, Union
 
 from dsonas_mx._compat import left_alone

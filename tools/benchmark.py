@@ -4,8 +4,6 @@
 Figures are ratios of pieces that take turns in one process: this machine's own speed drops out.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import sys

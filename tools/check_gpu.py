@@ -6,8 +6,6 @@ against what was foretold, times beside the original's graph. Exit status 1 if o
 should be. The JSON file is worth sending, whichever it is: nobody has measured a GPU.
 """
 
-from __future__ import annotations
-
 import argparse
 import os
 import sys

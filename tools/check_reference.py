@@ -5,8 +5,6 @@ Outputs, moving statistics and gradients are computed on the CPU by the graphs t
 Exit status 1 if one is too far off, missing, superfluous or not finite.
 """
 
-from __future__ import annotations
-
 import argparse
 import math
 import sys

@@ -1,8 +1,6 @@
 #!/usr/bin/env python
 """Compare with the paper: its tables beside ours, a checkpoint of the authors, latencies."""
 
-from __future__ import annotations
-
 import argparse
 import json
 import sys

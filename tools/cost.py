@@ -1,8 +1,6 @@
 #!/usr/bin/env python
 """Print what the network of an architecture file costs, and how many connections survive."""
 
-from __future__ import annotations
-
 import argparse
 import json
 import sys

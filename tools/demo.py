@@ -5,8 +5,6 @@ Everything goes under runs/demo: search/architecture.json is what was found, res
 summary. A demo that was interrupted goes on where it was; what a complete one left is removed.
 """
 
-from __future__ import annotations
-
 import argparse
 import shutil
 import signal

@@ -6,8 +6,6 @@ PREFIX-int8-… and PREFIX.onnx; and PREFIX.json, the card. A fresh process with
 each form; its outputs are compared with Gluon's.
 """
 
-from __future__ import annotations
-
 import argparse
 import sys
 from pathlib import Path

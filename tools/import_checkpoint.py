@@ -7,8 +7,6 @@ A derived network has no scales that tell what it is: give --architecture; DIR/m
 the parameters of get_model('dsonas', architecture).
 """
 
-from __future__ import annotations
-
 import argparse
 import sys
 from functools import partial

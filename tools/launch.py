@@ -9,8 +9,6 @@ takes the nodes of its allocation, one worker each, and starts them by srun; a j
 or is warned of its time limit, is put back into the queue (docs/cluster.md).
 """
 
-from __future__ import annotations
-
 import argparse
 import signal
 import sys

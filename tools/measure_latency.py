@@ -4,8 +4,6 @@
 Give an architecture file, or the options of a search space for its complete network.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import sys

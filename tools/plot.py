@@ -7,8 +7,6 @@ agreement RUN...` how far searches with several seeds agree, and `plot.py seeds 
 an experiment's results.json.
 """
 
-from __future__ import annotations
-
 import argparse
 import sys
 from pathlib import Path

@@ -6,8 +6,6 @@ of each class, and with --out writes DIR/IMAGE.png of the image's size: a palett
 colours, whose values are the numbers of the classes.
 """
 
-from __future__ import annotations
-
 import argparse
 import sys
 from itertools import islice

@@ -14,8 +14,6 @@ SOURCE/annotations/instances_*.json; images with fewer than 1,000 pixels of them
 writes those of SBD's folder dataset. Both link to the images.
 """
 
-from __future__ import annotations
-
 import argparse
 import sys
 from pathlib import Path

@@ -5,8 +5,6 @@ The tables of docs/reliability.md are made anew, the second from the result.json
 there is one. Needs what `make test` needs.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import sys

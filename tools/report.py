@@ -1,8 +1,6 @@
 #!/usr/bin/env python
 """Write one HTML page of some runs: pictures, λ by epoch, cost, results, command; and table 1."""
 
-from __future__ import annotations
-
 import argparse
 import sys
 from pathlib import Path

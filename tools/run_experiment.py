@@ -6,8 +6,6 @@ the same command goes on. With --slurm the runs are jobs of a cluster, the same 
 they are and submits what is missing, and --collect makes the table.
 """
 
-from __future__ import annotations
-
 import argparse
 import sys
 from functools import partial

@@ -7,8 +7,6 @@ checkpoint, and resumed each time; when it comes to its end it starts anew, unti
 kills. Everything goes under --folder, a new or empty one; result.json is the summary.
 """
 
-from __future__ import annotations
-
 import argparse
 import filecmp
 import random

@@ -6,8 +6,6 @@ model.params, log.txt, and checkpoints to resume from; with a budget of latency 
 epoch).
 """
 
-from __future__ import annotations
-
 import sys
 from dataclasses import dataclass
 from pathlib import Path

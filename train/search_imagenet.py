@@ -9,8 +9,6 @@ weights.lst and lambdas.lst (which records each part has), pretrained.params and
 the supernet, before and after the search), log.txt, and checkpoints to resume from.
 """
 
-from __future__ import annotations
-
 import sys
 from dataclasses import dataclass
 from pathlib import Path

@@ -5,8 +5,6 @@ The data are folders in VOC layout below --data-dir. The run folder gets archite
 lambdas.csv (λ by epoch), metrics.csv, the supernet's model.params, log.txt, and checkpoints.
 """
 
-from __future__ import annotations
-
 import sys
 from dataclasses import dataclass
 from pathlib import Path

@@ -5,8 +5,6 @@ The run folder gets model.params, the deployable pair model-symbol.json and mode
 metrics.csv, log.txt, and checkpoints to resume from.
 """
 
-from __future__ import annotations
-
 import sys
 from dataclasses import dataclass
 from pathlib import Path

@@ -6,8 +6,6 @@ into the paper's network for ImageNet. The run folder gets model.params, the dep
 model-symbol.json and model-0000.params, metrics.csv, log.txt, and checkpoints to resume from.
 """
 
-from __future__ import annotations
-
 import sys
 from dataclasses import dataclass
 from pathlib import Path

@@ -6,8 +6,6 @@ deployable pair model-symbol.json and model-0000.params, metrics.csv, result.jso
 image, truth and prediction, log.txt, and checkpoints to resume from.
 """
 
-from __future__ import annotations
-
 import sys
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The budget that options ask for."""
 
-from __future__ import annotations
-
 from typing import Any, Callable, Optional, Tuple
 
 import mxnet as mx

@@ -1,7 +1,5 @@
 """The images in memory that options ask for."""
 
-from __future__ import annotations
-
 from typing import List, Optional, Tuple, Union
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The machine that options ask for: devices, workers, recomputation, a bar."""
 
-from __future__ import annotations
-
 import warnings
 from functools import partial
 from typing import Any, Dict, Iterable, Optional

@@ -1,7 +1,5 @@
 """What a run takes, printed before it allocates or needs any data."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import asdict
 from typing import Any, Callable, Iterable, Sequence, Tuple

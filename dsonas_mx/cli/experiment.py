@@ -1,7 +1,5 @@
 """What `tools/run_experiment.py` asks of its options before anything runs."""
 
-from __future__ import annotations
-
 import argparse
 import io
 from contextlib import redirect_stderr

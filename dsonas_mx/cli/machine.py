@@ -1,7 +1,5 @@
 """The options of devices, memory and the run folder, which all scripts have."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The network that options ask for: a file's or a baseline's, at a size."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Callable, Dict, Optional, Tuple

@@ -1,7 +1,5 @@
 """Parsers made of options, and how scripts end: errors in one line, in the words of options."""
 
-from __future__ import annotations
-
 import argparse
 import os
 import re

@@ -1,7 +1,5 @@
 """What `tools/prepare_data.py` is asked, and what it refuses before it reads anything."""
 
-from __future__ import annotations
-
 import argparse
 from pathlib import Path
 

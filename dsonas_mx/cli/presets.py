@@ -4,8 +4,6 @@ A preset is a set of defaults: options that are given win, and what follows from
 number of steps) follows. `docs/presets.md` has what each takes.
 """
 
-from __future__ import annotations
-
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional
 
 import numpy as np

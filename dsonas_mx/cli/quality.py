@@ -1,7 +1,5 @@
 """How good a trained classifier is, for its run folder: errors by class, confusion, mistakes."""
 
-from __future__ import annotations
-
 import csv
 import io
 from typing import Any, Dict, Sequence

@@ -1,7 +1,5 @@
 """Options of the run folder, and runs that go on from a checkpoint."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Callable, Dict, Mapping, Optional

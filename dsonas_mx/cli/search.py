@@ -1,7 +1,5 @@
 """A search from its options to what it leaves behind, whatever it searches."""
 
-from __future__ import annotations
-
 from typing import Any, Callable, Optional, Sequence
 
 import mxnet as mx

@@ -1,7 +1,5 @@
 """The scenes that options ask for, and what is taken over from another run."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any, Callable, List, Optional, Sequence
 

@@ -1,7 +1,5 @@
 """What a training in segmentation leaves behind, and tests of what another one left."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any, Callable, Dict, Optional
 

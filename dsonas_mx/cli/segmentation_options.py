@@ -1,7 +1,5 @@
 """The options of segmentation, in groups, as `dsonas_mx.cli.options` has those of the others."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import List, NamedTuple, Optional, Sequence
 

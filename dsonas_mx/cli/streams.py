@@ -4,8 +4,6 @@ Python's own raise an error for a character that the terminal's encoding has not
 nobody reads any more, and for a full disk.
 """
 
-from __future__ import annotations
-
 import io
 import os
 import sys

@@ -1,7 +1,5 @@
 """A training from scratch, from its options to what it leaves behind, whatever it trains on."""
 
-from __future__ import annotations
-
 from contextlib import contextmanager
 from typing import Any, Callable, Iterator, Mapping, Optional, Sequence, Tuple
 

@@ -4,8 +4,6 @@ Both get the smallest width, in steps of one, at which they have at least as man
 that what they are compared with is never the larger.
 """
 
-from __future__ import annotations
-
 from dataclasses import replace
 from typing import Any, Dict, Iterable, Iterator, Optional
 

@@ -1,7 +1,5 @@
 """What a network of the mobile setting costs, by the rules of `dsonas_mx.cost.count`."""
 
-from __future__ import annotations
-
 from typing import Dict
 
 from ..space.mobile import BlockShape, kernel_and_expansion

@@ -1,7 +1,5 @@
 """What the network of an architecture costs, of either setting, whole and part by part."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from functools import singledispatch
 from typing import Any, Dict

@@ -1,7 +1,5 @@
 """The cost of any traced network, operator by operator, by the rules of `dsonas_mx.cost.count`."""
 
-from __future__ import annotations
-
 import json
 import math
 from typing import Any, Dict, List, Sequence, Tuple

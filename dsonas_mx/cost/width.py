@@ -1,7 +1,5 @@
 """Meeting a target: the width of a found network, by a global multiplier after search (4.1)."""
 
-from __future__ import annotations
-
 import math
 from typing import Any, Callable, Dict
 

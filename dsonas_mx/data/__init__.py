@@ -1,7 +1,5 @@
 """Images to search and train on: data sets in memory, augmentation, batches."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Optional, Tuple
 

@@ -1,7 +1,5 @@
 """Images in an `.npz` file: `images`, `labels` and, if there, `class_names`."""
 
-from __future__ import annotations
-
 import math
 import zipfile
 import zlib

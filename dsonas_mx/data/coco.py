@@ -1,7 +1,5 @@
 """COCO's annotations as masks of VOC's classes, and SBD's, in VOC layout."""
 
-from __future__ import annotations
-
 import shutil
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterable, List, Mapping

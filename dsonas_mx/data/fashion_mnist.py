@@ -1,7 +1,5 @@
 """Fashion-MNIST (Xiao et al. 2017): 6,000 + 2,000 balanced images, embedded in the package."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

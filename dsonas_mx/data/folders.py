@@ -1,7 +1,5 @@
 """Folders of pictures, a folder a class: DIR/CLASS/*.jpg, or DIR/train/CLASS and DIR/val/CLASS."""
 
-from __future__ import annotations
-
 import hashlib
 from itertools import chain
 from pathlib import Path

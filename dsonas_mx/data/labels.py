@@ -1,7 +1,5 @@
 """The one rule for a label: one a picture, a whole number from 0, below the number of classes."""
 
-from __future__ import annotations
-
 from typing import Any, Callable, List, Optional, Sequence
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The division of the samples, and batches that depend on seed, epoch and position alone."""
 
-from __future__ import annotations
-
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Callable, Deque, Generator, NamedTuple, Optional, Sequence, Tuple, Union

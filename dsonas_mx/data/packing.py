@@ -1,7 +1,5 @@
 """Pictures as RecordIO: a folder of classes, written in parts; images in memory."""
 
-from __future__ import annotations
-
 import shutil
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence

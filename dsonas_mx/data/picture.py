@@ -11,8 +11,6 @@
 The values of a mask are numbers of classes instead: they stay what they are.
 """
 
-from __future__ import annotations
-
 import io
 import struct
 import threading

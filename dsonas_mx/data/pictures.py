@@ -1,7 +1,5 @@
 """Labelled pictures of any size, read when they are asked for."""
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from concurrent.futures import ThreadPoolExecutor
 from copy import copy

@@ -4,8 +4,6 @@ MXNet's own reader ends the process on some damaged files; this one names the fi
 Its packing of images fails with recent NumPy.
 """
 
-from __future__ import annotations
-
 import math
 import os
 import struct

@@ -1,7 +1,5 @@
 """Images of a RecordIO file, as im2rec writes it, decoded when they are asked for."""
 
-from __future__ import annotations
-
 import math
 import threading
 from pathlib import Path

@@ -5,8 +5,6 @@ numbers and arrays of them: its operations are checked before any is run, and in
 classes it gets stand-ins that check what they are given.
 """
 
-from __future__ import annotations
-
 import io
 import pickle
 import pickletools

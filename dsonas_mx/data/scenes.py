@@ -1,7 +1,5 @@
 """Crops of scenes for training: augmentation, and batches by seed, epoch and position alone."""
 
-from __future__ import annotations
-
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Optional, Sequence, Tuple, Union

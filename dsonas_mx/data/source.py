@@ -1,7 +1,5 @@
 """One's own data: a folder of classes, an `.npz`, or records, whichever a path is."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 from typing import List, Optional, Tuple

@@ -5,8 +5,6 @@ are classes, 255 for what is ignored), `ImageSets/Segmentation/{train,val}.txt` 
 and `classes.txt` with a class a line; without it the classes are VOC's.
 """
 
-from __future__ import annotations
-
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Deployment: the hybridized symbol and its parameters, checked against Gluon."""
 
-from __future__ import annotations
-
 import os
 import tempfile
 from contextlib import contextmanager

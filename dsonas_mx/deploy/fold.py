@@ -7,8 +7,6 @@ becomes a 1×1 depthwise convolution, which fuses with its ReLU. Dropout goes. T
 same up to rounding.
 """
 
-from __future__ import annotations
-
 from typing import List, Tuple
 
 import mxnet as mx

@@ -1,7 +1,5 @@
 """All forms of a deployed network with their card, and what a fresh process finds in them."""
 
-from __future__ import annotations
-
 import statistics
 from contextlib import ExitStack
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """Where the maps of classes of images go: a byte a pixel, the number of its class."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Dict, Sequence
 

@@ -1,7 +1,5 @@
 """Networks as ONNX files."""
 
-from __future__ import annotations
-
 import logging
 from contextlib import contextmanager
 from typing import Any, Dict, Iterator, List, Optional, Tuple

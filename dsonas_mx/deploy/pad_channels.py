@@ -5,8 +5,6 @@ channel, an order of magnitude slower. So convolutions get filters of zeros up t
 and what takes their maps has zeros for these channels: the function stays the same.
 """
 
-from __future__ import annotations
-
 from typing import List, NamedTuple, Optional, Set
 
 import mxnet as mx

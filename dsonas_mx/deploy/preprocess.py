@@ -1,7 +1,5 @@
 """From an image to what a deployed network takes, as its card says."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Sequence, Union
 

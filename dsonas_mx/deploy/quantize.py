@@ -1,7 +1,5 @@
 """int8: weights and activations as bytes, calibrated on images (MXNet's MKLDNN quantization)."""
 
-from __future__ import annotations
-
 import json
 from typing import Any, Dict, Iterable, List, Tuple
 

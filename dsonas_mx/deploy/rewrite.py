@@ -1,7 +1,5 @@
 """A network made anew, operator by operator, from the JSON of its symbol."""
 
-from __future__ import annotations
-
 import ast
 import json
 from collections import Counter

@@ -1,7 +1,5 @@
 """Real images to calibrate a deployed network with, and to compare its forms on."""
 
-from __future__ import annotations
-
 from itertools import islice
 from pathlib import Path
 from typing import Iterable, Iterator, List, Optional, Tuple

@@ -5,8 +5,6 @@ convolution over them is a sum, over the maps, of convolutions by its weights fo
 adds to a map while it convolves. The function stays the same up to rounding.
 """
 
-from __future__ import annotations
-
 from typing import Dict
 
 import mxnet as mx

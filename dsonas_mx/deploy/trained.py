@@ -1,7 +1,5 @@
 """A trained network as its run folder, or a checkpoint in it, has it."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Arrays that a graph takes in place of parameters: several as one, which a GPU takes at once."""
 
-from __future__ import annotations
-
 import math
 from typing import Any, Dict, List, Mapping, NamedTuple, Sequence, Tuple
 

@@ -1,7 +1,5 @@
 """Which devices to run on: the one place that knows about GPUs."""
 
-from __future__ import annotations
-
 import ctypes
 from typing import Any, List, Sequence, Tuple
 

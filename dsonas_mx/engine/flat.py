@@ -1,7 +1,5 @@
 """FlatTrainer: the parameters of a training as slices of a few arrays, each updated by one call."""
 
-from __future__ import annotations
-
 import math
 from itertools import accumulate, chain
 from typing import Any, Dict, Iterable, List, Mapping, NamedTuple, Sequence, Tuple

@@ -4,8 +4,6 @@ Memory is divided at boundaries: maps that everything behind them depends on alo
 output of a block.
 """
 
-from __future__ import annotations
-
 import json
 import math
 import re

@@ -5,8 +5,6 @@ that is in blocks cannot be divided between maps that are not, such as 4 and 4, 
 ends the process. A slice, which MKLDNN does not compute, gives it on without blocks.
 """
 
-from __future__ import annotations
-
 import json
 from typing import Any, Dict, List, Mapping, Sequence
 

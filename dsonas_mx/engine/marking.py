@@ -6,8 +6,6 @@ output. On the CPU that suffices. On a GPU an output that nobody takes is refuse
 (``req[kOut] == kWriteTo``), and lost by the fusion of pointwise operators (``_Map_base::at``).
 """
 
-from __future__ import annotations
-
 import json
 import math
 from typing import Any, Container, Dict, FrozenSet, List, Mapping, Optional, Sequence, Set

@@ -6,8 +6,6 @@ builds them with g++ for the processor of this machine. Without them the plain M
 used: the same function, slower. ``DSONAS_MX_NATIVE=0`` in the environment leaves them out.
 """
 
-from __future__ import annotations
-
 import ctypes
 import hashlib
 import os

@@ -3,8 +3,6 @@
 Logits of all pixels of a batch would be larger than any map of the network, several times over.
 """
 
-from __future__ import annotations
-
 from typing import Any, Callable
 
 from .tracing import training

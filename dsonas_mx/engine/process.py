@@ -1,7 +1,5 @@
 """This process among those of one training that were launched together: which one, and its end."""
 
-from __future__ import annotations
-
 import os
 import sys
 from typing import NoReturn

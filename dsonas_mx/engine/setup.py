@@ -1,7 +1,5 @@
 """Setup: where and how the steps of a loop run, whatever it trains."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from typing import Any, Callable, Sequence, Union
 

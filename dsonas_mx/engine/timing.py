@@ -1,7 +1,5 @@
 """Times of pieces that are compared with each other, taken in turn on a machine that drifts."""
 
-from __future__ import annotations
-
 import statistics
 import time
 from typing import Callable, Dict, List, Mapping

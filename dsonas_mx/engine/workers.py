@@ -5,8 +5,6 @@ workers, which waits for all of them. Each has the same parameters and takes the
 differ in the part of each batch that they compute.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

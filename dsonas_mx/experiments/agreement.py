@@ -7,8 +7,6 @@ taken of the mean λ of each kind of connection, as sep3 → max: levels 2 to M 
 two seeds may find the same at other levels.
 """
 
-from __future__ import annotations
-
 import itertools
 import math
 from dataclasses import dataclass

@@ -5,8 +5,6 @@ checkpoint, and is put back into the queue to go on from there. submitit does th
 warning and the putting back; here is what a job does, and what has to be submitted.
 """
 
-from __future__ import annotations
-
 import os
 import re
 import shlex

@@ -1,7 +1,5 @@
 """A comparison of two rows of a table over the same seeds: an interval, and what it could tell."""
 
-from __future__ import annotations
-
 import math
 import statistics
 from typing import Dict, Optional, Sequence

@@ -15,8 +15,6 @@ Options are those of the scripts, without the dashes; true is a flag that is set
 not.
 """
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 from typing import Any, Dict, Iterable, Mapping, Optional, Sequence, Tuple

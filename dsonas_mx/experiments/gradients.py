@@ -4,8 +4,6 @@ What batches disagree in, more steps average away. What the expected gradients o
 weights are different, disagree in, no averaging does.
 """
 
-from __future__ import annotations
-
 import itertools
 import math
 from typing import Dict, List, Optional, Sequence

@@ -1,7 +1,5 @@
 """The numbers of tables 1 to 9 of the paper."""
 
-from __future__ import annotations
-
 import json
 from functools import lru_cache
 from pathlib import Path

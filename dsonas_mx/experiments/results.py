@@ -1,7 +1,5 @@
 """What an experiment gave: means over seeds, agreement of searches, comparisons, a table."""
 
-from __future__ import annotations
-
 import math
 import statistics
 from pathlib import Path

@@ -5,8 +5,6 @@ record of how it ended. A run that ended well is never run again; one that did n
 newest checkpoint.
 """
 
-from __future__ import annotations
-
 import fcntl
 import os
 import resource

@@ -4,8 +4,6 @@ NumPy takes the memory that a file asks for before it sees whether the file has 
 kilobytes can unpack to gigabytes. Here the sizes are looked at first.
 """
 
-from __future__ import annotations
-
 import errno
 import os
 import zipfile

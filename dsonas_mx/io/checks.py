@@ -1,7 +1,5 @@
 """Checks of values that come from files and options; each says in one line what is wrong."""
 
-from __future__ import annotations
-
 import math
 import numbers
 import operator

@@ -1,7 +1,5 @@
 """Files and folders that are written whole or not at all, whenever the process or machine ends."""
 
-from __future__ import annotations
-
 import errno
 import filecmp
 import hashlib

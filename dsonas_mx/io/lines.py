@@ -1,7 +1,5 @@
 """Lines that are printed: for people, or an object of JSON each for programs."""
 
-from __future__ import annotations
-
 import json
 import time
 from typing import Any

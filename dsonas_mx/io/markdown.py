@@ -1,7 +1,5 @@
 """Markdown: tables, and places in documents that commands renew."""
 
-from __future__ import annotations
-
 from typing import Sequence
 
 from .files import PathLike, read_regular, write_text

@@ -5,8 +5,6 @@ read. Here such tensors are found, and refused, without the package onnx: in pro
 format is written, a message is a series of fields, each a number, a kind and a value.
 """
 
-from __future__ import annotations
-
 import os
 from typing import Dict, Iterator, Tuple
 

@@ -5,8 +5,6 @@ whether it decides a result. A command line, the record of a run and what it mus
 goes on are all made of it.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass, field, fields, replace
 from typing import (

@@ -5,8 +5,6 @@ This one believes nothing that the length of the file does not bear out, and nev
 MXNet's own writer says nothing when the disk is full and the arrays are small: the file is empty.
 """
 
-from __future__ import annotations
-
 import struct
 from typing import Dict, List, Mapping, Tuple
 

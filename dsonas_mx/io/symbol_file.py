@@ -6,8 +6,6 @@ operator is one that networks for inference have, with as many inputs and output
 attributes within bounds.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import re

@@ -1,7 +1,5 @@
 """Text files that people write: lists of names, classes, hosts."""
 
-from __future__ import annotations
-
 import codecs
 import os
 from typing import List, Tuple

@@ -11,8 +11,6 @@ the fastest of its rounds counts. The noise is how far apart copies of one netwo
 far the second round was from the fastest, if that is more.
 """
 
-from __future__ import annotations
-
 import statistics
 from collections import Counter, defaultdict
 from dataclasses import replace

@@ -4,8 +4,6 @@ A block has one level, so the network without an operation is faster by what tha
 alone: each is measured by itself at the shape of its block, the six of a shape in turns.
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 from ..space.mobile import OPERATIONS, BlockShape

@@ -5,8 +5,6 @@ The drawing functions take data and return a matplotlib Figure; `draw_run` reads
 `draw_runs` many, and writes PNG files. No display is needed, and pyplot is left alone.
 """
 
-from __future__ import annotations
-
 import io
 import math
 from dataclasses import asdict

@@ -1,7 +1,5 @@
 """λ of each connection over the seeds of a search, sorted: how far they agree."""
 
-from __future__ import annotations
-
 from typing import Sequence
 
 import numpy as np

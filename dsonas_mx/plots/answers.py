@@ -1,7 +1,5 @@
 """What a classifier takes for what, as a map; and mistakes, as a sheet of pictures."""
 
-from __future__ import annotations
-
 from typing import Sequence, Tuple
 
 import numpy as np

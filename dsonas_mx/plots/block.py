@@ -1,7 +1,5 @@
 """The graph of a block: operations by level, kept connections as arrows."""
 
-from __future__ import annotations
-
 from typing import Any, Dict, List
 
 from matplotlib.axes import Axes

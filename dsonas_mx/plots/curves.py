@@ -1,7 +1,5 @@
 """Learning curves of a search or a training."""
 
-from __future__ import annotations
-
 from typing import List, Sequence, Tuple
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Pictures of a run that goes on."""
 
-from __future__ import annotations
-
 import time
 from pathlib import Path
 from typing import Iterator, Optional, Tuple

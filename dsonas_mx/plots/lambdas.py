@@ -1,7 +1,5 @@
 """λ over the epochs of a search."""
 
-from __future__ import annotations
-
 import re
 import sys
 from typing import Dict, List, Mapping, NamedTuple, Sequence, Set

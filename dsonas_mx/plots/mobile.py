@@ -1,7 +1,5 @@
 """A network of the mobile setting as Fig. 7 has it: blocks in a row, with kernel and expansion."""
 
-from __future__ import annotations
-
 from typing import Any, Dict, List, NamedTuple
 
 from matplotlib.axes import Axes

@@ -1,7 +1,5 @@
 """Error against what networks cost, with and without a budget (Fig. 8)."""
 
-from __future__ import annotations
-
 from typing import Any, Dict, List, Mapping, NamedTuple, Sequence
 
 import numpy as np

@@ -1,7 +1,5 @@
 """A table of an experiment as a picture: every seed of its rows, and their means."""
 
-from __future__ import annotations
-
 from typing import Any, Dict, List, Mapping
 
 import numpy as np

@@ -1,7 +1,5 @@
 """What all pictures share: colours, titles, legends, the look of axes, pages of many cells."""
 
-from __future__ import annotations
-
 import math
 from typing import Any, Dict, Iterable, List, Sequence, Tuple
 

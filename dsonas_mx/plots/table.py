@@ -1,7 +1,5 @@
 """The CSV files of a run, as columns."""
 
-from __future__ import annotations
-
 import csv
 import io
 import math

@@ -1,7 +1,5 @@
 """What a run does, for TensorBoard: scalars, λ, and the block that is left."""
 
-from __future__ import annotations
-
 import time
 from contextlib import suppress
 from pathlib import Path

@@ -6,8 +6,6 @@ Outputs, moving statistics and gradients are compared under the authors' names, 
 a search runs on: one step for the weights, one for λ.
 """
 
-from __future__ import annotations
-
 import json
 import math
 from functools import partial

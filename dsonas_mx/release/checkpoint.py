@@ -1,7 +1,5 @@
 """A checkpoint of the authors' release, read: its architecture, and our parameters of it."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any, Callable, Dict, List, NamedTuple, Optional
 

@@ -17,8 +17,6 @@ Scales always have the size of the complete block. What the authors' shrinking h
 altogether has no arrays any more, and its scales are zero.
 """
 
-from __future__ import annotations
-
 import re
 from itertools import product
 from pathlib import Path

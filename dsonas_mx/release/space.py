@@ -1,7 +1,5 @@
 """The search space of a supernet of the authors' release, from its arrays."""
 
-from __future__ import annotations
-
 import re
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Set, Tuple
 

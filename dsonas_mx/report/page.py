@@ -1,7 +1,5 @@
 """The page: a section a run, then what it is compared with. No network, no other file is needed."""
 
-from __future__ import annotations
-
 import base64
 import html
 import io

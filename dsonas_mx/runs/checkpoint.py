@@ -5,8 +5,6 @@ files, and `arrays.params`. There is no pickle in it: what is damaged, or made t
 error of ours.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

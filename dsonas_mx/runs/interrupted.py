@@ -1,7 +1,5 @@
 """Interrupted: how a run ends that was asked to."""
 
-from __future__ import annotations
-
 import signal
 
 

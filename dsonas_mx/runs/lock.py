@@ -1,7 +1,5 @@
 """The lock of a run folder: one process at a time writes to it."""
 
-from __future__ import annotations
-
 import errno
 import fcntl
 import os

@@ -1,7 +1,5 @@
 """Session: a loop in a run folder, from its newest checkpoint to its end or a signal."""
 
-from __future__ import annotations
-
 import json
 import os
 import re

@@ -1,7 +1,5 @@
 """The tables of a run, whose rows can be cut back to those that count."""
 
-from __future__ import annotations
-
 import csv
 import io
 import os

@@ -3,8 +3,6 @@
 `dsonas_mx.search(...)` is a search: this package can be called, as `dsonas_mx.notebook.search`.
 """
 
-from __future__ import annotations
-
 import sys
 from types import ModuleType
 from typing import Any

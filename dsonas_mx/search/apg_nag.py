@@ -1,7 +1,5 @@
 """APG-NAG: accelerated proximal gradient in the form of Nesterov's momentum (Eq. 13-16)."""
 
-from __future__ import annotations
-
 from types import MappingProxyType
 from typing import Any, Collection, Dict, Mapping, Tuple, Union
 

@@ -4,8 +4,6 @@ A budget gives γ of all connections for the architecture as it is now. A search
 start of every epoch. The λ of reductions keep the plain γ.
 """
 
-from __future__ import annotations
-
 import math
 from typing import Callable, Iterator, Optional, Tuple
 

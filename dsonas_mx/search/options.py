@@ -1,7 +1,5 @@
 """SearchOptions: what a search does; BudgetOptions: what adapts γ."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any, Optional, Tuple
 

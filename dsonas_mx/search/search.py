@@ -4,8 +4,6 @@ Algorithm 1 of the paper. What L1 drives to zero is removed for good every few e
 is rebuilt without it, and every parameter and optimizer state carried over.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from typing import Any, Callable, Dict, Optional, Tuple, Union
 

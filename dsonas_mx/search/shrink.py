@@ -1,7 +1,5 @@
 """Into a smaller network of the same kind: parameters and optimizer states of what is left."""
 
-from __future__ import annotations
-
 from typing import Any, Tuple
 
 import mxnet as mx

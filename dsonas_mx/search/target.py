@@ -4,8 +4,6 @@ For a number of multiply-adds γ is multiplied with a factor that is adapted onc
 what has to go has gone when the epochs are over; and removal stops at the target.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import replace
 from typing import Any, Dict, List, Mapping, MutableMapping, Optional, Tuple

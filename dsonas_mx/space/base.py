@@ -1,7 +1,5 @@
 """What the normal and the mobile setting have in common: stages of blocks, and files."""
 
-from __future__ import annotations
-
 import os
 from dataclasses import asdict, fields
 from functools import cached_property

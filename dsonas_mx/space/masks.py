@@ -1,7 +1,5 @@
 """Which connections of a block live: pruned to those that matter (Eq. 6), or drawn at random."""
 
-from __future__ import annotations
-
 import random
 from typing import Any, Sequence, Tuple
 

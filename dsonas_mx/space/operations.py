@@ -3,8 +3,6 @@
 What an operation does is in `symbols/operations.py`, and for the CPU in `native/level.h`.
 """
 
-from __future__ import annotations
-
 from typing import Dict, NamedTuple
 
 

@@ -1,7 +1,5 @@
 """What a classifier answers on all test samples: what it takes for what, and its worst mistakes."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import List, NamedTuple
 

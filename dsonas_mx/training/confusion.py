@@ -1,7 +1,5 @@
 """Pixel accuracy and mean IoU over a whole set, as VOC defines them."""
 
-from __future__ import annotations
-
 import numpy as np
 
 

@@ -1,7 +1,5 @@
 """Fit: train a network from scratch and test it."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple

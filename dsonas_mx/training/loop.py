@@ -1,7 +1,5 @@
 """Loop: epochs of steps that can end after any step, and go on later from the same bits."""
 
-from __future__ import annotations
-
 import math
 from typing import Any, Callable, Dict, Iterator, List, Mapping, Sequence
 

@@ -1,7 +1,5 @@
 """Losses of a batch, for symbols and arrays."""
 
-from __future__ import annotations
-
 import math
 from typing import Any, Callable
 

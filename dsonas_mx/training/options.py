@@ -1,7 +1,5 @@
 """FitOptions and SegmentationOptions: how a network is trained from scratch."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from ..io.options import Options, at_least, fraction, not_negative, option

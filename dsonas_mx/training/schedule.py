@@ -1,7 +1,5 @@
 """Learning rates by epoch."""
 
-from __future__ import annotations
-
 import math
 
 

@@ -1,7 +1,5 @@
 """Segmentation: a training in stages of its own data, and whole images predicted and tested."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any, Callable, Dict, NamedTuple, Optional, Sequence, Tuple
 

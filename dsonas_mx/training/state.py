@@ -1,7 +1,5 @@
 """The state of a loop: all that it has to know to go on, as numbers, names and arrays."""
 
-from __future__ import annotations
-
 from typing import Any, Dict, List, NamedTuple, Tuple
 
 import numpy as np

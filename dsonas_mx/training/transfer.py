@@ -1,7 +1,5 @@
 """Parameters for a backbone from a run that trained it for something else."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Dict, List, Mapping, NamedTuple
 

@@ -5,8 +5,6 @@ training, and what they were run with. ``NAME-symbol.json`` is the symbol of its
 diff shows when that changes; ``python -m symbols.architectures`` writes it anew.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Tuple
 

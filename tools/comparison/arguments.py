@@ -1,7 +1,5 @@
 """The arguments of each comparison, by name, apart from what they need to run."""
 
-from __future__ import annotations
-
 import argparse
 from pathlib import Path
 

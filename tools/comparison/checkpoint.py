@@ -1,7 +1,5 @@
 """A checkpoint of the authors: its architecture, parameters, multiply-adds, error on data."""
 
-from __future__ import annotations
-
 import argparse
 from pathlib import Path
 from typing import Any, Dict

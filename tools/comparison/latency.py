@@ -1,7 +1,5 @@
 """Latency of the networks of tables 3 and 5 and of found ones, as ratios to MobileNet's."""
 
-from __future__ import annotations
-
 import argparse
 from pathlib import Path
 from typing import Any, Dict, Optional

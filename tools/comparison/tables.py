@@ -1,7 +1,5 @@
 """Tables 1 to 9 of the paper: its values, what is exactly known here, and what was run."""
 
-from __future__ import annotations
-
 import argparse
 import csv
 import html

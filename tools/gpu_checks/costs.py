@@ -1,7 +1,5 @@
 """What a step takes on a GPU: bytes beside those foretold, seconds beside the original's graph."""
 
-from __future__ import annotations
-
 import gc
 import math
 from typing import Any, Callable, Dict

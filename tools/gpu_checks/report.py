@@ -1,7 +1,5 @@
 """What a check of a GPU says, and of which machine."""
 
-from __future__ import annotations
-
 import math
 import subprocess
 import sys

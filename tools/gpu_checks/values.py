@@ -1,7 +1,5 @@
 """Whether a GPU computes what the CPU does. Each check says `passes`, and by how much."""
 
-from __future__ import annotations
-
 from functools import partial
 from pathlib import Path
 from typing import Any, Dict, List, Sequence, Tuple

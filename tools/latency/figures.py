@@ -1,7 +1,5 @@
 """The figures of tools/measure_latency.py: of a network, of its connections, of a space."""
 
-from __future__ import annotations
-
 import argparse
 from functools import partial
 from pathlib import Path

@@ -5,8 +5,6 @@ It needs nothing but Python. It tells the launcher that it lives, how its proces
 that is stuck; when it no longer hears from the launcher it ends the process.
 """
 
-from __future__ import annotations
-
 import ctypes
 import os
 import select

@@ -1,7 +1,5 @@
 """A job: processes on several machines, and what the launcher hears of them."""
 
-from __future__ import annotations
-
 import argparse
 import ctypes
 import os

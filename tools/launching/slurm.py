@@ -1,7 +1,5 @@
 """What the launcher asks of SLURM: the nodes of its allocation, processes on them, another try."""
 
-from __future__ import annotations
-
 import fcntl
 import os
 import re

@@ -1,7 +1,5 @@
 """A small search, which lives until it is killed: at some moment, or inside a checkpoint."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 from pathlib import Path
