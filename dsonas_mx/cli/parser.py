@@ -12,8 +12,8 @@ from typing import Any, Callable, Dict, Mapping, NoReturn, Optional, Sequence, T
 
 from ..engine import process
 from ..io.checks import printable
-from ..io.lines import json_line
 from ..io.options import Groups, Option, Options, members, options_of, titles
+from ..io.text import json_line
 from ..runs.interrupted import Interrupted
 from . import streams
 

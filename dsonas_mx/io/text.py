@@ -1,8 +1,10 @@
-"""Text files that people write: lists of names, classes, hosts."""
+"""Text: what people write, lists of names, classes, hosts; and lines that programs read."""
 
 import codecs
+import json
 import os
-from typing import List, Tuple
+import time
+from typing import Any, List, Tuple
 
 from .files import PathLike, read_regular
 
@@ -31,3 +33,8 @@ def read_lines(path: PathLike) -> List[Tuple[int, str]]:
     """Number, from 1, and text of each line that is not empty, without space around it."""
     lines = read_text(path).replace("\r\n", "\n").replace("\r", "\n").split("\n")
     return [(number, line.strip()) for number, line in enumerate(lines, 1) if line.strip()]
+
+
+def json_line(message: str, **fields: Any) -> str:
+    """A line of a log: an object of the time, the message, and what it tells of."""
+    return json.dumps({"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "message": message, **fields})

@@ -29,8 +29,8 @@ from ..io.files import (
     without_waiting,
     write_json,
 )
-from ..io.lines import json_line
 from ..io.params_file import write_params
+from ..io.text import json_line
 from .interrupted import Interrupted
 from .lock import Lock
 from .tables import Tables
