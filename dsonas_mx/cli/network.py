@@ -110,24 +110,22 @@ def fitted(
     architecture: Architecture, given: NetworkOptions, latency: Measure, say: Say
 ) -> Architecture:
     """The architecture of the width of the options, or of that which a target chooses."""
-    target: Optional[Target] = None
-    if given.target_params is not None:
-        target = Target("parameters", given.target_params, parameters)
-    elif given.target_flops is not None:
-        target = Target("multiply-adds", given.target_flops, multiply_adds)
-    elif given.target_latency is not None:
-        target = Target("ms", given.target_latency, latency)
-    if target is not None:
-        divisor = 1 if given.divisor is None else given.divisor
-        architecture = fit_width(architecture, target, divisor)
-        say(target.describe(architecture))
-    elif given.divisor is not None:
+    for unit, most, measure in (
+        ("parameters", given.target_params, parameters),
+        ("multiply-adds", given.target_flops, multiply_adds),
+        ("ms", given.target_latency, latency),
+    ):
+        if most is not None:
+            target = Target(unit, most, measure)
+            divisor = 1 if given.divisor is None else given.divisor
+            architecture = fit_width(architecture, target, divisor)
+            say(target.describe(architecture))
+            return architecture
+    if given.divisor is not None:
         raise ValueError(
             "`divisor` is of the width that a target chooses: give a target, or leave it out"
         )
-    elif given.width is not None:
-        return architecture.with_space(width=given.width)
-    return architecture
+    return architecture if given.width is None else architecture.with_space(width=given.width)
 
 
 def load_backbone(

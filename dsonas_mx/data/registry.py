@@ -88,17 +88,8 @@ CIFAR100_CLASSES = """
     television tiger tractor train trout tulip turtle wardrobe whale willow_tree wolf woman worm
     """.split()
 FASHION_MNIST_CLASSES = (
-    "T-shirt/top",
-    "trouser",
-    "pullover",
-    "dress",
-    "coat",
-    "sandal",
-    "shirt",
-    "sneaker",
-    "bag",
-    "ankle boot",
-)
+    "T-shirt/top, trouser, pullover, dress, coat, sandal, shirt, sneaker, bag, ankle boot"
+).split(", ")
 # Of RGB, 0..1; segmentation and everything that is pre-trained on ImageNet have them, too.
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 # What the authors' release uses for CIFAR-10; they are CIFAR-100's.
@@ -122,7 +113,7 @@ DATA_SETS = {
         # Embedded, 6,000 of the 60,000. The background is black, and a garment is not moved far.
         DataSet(
             "fashion_mnist",
-            *(6_000, 28, 1, FASHION_MNIST_CLASSES),
+            *(6_000, 28, 1, tuple(FASHION_MNIST_CLASSES)),
             *((0.2852,), (0.3527,)),
             *(2, 0),
         ),

@@ -202,10 +202,10 @@ def classes_in(scenes: Scenes, most: int = MOST_LOOKED_AT) -> Tuple[np.ndarray, 
     return occur[occur != IGNORED], len(places)
 
 
-def palette(count: int = 256) -> np.ndarray:
-    """VOC's colours, uint8 count×3: bit by bit from the number of the class."""
-    numbers = np.arange(count)
-    colours = np.zeros((count, 3), np.uint8)
+def palette() -> np.ndarray:
+    """VOC's colours, uint8 256×3: bit by bit from the number of the class."""
+    numbers = np.arange(256)
+    colours = np.zeros((256, 3), np.uint8)
     for bit in range(8):
         for channel in range(3):
             colours[:, channel] |= ((numbers >> channel & 1) << (7 - bit)).astype(np.uint8)

@@ -36,8 +36,8 @@ class _Unsupported(Exception):
     """A map that is padded goes into an operator that would see it."""
 
 
-def pad_channels(network: Folded, block: int = BLOCK) -> Folded:
-    """The same network with multiples of `block` channels, inside.
+def pad_channels(network: Folded) -> Folded:
+    """The same network with multiples of 8 channels, inside.
 
     Parameters
     ----------
@@ -46,15 +46,14 @@ def pad_channels(network: Folded, block: int = BLOCK) -> Folded:
         apart is returned as it is.
     """
     try:
-        return _Pad(network, block).run()
+        return _Pad(network).run()
     except _Unsupported:
         return network
 
 
 class _Pad(Rewrite):
-    def __init__(self, network: Folded, block: int) -> None:
+    def __init__(self, network: Folded) -> None:
         super().__init__(network)
-        self._block = block
         self._layouts: List[Optional[Layout]] = []  # None: plain, of an unknown number of channels
         self._kept = self._seen_outside()
 
@@ -111,7 +110,7 @@ class _Pad(Rewrite):
         count, inputs = len(weight), weight.shape[1] * grouped
         before = layout or Layout(np.arange(inputs), inputs)
         if grouped == 1:
-            total = count if index in self._kept else -(-count // self._block) * self._block
+            total = count if index in self._kept else -(-count // BLOCK) * BLOCK
             after = Layout(np.arange(count), total)
             padded = np.zeros((total, before.total, *weight.shape[2:]), weight.dtype)
             padded[np.ix_(after.positions, before.positions)] = weight

@@ -78,9 +78,9 @@ def attribute(node: Node, name: str, default: str = "False") -> str:
     return node.get("attrs", {}).get(name, default)
 
 
-def numbers(node: Node, name: str, default: str = "(1, 1)") -> Tuple[int, ...]:
-    """An attribute of several whole numbers, as the sides of a window."""
-    return tuple(ast.literal_eval(attribute(node, name, default)))
+def numbers(node: Node, name: str) -> Tuple[int, ...]:
+    """An attribute of two whole numbers, as the sides of a window; ones if it is not there."""
+    return tuple(ast.literal_eval(attribute(node, name, "(1, 1)")))
 
 
 def groups(node: Node) -> int:

@@ -13,10 +13,11 @@ import platform
 import shutil
 import subprocess
 import sys
-import tempfile
 from functools import lru_cache
 from pathlib import Path
 from typing import List, Optional
+
+from ..io.files import atomic
 
 SOURCE = Path(__file__).parents[1] / "native" / "operators.cc"
 FLAGS = ("-O3", "-march=native", "-fopenmp", "-std=c++17", "-fPIC", "-shared")
@@ -34,17 +35,10 @@ def build(verbose: bool = False) -> Optional[Path]:
     compiler = shutil.which("g++")
     if built is not None or compiler is None:
         return built
-    folder = _writable_folder()
-    handle, temporary = tempfile.mkstemp(suffix=".so.part", dir=folder)
-    os.close(handle)
-    try:
-        _compile(compiler, Path(temporary), verbose)
+    target = _writable_folder() / _file_name()
+    with atomic(target) as temporary:
+        _compile(compiler, temporary, verbose)
         os.chmod(temporary, 0o755)  # for all who have this folder, who else compute other bits
-        target = folder / _file_name()
-        os.replace(temporary, target)
-    finally:
-        if os.path.exists(temporary):
-            os.remove(temporary)
     return target
 
 

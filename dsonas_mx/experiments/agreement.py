@@ -188,16 +188,11 @@ def _summary(mean: float, deviation: float) -> Summary:
 
 def rows_of(agreements: Mapping[str, Mapping[str, Any]]) -> List[List[str]]:
     """A table of the agreement of some searches by name, its head first."""
-    head = [
-        "agreement of",
-        "n",
-        "kept connections (by chance)",
-        "λ, first epoch",
-        "λ, end (by chance)",
-        "kinds, end (by chance)",
-        "levels that keep an operation",
-    ]
-    rows = [head]
+    head = (
+        "agreement of|n|kept connections (by chance)|λ, first epoch|λ, end (by chance)|"
+        "kinds, end (by chance)|levels that keep an operation"
+    )
+    rows = [head.split("|")]
     for name, found in agreements.items():
         kept, ranks, level = found["jaccard"], found["spearman"], found["spearman_chance"]
         first, last = (ranks[0], ranks[-1]) if ranks else ({}, {})

@@ -41,16 +41,8 @@ from .experiment import (
 )
 
 _FIELDS = (
-    "name",
-    "description",
-    "data_set",
-    "seeds",
-    "reference",
-    "measure",
-    "columns",
-    *STAGES,
-    "rows",
-    "scales",
+    *"name description data_set seeds reference measure columns".split(),
+    *(*STAGES, "rows", "scales"),
 )
 _REQUIRED = ("name", "data_set", "seeds", "rows", "scales")
 # What a file may not set: what is set for every run, and which devices and files are used.

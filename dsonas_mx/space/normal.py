@@ -163,16 +163,12 @@ class SearchSpace(Space):
 
     def _position(self, node: str) -> int:
         try:
-            return self._positions[node]
-        except KeyError:
+            return self.nodes.index(node)
+        except ValueError:
             raise ValueError(
                 f"no operation {shown(node)} in a block of {self.levels} levels of "
                 f"{', '.join(self.operations)}"
             ) from None
-
-    @cached_property
-    def _positions(self) -> Dict[str, int]:
-        return {node: position for position, node in enumerate(self.nodes)}
 
     # The network
 
