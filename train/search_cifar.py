@@ -63,10 +63,9 @@ def main(options: Options) -> None:
 
     images, how = options.data, options.search
     check_split_files(images, how.split, how.split_files)
-    run.check_run(options)
     name = options.budget.budget or default_budget(options.space.scope)
     options = options.but("budget", budget=name)
-    setup = devices.setup_of(options.devices, options.memory, images.batch_size)
+    setup = devices.setup_of(options)
     known = images.about
     space = SearchSpace.cifar10(**options.space.fields(3), **known.images())
     latency = Deductions(lambda found: get_model("dsonas", found), setup.contexts[0])

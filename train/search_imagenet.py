@@ -61,9 +61,8 @@ def main(options: Options) -> None:
     from symbols import network_of
     from symbols.mobile import Operation
 
-    run.check_run(options)
     size = options.data.batch_size
-    setup = devices.setup_of(options.devices, options.memory, size, options.precision)
+    setup = devices.setup_of(options)
     data = imagenet.opened(options)
     options, about = data.options, data.about
     space = imagenet.space_of(options)

@@ -47,8 +47,7 @@ def main(options: Options) -> None:
     from symbols.segmentation import deeplab, voc_space
 
     data, how = options.data, options.search
-    run.check_run(options)
-    setup = devices.setup_of(options.devices, options.memory, options.data.batch_size)
+    setup = devices.setup_of(options)
     classes = segmentation.known_classes(data, data.data_set)
     space = voc_space(**options.space.fields(4), num_classes=len(classes), image_size=data.crop)
     name = segmentation.data_name(data, data.data_set)

@@ -51,15 +51,14 @@ def arguments() -> parser.Parser:
 
 
 def main(options: Options) -> None:
-    from dsonas_mx.cli import devices, dry_run, network, run, training
+    from dsonas_mx.cli import devices, dry_run, network, training
     from dsonas_mx.latency.measure import NetworkLatency
     from dsonas_mx.training.loss import cross_entropy, with_auxiliary
 
     from symbols import architectures, get_model
 
     images, how = options.data, options.training
-    run.check_run(options)
-    setup = devices.setup_of(options.devices, options.memory, images.batch_size)
+    setup = devices.setup_of(options)
     num_train = data.left(images.about.num_train, how.validation)
     steps = dry_run.fit_steps(images.batch_size, num_train) if options.memory.dry_run else 0
     latency = NetworkLatency(lambda found: get_model("dsonas", found), setup.contexts[0])

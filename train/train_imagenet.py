@@ -53,15 +53,14 @@ def arguments() -> parser.Parser:
 
 
 def main(options: Options) -> None:
-    from dsonas_mx.cli import devices, dry_run, network, run, training
+    from dsonas_mx.cli import devices, dry_run, network, training
     from dsonas_mx.latency.measure import NetworkLatency
     from dsonas_mx.training.loss import smoothed, with_auxiliary
 
     from symbols import architectures, network_of
 
-    run.check_run(options)
     size = options.data.batch_size
-    setup = devices.setup_of(options.devices, options.memory, size, options.precision)
+    setup = devices.setup_of(options)
     data = imagenet.opened(options)
     options = data.options
     steps = dry_run.fit_steps(size, data.about.num_train) if options.memory.dry_run else 0

@@ -38,7 +38,7 @@ def arguments() -> parser.Parser:
 
 
 def main(options: Options) -> None:
-    from dsonas_mx.cli import devices, dry_run, run, segmentation, segmentation_fit
+    from dsonas_mx.cli import devices, dry_run, segmentation, segmentation_fit
     from dsonas_mx.cli.network import load_backbone
     from dsonas_mx.cost.traced import count_traced
 
@@ -47,8 +47,7 @@ def main(options: Options) -> None:
 
     if options.test.eval is not None:
         options = segmentation_fit.take_from_run(options, SAVE_DIR)
-    run.check_run(options)
-    setup = devices.setup_of(options.devices, options.memory, options.data.batch_size)
+    setup = devices.setup_of(options)
     data, stages = options.data, options.stages.all
     where = data.test_data or stages[-1].data[-1]
     name = segmentation.data_name(data, where)

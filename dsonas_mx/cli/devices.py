@@ -2,7 +2,7 @@
 
 import warnings
 from functools import partial
-from typing import Any, Dict, Iterable, Optional
+from typing import Any, Dict, Iterable
 
 from tqdm import TqdmWarning
 
@@ -12,23 +12,20 @@ from ..engine.memory import Allowance
 from ..engine.process import rank
 from ..engine.setup import Setup
 from ..engine.workers import connect
-from .machine import DeviceOptions, MemoryOptions, PrecisionOptions
+from .run import check_run
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", TqdmWarning)  # a notebook without ipywidgets has no bars
     from tqdm.auto import tqdm
 
 
-def setup_of(
-    devices: DeviceOptions,
-    memory: MemoryOptions,
-    batch_size: int,
-    precision: Optional[PrecisionOptions] = None,
-) -> Setup:
-    """What the loop of a script runs on, which takes batches of that size; refuses a device that is
-    not there, or that has no samples, or not this type of maps.
+def setup_of(options: Any) -> Setup:
+    """What the loop of a script runs on; refuses what cannot be met: a run folder, a device that is
+    not there, or that has no samples of a batch, or not this type of maps.
     """
-    dtype = "float32" if precision is None else precision.dtype
+    check_run(options)
+    devices, memory, batch_size = options.devices, options.memory, options.data.batch_size
+    dtype = options.precision.dtype if hasattr(options, "precision") else "float32"
     if dtype == "float16" and not devices.gpus.strip() and not memory.dry_run:
         raise ValueError("`dtype` float16 is for GPUs: give `gpus`, or leave it out")
     found = contexts(devices.gpus, devices.cpus)
