@@ -338,7 +338,7 @@ def test_a_write_that_fails_half_way(tmp_path, monkeypatch, old):
     if old:
         path.write_text(old)
 
-    def full(self, text, encoding=None):
+    def full(self, text, encoding=None, errors=None):
         with open(self, "w", encoding=encoding) as file:
             file.write(text[: len(text) // 2])
         raise OSError(28, "No space left on device")
