@@ -111,7 +111,7 @@ test-nullgpu: ## everything on a GPU that computes nothing, in .venv-nullgpu (4 
 	$(MAKE) VENV=.venv-nullgpu GPU=1 .venv-nullgpu/.ready-dev
 	tests/nullgpu/build.sh .venv-nullgpu/bin/python $(NULLGPU)
 	LD_PRELOAD=$(NULLGPU) NULLGPU_DEVICES=3 OMP_NUM_THREADS=1 .venv-nullgpu/bin/python -m pytest \
-	    --numprocesses auto --maxprocesses 4 tests/nullgpu $(ARGS)
+	    --numprocesses auto --maxprocesses 4 -m "not slow" tests/nullgpu $(ARGS)
 
 GPUS ?= 0
 test-gpu: $(READY_DEV) ## on a machine with a GPU, after setup GPU=1: check what nobody could, 5 minutes

@@ -22,6 +22,7 @@ from mxnet.gluon import HybridBlock, Parameter
 from . import native
 from .chain import Bound, bind
 from .derived import Derived
+from .device import threads
 from .flat import ALIGNMENT, ROOM, is_lambda
 from .forward import Forward
 from .joining import dividable
@@ -30,6 +31,7 @@ from .pixels import likeliest
 from .recompute import Plan, Planner, TooLarge
 from .tracing import PROGRESS, Tracing
 from .trial import Trial, Trials
+from .workspace import GENERATORS, workspace
 
 DTYPES = ("float32", "float16")
 GRADIENTS = ("all", "weights", "lambdas")
@@ -226,7 +228,7 @@ class TrainGraph:
         """
         others, allowed = self._others.total, self._allowance.megabytes
         try:
-            return self._planner.plan(None if allowed is None else allowed - others)
+            return self._planner().plan(None if allowed is None else allowed - others)
         except TooLarge as error:
             raise ValueError(
                 f"{self._allowance.reason}: the smallest plan takes "
@@ -237,7 +239,8 @@ class TrainGraph:
     @property
     def footprint(self) -> Footprint:
         """What a training with this graph takes on each device, known like the plan."""
-        return replace(self._others, maps=self.plan.maps, rest=self.plan.rest)
+        plan = self.plan
+        return replace(self._others, maps=plan.maps, rest=plan.rest, graphs=plan.graphs)
 
     @property
     def takes(self) -> str:
@@ -248,8 +251,8 @@ class TrainGraph:
         """What is computed again, what that costs, and what more memory would buy."""
         return self.plan.describe(self.footprint.total - self.plan.megabytes)
 
-    @cached_property
     def _planner(self) -> Planner:
+        # Not kept: it holds as many graphs as the executors.
         kinds = ("weights", "lambdas") if self._wanted("lambdas") else ("all",)
         shapes = self._inputs
         forward = Forward(self.symbol(kinds[0]), shapes)
@@ -282,7 +285,13 @@ class TrainGraph:
             maps=0.0,
             batch=batch * (1 if on_gpu else 3) / MB,  # the CPU has what is staged, too
             rest=0.0,
+            workspace=0.0 if on_gpu else self._workspace / len(self._contexts),
         )
+
+    @property
+    def _workspace(self) -> float:
+        """MB on the CPU, all of whose devices use the same."""
+        return GENERATORS + workspace(self.symbol(), self._inputs, threads())
 
     def _load(self, executors: Sequence[Bound], inputs: Dict[str, np.ndarray]) -> None:
         """Send each device its part, by way of two sets of arrays used in turn.

@@ -156,6 +156,11 @@ class Footprint:
     rest : float
         What executors that use one memory in turn need beyond the largest of them, since they
         divide it in other ways.
+    graphs : float
+        On a CPU what MXNet keeps of the nodes of all executors; with GPUs it is the host's.
+    workspace : float
+        On a CPU the piece that operators work in, and the generators of random numbers. cuDNN
+        chooses its own.
     """
 
     parameters: float
@@ -165,6 +170,8 @@ class Footprint:
     maps: float
     batch: float
     rest: float
+    graphs: float = 0.0
+    workspace: float = 0.0
 
     @property
     def total(self) -> float:

@@ -17,7 +17,17 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import Dict, FrozenSet, Iterator, List, Optional, Protocol, Sequence, Tuple
+from typing import (
+    Dict,
+    FrozenSet,
+    Iterator,
+    List,
+    NamedTuple,
+    Optional,
+    Protocol,
+    Sequence,
+    Tuple,
+)
 
 from .forward import Forward
 from .memory import MB
@@ -45,17 +55,27 @@ SMALL = 0.1
 FINER = 1.5
 
 
+class Taken(NamedTuple):
+    """MB of an executor: of its maps, and of its graph, for all kinds of steps."""
+
+    maps: float
+    graph: float = 0.0
+
+
 class Measure(Protocol):
     """What a planner wants to know: MB, of what nobody has allocated yet."""
 
-    def whole(self, recomputed: Names, limit: float) -> float:
+    def whole(self, recomputed: Names, limit: float) -> Taken:
         """Of one executor; of what takes more than a limit any number above it will do."""
 
-    def segments(self, recomputed: Names) -> List[float]:
+    def segments(self, recomputed: Names) -> List[Taken]:
         """Of each segment of the longest chain."""
 
-    def kept(self) -> List[float]:
+    def kept(self) -> List[Taken]:
         """Of each but the last, if it keeps its maps from forward to backward."""
+
+    def forward(self) -> List[float]:
+        """Of the graph of each but the last, if it has an executor that goes forward only."""
 
     def between(self) -> float:
         """Of the maps between them."""
@@ -103,6 +123,8 @@ class Plan:
     shared : float
         MB that executors which use one memory in turn need beyond the largest of them, since they
         divide it in other ways: about one of the largest maps.
+    graphs : float
+        MB that MXNet keeps of the nodes of all executors.
     faster : tuple of (float, float)
         MB of plans that compute less again, and how much.
     """
@@ -115,6 +137,7 @@ class Plan:
     apart: bool = False
     again: float = 0.0
     shared: float = 0.0
+    graphs: float = 0.0
     faster: Tuple[Tuple[float, float], ...] = ()
 
     @property
@@ -125,7 +148,7 @@ class Plan:
     @property
     def megabytes(self) -> float:
         """All of it."""
-        return self.maps + self.rest
+        return self.maps + self.rest + self.graphs
 
     def describe(self, others: float = 0.0) -> str:
         """What it does, what that costs and what more memory would buy; `others` are the MB beside
@@ -177,12 +200,14 @@ class Planner:
         single, blocks = self._smallest(limit)
         plans.append(single)
         least = min(plan.megabytes for plan in plans)
+        if single.megabytes <= max(least, limit or 0.0):
+            # Even where that does not fit: what computes less again has fewer nodes.
+            plans.append(self._fewest(plain, single, blocks, max(single.megabytes, limit or 0.0)))
+            least = min(least, plans[-1].megabytes)
         if limit is None:
             limit = least
         if least > limit:
             raise TooLarge(least)
-        if single.megabytes <= limit:
-            plans.append(self._fewest(plain, single, blocks, limit))
         fits = [plan for plan in plans if plan.megabytes <= limit]
         best = min(fits, key=lambda plan: (plan.again, plan.megabytes))
         return replace(best, faster=_steps(best, plans))
@@ -195,7 +220,8 @@ class Planner:
     def _whole(self, names: Names, limit: float) -> Plan:
         again = self._size(names) / (self._forward.size or 1.0)
         shared = self._largest if self._measure.kinds > 1 else 0.0
-        return Plan(self._measure.whole(names, limit), names, again=again, shared=shared)
+        taken = self._measure.whole(names, limit)
+        return Plan(taken.maps, names, again=again, shared=shared, graphs=taken.graph)
 
     def _smallest(self, limit: Optional[float]) -> Tuple[Plan, Division]:
         """One executor in which each block is computed again or, if that is not within the limit
@@ -246,7 +272,7 @@ class Planner:
         cuts, forward, measure = self._cuts, self._forward, self._measure
         parts = forward.parts()
         sizes = [self._size(part) for part in parts]
-        between, kept = measure.between(), measure.kept()
+        between, kept, ahead = measure.between(), measure.kept(), measure.forward()
         ways = [
             (names, measure.segments(names)) for names in (NONE, forward.inside, forward.blocks)
         ]
@@ -254,11 +280,13 @@ class Planner:
             for names_of_last, (*_, last) in ways:
                 for keeps in range(1, len(parts)):
                     recomputed = names & NONE.union(*parts[:keeps]) | names_of_last & parts[-1]
-                    room = segments[:keeps]
+                    room = [segment.maps for segment in segments[:keeps]]
                     largest = max(room)
-                    apart = last > SMALL * largest
+                    apart = last.maps > SMALL * largest
+                    kept_maps = sum(segment.maps for segment in kept[keeps:])
+                    backward = (*segments[:keeps], *kept[keeps:], last)
                     yield Plan(
-                        between + largest + apart * last + sum(kept[keeps:]),
+                        between + largest + apart * last.maps + kept_maps,
                         recomputed,
                         cuts,
                         room.index(largest),
@@ -266,6 +294,7 @@ class Planner:
                         apart,
                         (sum(sizes[:keeps]) + self._size(recomputed)) / forward.size,
                         self._largest,
+                        sum(segment.graph for segment in backward) + sum(ahead[:keeps]),
                     )
 
     def _size(self, names: Names) -> float:

@@ -15,6 +15,7 @@ from .chain import (
     INPUT,
     in_turn,
     maps_between,
+    only_forward,
     passed,
     split,
     with_head_gradient,
@@ -24,9 +25,13 @@ from .device import reserved
 from .forward import Shapes
 from .marking import mark
 from .memory import FLOAT, MB, allocated
-from .recompute import NONE, Names
+from .recompute import NONE, Names, Taken
 
 MOST_ELEMENTS = 2**31 - 1  # of an array of MXNet as it is built
+
+# Bytes that MXNet keeps of each node of a bound graph, and of each input of one, as they were
+# counted on a CPU: attributes, shapes, arrays, and operations of its engine.
+NODE = 3100
 
 # A layer's mark on its copy of λ (see symbols/dsonas.py), by which blocks of one make would differ.
 LAYER = "__layer__"
@@ -73,7 +78,7 @@ class Trial:
         self._wanted = wanted
         self._cuts = cuts
         self._context = context
-        self._known: Dict[str, float] = {}
+        self._known: Dict[str, Taken] = {}
         arguments, self._outputs, states = symbol.infer_shape(**shapes)
         names = (*symbol.list_arguments(), *symbol.list_auxiliary_states())
         self._arrays: Dict[str, mx.nd.NDArray] = {}
@@ -85,24 +90,32 @@ class Trial:
                 )
             self._arrays[name] = reserved(shape, context)
 
-    def whole(self, recomputed: Names) -> float:
+    def whole(self, recomputed: Names) -> Taken:
         """MB of one executor that computes these nodes again."""
         return self._bound(Part(self._symbol, self._arrays, self._wanted), recomputed)
 
-    def segments(self, recomputed: Names) -> List[float]:
+    def segments(self, recomputed: Names) -> List[Taken]:
         """MB of each segment of a chain that computes these nodes again in its own backward."""
         taken = [self._of_make(part, recomputed) for part in self._parts]
-        return [size * times for size, times in zip(taken, self._rounded)]
+        return [Taken(maps * times, graph) for (maps, graph), times in zip(taken, self._rounded)]
 
-    def kept(self) -> List[float]:
+    def kept(self) -> List[Taken]:
         """MB of each segment but the last, if it keeps all its maps."""
         sizes = []
         for part, segment, end in zip(self._parts, self._divided, self._maps):
             size = end.size * end.dtype().itemsize  # that of half of what the segment has
             waste = allocated(size, self._context) / size - 1
             taken = self._of_make(part._replace(symbol=with_output(segment)), NONE)
-            sizes.append(taken * (1 + waste / 2))
+            sizes.append(Taken(taken.maps * (1 + waste / 2), taken.graph))
         return sizes
+
+    def forward(self) -> List[float]:
+        """MB of the graph of each segment but the last, if it goes forward only."""
+        graphs = [json.loads(only_forward(s).tojson())["nodes"] for s in self._divided[:-1]]
+        return [
+            self._of_nodes(sum(1 + len(node["inputs"]) for node in nodes if node["op"] != "null"))
+            for nodes in graphs
+        ]
 
     def between(self) -> float:
         """MB of the maps between the segments, of their gradients, and of copies of the outputs."""
@@ -150,14 +163,18 @@ class Trial:
             times.append(sum(allocated(size, self._context) for size in sizes) / sum(sizes))
         return times
 
-    def _of_make(self, part: Part, recomputed: Names) -> float:
+    def _of_nodes(self, count: int) -> float:
+        """MB of so many nodes and inputs on the device; those of a GPU are in the host's memory."""
+        return 0.0 if self._context.device_type == "gpu" else NODE * count / MB
+
+    def _of_make(self, part: Part, recomputed: Names) -> Taken:
         """Of one make, one is bound."""
         key = _make(part, recomputed)
         if key not in self._known:
             self._known[key] = self._bound(part, recomputed)
         return self._known[key]
 
-    def _bound(self, part: Part, recomputed: Names) -> float:
+    def _bound(self, part: Part, recomputed: Names) -> Taken:
         on_gpu = self._context.device_type == "gpu"
         symbol, arrays = mark(part.symbol, recomputed, on_gpu, part.wanted), part.arrays
         names = symbol.list_arguments()
@@ -168,31 +185,37 @@ class Trial:
             grad_req={name: "write" if name in part.wanted else "null" for name in names},
             aux_states={name: arrays[name] for name in symbol.list_auxiliary_states()},
         )
-        return reported(executor)
+        text = executor.debug_str()
+        return Taken(reported(executor), self._of_nodes(text.count("Op:") + text.count("arg[")))
 
 
 class Trials:
-    """Of a graph that is bound for several kinds of gradients: the larger MB of each."""
+    """Of a graph that is bound for several kinds of gradients: the larger maps, and all graphs."""
 
     def __init__(self, trials: Sequence[Trial]) -> None:
         self._trials = trials
 
-    def whole(self, recomputed: Names, limit: float) -> float:
+    def whole(self, recomputed: Names, limit: float) -> Taken:
         """See `Trial`; what takes more than the limit is not measured to the end."""
-        most = 0.0
+        most, graph = 0.0, 0.0
         for trial in self._trials:
-            most = max(most, trial.whole(recomputed))
+            taken = trial.whole(recomputed)
+            most, graph = max(most, taken.maps), graph or self.kinds * taken.graph
             if most > limit:
                 break
-        return most
+        return Taken(most, graph)
 
-    def segments(self, recomputed: Names) -> List[float]:
+    def segments(self, recomputed: Names) -> List[Taken]:
         """See `Trial`."""
-        return _largest([trial.segments(recomputed) for trial in self._trials])
+        return [*map(_together, zip(*(trial.segments(recomputed) for trial in self._trials)))]
 
-    def kept(self) -> List[float]:
+    def kept(self) -> List[Taken]:
         """See `Trial`."""
-        return _largest([trial.kept() for trial in self._trials])
+        return [*map(_together, zip(*(trial.kept() for trial in self._trials)))]
+
+    def forward(self) -> List[float]:
+        """See `Trial`: the same executors go forward for all kinds."""
+        return self._trials[0].forward()
 
     def between(self) -> float:
         """See `Trial`."""
@@ -204,8 +227,8 @@ class Trials:
         return len(self._trials)
 
 
-def _largest(rows: Sequence[Sequence[float]]) -> List[float]:
-    return [max(column) for column in zip(*rows)]
+def _together(kinds: Sequence[Taken]) -> Taken:
+    return Taken(max(taken.maps for taken in kinds), sum(taken.graph for taken in kinds))
 
 
 def reported(executor: mx.executor.Executor) -> float:

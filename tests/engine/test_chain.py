@@ -14,7 +14,7 @@ from dsonas_mx.engine.chain import (
 )
 from dsonas_mx.engine.forward import Forward
 from dsonas_mx.engine.graph import TrainGraph
-from dsonas_mx.engine.recompute import Plan, Planner, TooLarge
+from dsonas_mx.engine.recompute import Plan, Planner, Taken, TooLarge
 from dsonas_mx.space.mobile import MobileSpace
 from dsonas_mx.space.mobile_architecture import MobileArchitecture
 from dsonas_mx.training.loss import cross_entropy, pixel_cross_entropy
@@ -339,16 +339,32 @@ class Sizes:
     last = 0.25
 
     def whole(self, recomputed, limit):
-        return 100.0
+        return Taken(100.0)
 
     def segments(self, recomputed):
-        return [4.0 if recomputed else 28.0] * 6 + [self.last]
+        return [Taken(4.0 if recomputed else 28.0)] * 6 + [Taken(self.last)]
 
     def kept(self):
-        return [12.0] * 6
+        return [Taken(12.0)] * 6
+
+    def forward(self):
+        return [0.0] * 6
 
     def between(self):
         return 2.0
+
+
+class Graphs(Sizes):
+    """The same, and what their nodes take."""
+
+    def segments(self, recomputed):
+        return [taken._replace(graph=0.5) for taken in super().segments(recomputed)]
+
+    def kept(self):
+        return [taken._replace(graph=0.25) for taken in super().kept()]
+
+    def forward(self):
+        return [0.125] * 6
 
 
 def planner_of(sizes):
@@ -367,6 +383,17 @@ def test_a_last_segment_that_is_not_small_has_memory_of_its_own(last, maps):
     sizes.last = last
     plan = planner_of(sizes).plan()
     assert (plan.maps, plan.largest, plan.apart) == (maps, 0, last > 0.25)
+
+
+def test_a_chain_has_a_graph_of_each_executor():
+    """Of those that run backward, and forward before that unless they keep their maps."""
+    planner = planner_of(Graphs())
+    plans = [planner.plan(limit) for limit in (12.0, 50.0, 99.0)]
+    assert [plan.keeps for plan in plans] == [6, 5, 1]
+    for plan in plans:
+        first, later = plan.keeps, 6 - plan.keeps
+        assert plan.graphs == 0.5 * (first + 1) + 0.25 * later + 0.125 * first
+        assert plan.megabytes == plan.maps + plan.rest + plan.graphs
 
 
 def test_the_fastest_chain_that_fits():

@@ -7,7 +7,6 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Dict
 
@@ -31,11 +30,10 @@ def measure(options: argparse.Namespace) -> Dict[str, Any]:
     cifar = options.dataset == "cifar10"
     size = options.batch_size or PAPER[options.dataset]
     space = SearchSpace.cifar10() if cifar else SearchSpace.imagenet()
-    workspace = workspace_mb(space, size)
     result: Dict[str, Any] = {}
     graphs = {}
     for name, mirror in PLANS.items():
-        result[f"{name}_mb"] = prepared(space, size, mirror).footprint.total + workspace
+        result[f"{name}_mb"] = prepared(space, size, mirror).footprint.total
         graphs[name] = supernet(small_space(), SMALL["batch_size"], mirror)[0]
     data, label = batch(small_space(), SMALL["batch_size"])
     pieces = {name: both_steps(graph, data, label) for name, graph in graphs.items()}
@@ -43,15 +41,6 @@ def measure(options: argparse.Namespace) -> Dict[str, Any]:
     result["time_overhead"] = seconds["least"] / seconds["plain"]
     result.update(in_child())
     return {**result, "dataset": options.dataset, "batch_size": size, "native": native.load()}
-
-
-def workspace_mb(space: SearchSpace, batch_size: int) -> float:
-    """What the operators allocate for themselves in a step: does not depend on the depth."""
-    shallow = replace(space, blocks=(1,) * len(space.blocks))
-    graph, _ = supernet(shallow, batch_size)
-    both_steps(graph, *batch(shallow, batch_size))()
-    mx.nd.waitall()
-    return native.workspace_megabytes()
 
 
 def small_space() -> SearchSpace:
@@ -71,7 +60,7 @@ def resident() -> Dict[str, float]:
     """Growth of this process by a weight step and a λ step with the smallest plan."""
     graph, net = supernet(small_space(), SMALL["batch_size"], "least")
     data, label = batch(small_space(), SMALL["batch_size"])
-    report = graph.plan.megabytes
+    report = graph.plan.megabytes + graph.footprint.workspace
     for parameter in net.collect_params().values():
         parameter.data().wait_to_read()
         if parameter.grad_req != "null":
@@ -80,7 +69,7 @@ def resident() -> Dict[str, float]:
     idle = resident_mb()
     both_steps(graph, data, label)()
     mx.nd.waitall()
-    return {"rss_mb": resident_mb() - idle, "rss_report_mb": report + native.workspace_megabytes()}
+    return {"rss_mb": resident_mb() - idle, "rss_report_mb": report}
 
 
 def resident_mb() -> float:
