@@ -36,8 +36,11 @@ def can_drop(architecture: Architecture, structure: int) -> Tuple[bool, ...]:
 class DropPath:
     """Scales of all connections of a network, drawn for each sample.
 
-    `rate` is what the probability would be a little behind the last block, at the end of the
-    training.
+    Parameters
+    ----------
+    architecture : Architecture
+    rate : float
+        What the probability would be a little behind the last block, at the end of the training.
     """
 
     def __init__(self, architecture: Architecture, rate: float) -> None:
@@ -49,8 +52,12 @@ class DropPath:
     def scales(self, F: Any, data: Map, progress: Map) -> List[Map]:
         """Of each block B×connections: 0 with probability p, else 1 / (1 − p); or 1.
 
-        `data`, B×C×H×W, tells the number of samples; `progress`, of shape 1, the share of the
-        training that is done.
+        Parameters
+        ----------
+        data : B×C×H×W
+            Tells the number of samples.
+        progress : array of shape 1
+            Share of the training that is done.
         """
         counts = [len(droppable) for droppable in self._droppable]
         # One operator draws all of a step. It depends on the images alone, which have no gradient.

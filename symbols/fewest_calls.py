@@ -39,8 +39,19 @@ if TYPE_CHECKING:
 class FewestCalls:
     """How to compute a block, or a reduction, that is traced with derived inputs.
 
-    `prefix` is that of the parameters' names, `channels` those of each operation; `fix` says
-    whether scales of BN are fixed to one, `dilation` is of the depthwise convolutions.
+    Parameters
+    ----------
+    F : mx.sym
+    derived : Derived
+    p : dict of str to Symbol
+    prefix : str
+        Of the parameters' names.
+    channels : int
+        Of each operation.
+    fix : bool
+        Whether scales of BN are fixed to one.
+    dilation : int
+        Of the depthwise convolutions.
     """
 
     F: Any

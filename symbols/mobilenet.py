@@ -40,8 +40,17 @@ class _Unit(NamedTuple):
 
 
 class MobileNet(Layer):
-    """A backbone at stride 16, of MobileNet 1 or 2. Input: B×3×H×W. Outputs: the maps behind stride
-    16's last unit that is not dilated, and behind the last; `channels` are theirs.
+    """A backbone at stride 16. Input: B×3×H×W. Outputs: the maps behind stride 16's last unit that
+    is not dilated, and behind the last.
+
+    Parameters
+    ----------
+    version : {1, 2}
+
+    Attributes
+    ----------
+    channels : (int, int)
+        Of the two outputs.
     """
 
     def __init__(self, version: int) -> None:

@@ -29,8 +29,15 @@ def _proxyless(name: str) -> HybridBlock:
 
 
 class Network(NamedTuple):
-    """A network, and what was published of it: parameters and multiply-adds as its authors say, and
-    ms as the tables of DSO-NAS have them: batch 1, but for table 3's GPU, which is at 8.
+    """A network, and what was published of it.
+
+    Attributes
+    ----------
+    build : callable
+    parameters, multiply_adds : float, optional
+        As their authors say.
+    table3_cpu, table3_gpu, table5_cpu, table5_gpu : float, optional
+        ms, as the tables of DSO-NAS have them: batch 1, but for table 3's GPU, which is at 8.
     """
 
     build: Callable[[], HybridBlock]

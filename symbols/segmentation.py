@@ -94,11 +94,19 @@ class ASPP(HybridBlock):
 class DeepLabV3(Layer):
     """A backbone under ASPP, a 3×3 convolution and a classifier of pixels.
 
-    Input: images, B×3×H×W. Output: logits, B×num_classes×H×W; with an auxiliary head, GluonCV's FCN
-    head, these and the head's. In the graph of a training they are as small as the heads' maps, and
-    the loss enlarges them. Classes are with the background, if there is one. If `fix_gamma`, the
-    heads' BN scales are one, too. What `dsonas_mx.search.search` wants to know of a network is the
-    backbone's.
+    Input: images, B×3×H×W. Output: logits, B×num_classes×H×W; with an auxiliary head these and the
+    head's. In the graph of a training they are as small as the heads' maps, and the loss enlarges
+    them. What `dsonas_mx.search.search` wants to know of a network is the backbone's.
+
+    Parameters
+    ----------
+    backbone : Features or MobileNet
+    num_classes : int
+        With the background, if there is one.
+    auxiliary : bool
+        Add GluonCV's FCN head.
+    fix_gamma : bool
+        The heads' BN scales are one, too.
     """
 
     def __init__(
@@ -183,10 +191,24 @@ def deeplab(
     fix_gamma: Optional[str] = None,
     auxiliary: bool = False,
 ) -> DeepLabV3:
-    """The segmentation network, not initialised, of an architecture, weighted or derived, or of a
-    MobileNet: 'mobilenet_v1' or 'mobilenet_v2'. See `DSONAS`.
+    """The segmentation network of an architecture, weighted or derived, or of a MobileNet.
 
-    Without a number of classes they are the architecture's; the auxiliary head is for training.
+    Parameters
+    ----------
+    network : Architecture or {'mobilenet_v1', 'mobilenet_v2'}
+    num_classes : int, optional
+        The architecture's by default.
+    weighted
+        See `DSONAS`.
+    fix_gamma
+        See `DSONAS`.
+    auxiliary : bool
+        With the head for training.
+
+    Returns
+    -------
+    DeepLabV3
+        Not initialised.
     """
     if isinstance(network, Architecture):
         fixed = (fix_gamma or ("all" if weighted else "none")) == "all"
@@ -206,11 +228,17 @@ def voc_space(**changes: Any) -> SearchSpace:
 
 
 def beside_published(parameters: int, model: Optional[str] = None) -> str:
-    """How many of all the parameters of a network, on a MobileNet or one that was found, table 4
-    counts, and those of table 4.
+    """How many parameters a network has as table 4 counts them, and those of table 4.
 
     The published networks have no 3×3 convolution between ASPP and classifier: the two MobileNets,
     and by the count of its backbone on ImageNet DSO-NAS-cls.
+
+    Parameters
+    ----------
+    parameters : int
+        All that the network has.
+    model : str, optional
+        The MobileNet that it is on; else it is one that was found.
     """
     names = ["DSO-NAS-seg", "DSO-NAS-cls"] if model is None else [model]
     published = ", ".join(f"{PUBLISHED[name].parameters / 1e6:.1f}M {name}" for name in names)

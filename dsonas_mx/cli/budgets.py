@@ -49,8 +49,12 @@ def of_setting(
 ) -> Tuple[Budget, Optional[Any]]:
     """The budget and the target of a space of the normal or of the mobile setting.
 
-    `build` makes the network of an architecture, `operation` one of the mobile setting alone, see
-    `OperationLatency`.
+    Parameters
+    ----------
+    build : callable
+        The network of an architecture.
+    operation : callable
+        An operation of the mobile setting, alone: see `OperationLatency`.
     """
     gamma = options.search.gamma
     if isinstance(space, SearchSpace):

@@ -26,8 +26,20 @@ class DataLog:
     """Tells a run of its data: at its start, and after each epoch of what was skipped in it.
 
     Each picture or record that is skipped is logged once; each worker logs those of its parts of
-    batches. `train` are loaders of all training images, `test` one or None. Mean and deviation of
-    own data are those of the loaders' augmentation. Training images of one class alone are refused.
+    batches.
+
+    Parameters
+    ----------
+    train : sequence of Loader
+        Of all training images.
+    test : Loader or None
+    told : Told
+        Mean and deviation of own data are those of the loaders' augmentation.
+
+    Raises
+    ------
+    ValueError
+        All training images are of one class.
     """
 
     def __init__(self, train: Sequence[Loader], test: Optional[Loader], told: Told) -> None:

@@ -20,8 +20,13 @@ with warnings.catch_warnings():
 
 
 def setup_of(options: Any) -> Setup:
-    """What the loop of a script runs on; refuses what cannot be met: a run folder, a device that is
-    not there, or that has no samples of a batch, or not this type of maps.
+    """What the loop of a script runs on, which takes batches of their size.
+
+    Raises
+    ------
+    ValueError
+        A run folder that cannot be, a device that is not there, or that has no samples of a batch,
+        or not this type of maps.
     """
     check_run(options)
     devices, memory, batch_size = options.devices, options.memory, options.data.batch_size

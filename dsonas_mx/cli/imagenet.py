@@ -29,8 +29,15 @@ PARTS = ("weights.lst", "lambdas.lst")  # of the samples of a search, in its run
 class Opened(NamedTuple):
     """Options whose `num_classes` is that of the data, and what is known of these.
 
-    In a dry run without data that is ImageNet, and `train`, all training pictures, None. `source`
-    is there for own data that are no records.
+    Attributes
+    ----------
+    options : Groups
+    about : DataSet
+        ImageNet in a dry run without data.
+    train : Pictures or None
+        All training pictures; None in such a dry run.
+    source : Source or None
+        Of own data that are no records.
     """
 
     options: Any

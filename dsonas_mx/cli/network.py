@@ -26,13 +26,21 @@ def load_network(
     find: Callable[[str], str] = str,
     say: Say = print,
 ) -> Tuple[AnyArchitecture, Any]:
-    """The architecture that the options ask for, for images of that data set; and the options, with
-    the size and depth that they leave to the paper.
+    """The architecture that the options ask for, for images of that data set; and the options,
+    with the size and depth that they leave to the paper.
 
-    What a file is changed to, in width or depth, is also what a baseline is made like. `space` is
-    the paper's: of a baseline without a file, and of what was found on CIFAR for ImageNet.
-    `latency` gives milliseconds of the network of an architecture, `find` the file of a name; `say`
-    gets a line about the width that a target chose.
+    What a file is changed to, in width or depth, is also what a baseline is made like.
+
+    Parameters
+    ----------
+    space : SearchSpace
+        The paper's: of a baseline without a file, and of what was found on CIFAR for ImageNet.
+    latency : callable
+        Milliseconds of the network of an architecture, for a target of latency.
+    find : callable
+        The file of a name.
+    say : callable
+        Gets a line about the width that a target chose.
     """
     given: NetworkOptions = options.network
     if given.architecture and given.like:

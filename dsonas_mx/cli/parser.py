@@ -21,8 +21,12 @@ _UNSET = object()
 
 
 class Parser(argparse.ArgumentParser):
-    """Prints defaults in its help, and errors in one line; other arguments may be added to one that
-    has no `options`.
+    """Prints defaults in its help, and errors in one line.
+
+    Parameters
+    ----------
+    options : class of Groups, optional
+        What it reads; other arguments may be added to a parser that has none.
     """
 
     def __init__(self, options: Optional[Type[Groups]] = None, **kwargs: Any) -> None:
@@ -48,7 +52,13 @@ class Parser(argparse.ArgumentParser):
     def read(
         self, words: Optional[Sequence[str]] = None, small: Optional[Mapping[str, Any]] = None
     ) -> Any:
-        """The options of a command line; those of `small`, if it asks for it, are its defaults."""
+        """The options of a command line; those of `small`, if it asks for it, are its defaults.
+
+        Raises
+        ------
+        ValueError
+            A value that cannot be.
+        """
         if self._options is None:
             return self.parse_args(words)
         unset = dict.fromkeys((one.record for _, _, one in members(self._options)), _UNSET)

@@ -39,8 +39,12 @@ def parser_of(description: str) -> Parser:
 
 
 def check(options: argparse.Namespace) -> str:
-    """Refuse what does not go together, or cannot be; complete the options of CIFAR. Returns the
-    kind of data: folder, cifar or scenes.
+    """Refuse what does not go together, or cannot be; complete the options of CIFAR.
+
+    Returns
+    -------
+    {'folder', 'cifar', 'scenes'}
+        The kind of data.
     """
     kind = options.data_set
     if kind != "folder":

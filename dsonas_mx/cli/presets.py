@@ -41,8 +41,12 @@ _SIZES = ("width", "target_params", "target_flops", "target_latency")
 
 
 def of_search(values: Mapping[str, Any], data: DataSet) -> Dict[str, Any]:
-    """Defaults of a search on these images, beside the values that are given, `preset` among them;
-    all by their names in a record.
+    """Defaults of a search on these images, by their names in a record.
+
+    Parameters
+    ----------
+    values : mapping
+        What is given, by the same names, `preset` among it.
     """
     name = _preset(values, data)
     if name not in _SCALES:

@@ -25,8 +25,13 @@ def write_quality(
 ) -> Dict[str, Any]:
     """Write ``confusion.csv``, ``confusion.png`` and, of small images, ``mistakes.png``.
 
-    A picture that cannot be written ends no run. Returns, for the result, the error of each class
-    by its name; nothing, and nothing is written, for more classes than a picture shows.
+    A picture that cannot be written ends no run.
+
+    Returns
+    -------
+    dict
+        For the result: the error of each class by its name. Empty, and nothing is written, for more
+        classes than a picture shows.
     """
     if len(classes) > MOST_CLASSES:
         return {}

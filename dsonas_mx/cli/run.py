@@ -81,12 +81,26 @@ def train(
     describe: Callable[[Any], str] = str,
     log: Callable[[Run], None] = lambda run: None,
 ) -> bool:
-    """Take a loop to its end, from a checkpoint if that was asked for; False if it came to its end
-    long ago.
+    """Take a loop to its end, from a checkpoint if that was asked for.
 
-    What each epoch did is a row of ``metrics.csv`` before its checkpoint, when `record` gets it for
-    further tables, too. After that `describe` makes a line of the log of it, and `log` logs what
-    else is to be said. `identity` is what must not change when the run goes on.
+    What each epoch did is a row of ``metrics.csv`` before its checkpoint, and a line of the log
+    after that.
+
+    Parameters
+    ----------
+    identity : mapping
+        What must not change when the run goes on.
+    record : callable
+        Gets each epoch before its checkpoint, too, for further tables.
+    describe : callable
+        The line of an epoch.
+    log : callable
+        Logs what else is to be said after an epoch.
+
+    Returns
+    -------
+    bool
+        False for a run that came to its end long ago: there is nothing to do.
     """
     roll_back = options.on_nan == "rollback"
     session = Session(run, loop, identity, options.checkpoint_minutes, roll_back)

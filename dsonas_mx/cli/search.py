@@ -35,9 +35,20 @@ def search_to_end(
 ) -> None:
     """Search in a run folder; write what was found, and the supernet's parameters.
 
-    The loaders are of the weights and, with a split, of λ. `before` gets the run at its start, and
-    the search. `identity` must not change when the run goes on, nor must the options that decide
-    its result. The other arguments are those of `Search`.
+    Parameters
+    ----------
+    options : Groups
+        With groups `data`, `search` and `run`.
+    loaders : sequence of Loader
+        Of the weights and, with a split, of λ.
+    told : Told
+        Of the data.
+    before : callable
+        Gets the run at its start, and the search.
+    **identity
+        What must not change when the run goes on, besides the options that decide its result.
+
+    The others are those of `Search`.
     """
     mx.random.seed(options.data.seed)
     search = Search(

@@ -81,8 +81,12 @@ def load_stages(
 
 
 def coverage_of(train: Sequence[voc.Scenes], test: Optional[voc.Scenes] = None) -> List[str]:
-    """What should be said of classes that occur in no mask; refuses labelled pixels to train on
-    that are all of one class, or none.
+    """What should be said of classes that occur in no mask.
+
+    Raises
+    ------
+    ValueError
+        All labelled pixels to train on are of one class, or there are none.
     """
     looked = [voc.classes_in(scenes) for scenes in train]
     occur = np.unique(np.concatenate([found for found, _ in looked]))

@@ -26,9 +26,14 @@ from .training import trained
 
 
 def take_from_run(options: Any, save_dir: str) -> Any:
-    """The options of a test with what it takes from the run of `--eval`, which must have come to
-    its end: its network, and its data if no other are given. What the test writes goes into its
-    folder ``eval``, if not elsewhere than to the default `save_dir`.
+    """The options of a test with what it takes from the run of `--eval`: its network, and its data
+    if no other are given. What the test writes goes into its folder ``eval``, if not elsewhere
+    than to the default `save_dir`.
+
+    Raises
+    ------
+    ValueError, OSError
+        It is no run that came to its end.
     """
     run, network = Path(options.test.eval), options.network
     for name in ("args.json", "model.params"):
@@ -70,8 +75,16 @@ def train_scenes_to_end(
 ) -> None:
     """Train in a run folder, save the parameters, test, export the network, write the result.
 
-    `net` is trained, not initialised yet; `deployed` is without the auxiliary head, and `cost` its.
-    It is tested on `scenes` of the data set `data`. A baseline's backbone has no architecture.
+    Parameters
+    ----------
+    net, deployed : HybridBlock
+        The network as it is trained, not initialised; and without the auxiliary head.
+    data : str
+        The name of the data set of `scenes`, on which it is tested.
+    architecture : Architecture or None
+        Of the backbone; None for that of a baseline.
+    cost : Cost
+        Of `deployed`.
     """
     stages = load_stages(options.data, options.stages.all, scenes)
     notes = coverage_of([stage.data.images for stage in stages], scenes)

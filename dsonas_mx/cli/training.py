@@ -38,9 +38,18 @@ def trained(
 ) -> Iterator[Optional[Run]]:
     """The run folder of a training that has just come to its end; None if it had before.
 
-    `architecture` and `cost` are of the network as it is deployed; a baseline has no architecture.
-    `identity` must not change when the run goes on, nor must the options that decide its result.
-    `notes` are said first; `begin` gets the run before its first epoch, `log` after each.
+    Parameters
+    ----------
+    architecture, cost
+        Of the network as it is deployed; a baseline has no architecture.
+    identity : mapping
+        What must not change when the run goes on, besides the options that decide its result.
+    notes : sequence of str
+        What is to be said first.
+    begin : callable
+        Gets the run before its first epoch.
+    log : callable
+        Gets it after each.
     """
     takes = fit.takes  # refuses what does not fit before there is a run folder
     shown = architecture and architecture.to_json()
@@ -71,8 +80,22 @@ def train_to_end(
 ) -> None:
     """Train in a run folder, test, save the parameters, export the network, write the result.
 
-    `net` has its `architecture` and is not initialised; `build` makes the network as it is
-    deployed. The loaders are to train and to test on. `notes` are said first.
+    Parameters
+    ----------
+    options : Groups
+        With groups `data`, `training` and `run`.
+    net : HybridBlock
+        With its `architecture`; not initialised.
+    build : callable
+        The network of the architecture as it is deployed.
+    loaders : (Loader, Loader)
+        To train and to test on.
+    told : Told
+        Of the data.
+    loss : callable
+        Of `Fit`.
+    notes : sequence of str
+        What is to be said first.
     """
     train_data, test_data = loaders
     assert told.about is not None  # of images it is known

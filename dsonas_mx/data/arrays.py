@@ -33,7 +33,15 @@ class PictureArray(Pictures):
 
 
 def read_arrays(path: PathLike) -> Tuple[np.ndarray, np.ndarray, Tuple[str, ...]]:
-    """Images, uint8 N×H×W×C, labels, int32 N, and the names of the classes."""
+    """Images, uint8 N×H×W×C, labels, int32 N, and the names of the classes.
+
+    Raises
+    ------
+    ValueError
+        The file is no `.npz` of these; the message says what is wrong.
+    OSError
+        It cannot be read.
+    """
     try:
         with open_regular(path) as file, zipfile.ZipFile(file) as archive:
             images, labels = (_member(archive, name) for name in ("images", "labels"))

@@ -58,13 +58,26 @@ class _Variant(NamedTuple):
 def load_cifar(
     data_dir: Optional[Union[str, Path]], train: bool = True, name: str = "cifar10"
 ) -> Images:
-    """The 50,000 training or the 10,000 test images, N×32×32×3, RGB; of CIFAR-100 with its fine
-    labels.
+    """The 50,000 training or the 10,000 test images, N×32×32×3, RGB.
 
-    `data_dir` is a folder with the files of the python version (`data_batch_1` … and `test_batch`,
-    or `train` and `test` for CIFAR-100) or of the binary version (the same with `.bin`), or
-    `train.rec` and `val.rec` (with their `.idx`, if there); or the folder in which the archive was
-    unpacked. What is not there, truncated, corrupt or of something else is refused.
+    Parameters
+    ----------
+    data_dir : str or Path
+        A folder with the files of the python version (`data_batch_1` … and `test_batch`, or `train`
+        and `test` for CIFAR-100) or of the binary version (the same with `.bin`), or `train.rec`
+        and `val.rec` (with their `.idx`, if there); or the folder in which the archive was
+        unpacked.
+    train : bool
+        Which half.
+    name : {'cifar10', 'cifar100'}
+        The latter with its 100 fine labels.
+
+    Raises
+    ------
+    FileNotFoundError
+        No data, or a file of it, is there; the message says which and what to do.
+    ValueError
+        A file is truncated, corrupt or of something else.
     """
     variant = _VARIANTS[name]
     if not data_dir:

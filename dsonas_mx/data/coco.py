@@ -26,8 +26,12 @@ _MOST_BYTES = 2**31  # of the annotations
 
 
 def classes_by_category(categories: Iterable[Mapping[str, Any]]) -> Dict[int, int]:
-    """VOC's class of each COCO category that is one, by the category's number; all of VOC's must be
-    there.
+    """VOC's class of each COCO category that is one, by the category's number.
+
+    Raises
+    ------
+    ValueError
+        One of VOC's classes is not there.
     """
     numbers = {category["name"]: category["id"] for category in categories}
     missing = [name for name in CLASSES[1:] if NAMES.get(name, name) not in numbers]
@@ -46,9 +50,15 @@ def mask_of(
     """The mask of an image, uint8 height×width.
 
     The larger an object the further back it is; what a crowd covers, and nothing else, is ignored.
-    Annotations are as COCO has them, with ``category_id``, ``iscrowd`` and ``area``; those of
-    categories that are not among `classes` are background. `pixels` gives those of one,
-    height×width, nonzero where it is.
+
+    Parameters
+    ----------
+    annotations
+        As COCO has them: ``category_id``, ``iscrowd``, ``area``.
+    classes
+        See `classes_by_category`; objects of other categories are background.
+    pixels : callable
+        The pixels of an annotation, height×width, nonzero where it is.
     """
     mask = np.zeros((height, width), np.uint8)
     known = [a for a in annotations if a["category_id"] in classes]
@@ -62,11 +72,27 @@ def mask_of(
 def convert(
     annotations: PathLike, images: PathLike, out: PathLike, part: str, copy: bool = False
 ) -> int:
-    """Write the masks of one annotation file, ``instances_train2017.json`` or its like, and the
-    list of its images into a VOC layout: as ``'train'`` or ``'val'``. Returns how many images there
-    are.
+    """Write the masks of one annotation file, and the list of its images, into a VOC layout.
 
-    The images, which are in the folder `images`, are linked to, or copied.
+    Parameters
+    ----------
+    annotations : path
+        ``instances_train2017.json`` or its like.
+    images : path
+        The folder of its images, which are linked to, or copied.
+    out : path
+    part : {'train', 'val'}
+        The list that is written.
+
+    Returns
+    -------
+    int
+        How many images there are.
+
+    Raises
+    ------
+    ValueError, OSError
+        A file is not COCO's, or not there; it is named.
     """
     try:
         from pycocotools import mask as run_lengths
@@ -146,8 +172,12 @@ def place(source: Path, target: Path, copy: bool) -> None:
 
 
 def convert_coco(source: PathLike, out: PathLike, copy: bool = False) -> Dict[str, int]:
-    """Write COCO 2017 (train2017, val2017, annotations) in VOC layout; how many images each list
-    has.
+    """Write COCO 2017 (train2017, val2017, annotations) in VOC layout; see `convert`.
+
+    Returns
+    -------
+    dict
+        How many images each list has.
     """
     root = Path(source)
     counts = {}
@@ -160,8 +190,12 @@ def convert_coco(source: PathLike, out: PathLike, copy: bool = False) -> Dict[st
 def convert_sbd(source: PathLike, out: PathLike, copy: bool = False) -> Dict[str, int]:
     """Write SBD (``benchmark_RELEASE/dataset``: img, cls, train.txt, val.txt) in VOC layout.
 
-    Its two lists become one, ``train``: whoever trains leaves out what is tested on. Returns how
-    many images the list has.
+    Its two lists become one, ``train``: whoever trains leaves out what is tested on.
+
+    Returns
+    -------
+    dict
+        How many images the list has.
     """
     from scipy.io import loadmat
 

@@ -11,7 +11,13 @@ FILE = Path(__file__).with_name("fashion_mnist_6k_2k.npz")
 
 
 def load_fashion_mnist(train: bool = True) -> Images:
-    """The 6,000 training or the 2,000 test images, N×28×28×1."""
+    """The 6,000 training or the 2,000 test images, N×28×28×1.
+
+    Raises
+    ------
+    FileNotFoundError
+        The package was installed without its data file.
+    """
     half = "train" if train else "test"
     try:
         with np.load(FILE, allow_pickle=False) as arrays:

@@ -18,7 +18,17 @@ _NAMED = 3  # examples in a note
 
 
 class PictureFiles(Pictures):
-    """`Pictures` of files below a folder; their keys are their paths from there."""
+    """Labelled picture files below a folder; their keys are their paths from there.
+
+    Parameters
+    ----------
+    root : path
+    files : sequence of str
+    labels, classes, image_size
+        See `Pictures`.
+    threads : int
+        See `Pictures`.
+    """
 
     def __init__(
         self,
@@ -39,8 +49,18 @@ class PictureFiles(Pictures):
 
 
 class Listing(NamedTuple):
-    """What a folder of classes has: files, from the root, by class. `held_out` says that the test
-    files were taken from the only part that there is, and `notes` what is there but is no picture.
+    """What a folder of classes has.
+
+    Attributes
+    ----------
+    classes : tuple of str
+        The folders' names, sorted.
+    train, test : dict
+        Files, from the root, of each class.
+    held_out : bool
+        Whether the test files were taken from the only part that there is.
+    notes : list of str
+        What is there but is no picture.
     """
 
     root: Path
@@ -73,9 +93,15 @@ def list_folder(path: PathLike, seed: int = 0) -> Listing:
     """The classes of a folder, and which files are trained and tested on.
 
     Without a part ``val`` or ``test`` every fifth picture of each class is held out. Which ones
-    depends on their names and `seed` alone, so a search and a training hold out the same. Refuses
-    fewer than two classes, two whose names differ only in case, and one without, or with too few,
-    pictures.
+    depends on their names and `seed` alone, so a search and a training hold out the same.
+
+    Raises
+    ------
+    FileNotFoundError
+        There is no such folder.
+    ValueError
+        There are fewer than two classes, two whose names differ only in case, or one without, or
+        with too few, pictures.
     """
     root = Path(path)
     if not root.is_dir():

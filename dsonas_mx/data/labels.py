@@ -11,10 +11,21 @@ _NAMED = 5  # examples in a message
 def check_labels(
     labels: np.ndarray, num_classes: Optional[int], name: Callable[[int], Any]
 ) -> np.ndarray:
-    """Labels, any numbers, as int32, if each is a class.
+    """Labels as int32.
 
-    `num_classes` is None for as many as the labels say; `name` is what a message calls the picture
-    at an index.
+    Parameters
+    ----------
+    labels : numpy.ndarray
+        Any numbers.
+    num_classes : int or None
+        None for as many as the labels say.
+    name : callable
+        What a message calls the picture at an index.
+
+    Raises
+    ------
+    ValueError
+        One is no class; the message is which.
     """
     most = _MOST_CLASSES if num_classes is None else num_classes
     wrong = ~((labels >= 0) & (labels < most) & (labels == np.floor(labels)))
@@ -31,8 +42,12 @@ def count_classes(labels: np.ndarray) -> int:
 
 
 def coverage(train: np.ndarray, test: Optional[np.ndarray], classes: Sequence[str]) -> List[str]:
-    """What should be said of classes that occur in no training, or in no test picture; refuses
-    training pictures of one class alone, of which nothing can be learned.
+    """What should be said of classes that occur in no training, or in no test picture.
+
+    Raises
+    ------
+    ValueError
+        All training pictures are of one class: nothing can be learned.
     """
     trained = np.bincount(train, minlength=len(classes)) > 0
     if trained.sum() < 2:

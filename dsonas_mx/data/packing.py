@@ -29,11 +29,21 @@ class Packed(NamedTuple):
 def pack(
     listing: Listing, out: Path, train: bool, short_side: Optional[int], progress: Progress
 ) -> Packed:
-    """Write the records of a part of a folder, ``train.rec`` or ``val.rec``, and go on where that
-    was stopped.
+    """Write the records of a part of a folder, and go on where that was stopped.
 
     A picture is written as its file has it where every reader of records sees the same; else, and
     where its short side is made smaller, as it looks.
+
+    Parameters
+    ----------
+    listing : Listing
+    out : Path
+        The folder of the records.
+    train : bool
+        Which part: ``train.rec`` or ``val.rec``.
+    short_side : int or None
+        Larger pictures are made as small.
+    progress : callable
     """
     name = "train" if train else "val"
     pictures = listing.part(train, 0)

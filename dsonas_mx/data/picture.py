@@ -44,14 +44,28 @@ _NO_IMAGE = "not an image that can be read"
 
 
 def read_picture(path: PathLike, channels: int = 3) -> np.ndarray:
-    """The picture in a file, uint8 H×W×channels: RGB, or grey."""
+    """The picture in a file, uint8 H×W×channels: RGB, or grey.
+
+    Raises
+    ------
+    ValueError
+        It is no picture by the rule of this module; the message names the file.
+    OSError
+        The file cannot be opened.
+    """
     content = read_regular(path, MOST_BYTES)
     with in_file(path):
         return decode(content, channels)
 
 
 def decode(content: bytes, channels: int = 3) -> np.ndarray:
-    """The picture in the content of a file, uint8 H×W×channels; or what it is instead."""
+    """The picture in the content of a file, uint8 H×W×channels.
+
+    Raises
+    ------
+    ValueError
+        It is no picture by the rule of this module; the message is what it is instead.
+    """
     pixels = None
     if _is_plain(content):  # OpenCV gives the same pixels as Pillow, in half of the time
         try:
@@ -66,7 +80,15 @@ def decode(content: bytes, channels: int = 3) -> np.ndarray:
 
 
 def read_mask(path: PathLike) -> np.ndarray:
-    """The mask in a PNG of a palette or of greys, H×W: the values that are stored, as integers."""
+    """The mask in a PNG of a palette or of greys, H×W: the values that are stored, as integers.
+
+    Raises
+    ------
+    ValueError
+        It is no such mask; the message names the file.
+    OSError
+        The file cannot be opened.
+    """
     content = read_regular(path, MOST_BYTES)
     with in_file(path):
         return _open(content, _as_classes, ("PNG",))

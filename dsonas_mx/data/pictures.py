@@ -14,9 +14,17 @@ Progress = Callable[[Iterable[Any], int, str], Iterable[Any]]  # shows a bar
 class Pictures(ABC):
     """What batches are made of; `skipped` has the keys of those that cannot be read, and why.
 
-    A key, a number or a name, is what a picture is called in messages. Labels are int32, each an
-    index into `classes`. `image_size` is the side of the images that an augmentation makes of
-    these, and `threads` of them read.
+    Parameters
+    ----------
+    keys : array
+        What each picture is called in messages: a number, or a name.
+    labels : numpy.ndarray
+        int32, each an index into `classes`.
+    classes : tuple of str
+    image_size : int
+        Side of the images that an augmentation makes of these.
+    threads : int
+        That read.
     """
 
     what = "picture"  # that a key is of
@@ -43,7 +51,13 @@ class Pictures(ABC):
 
     @abstractmethod
     def read(self, index: int) -> np.ndarray:
-        """Pixels of a picture, uint8 H×W×C; ValueError or OSError if it cannot be read."""
+        """Pixels of a picture, uint8 H×W×C.
+
+        Raises
+        ------
+        ValueError, OSError
+            It cannot be read.
+        """
 
     def subset(self, chosen: np.ndarray) -> Any:
         """Some of the pictures, which tell the same dictionary of what is skipped."""
@@ -53,9 +67,19 @@ class Pictures(ABC):
         return part
 
     def take(self, chosen: np.ndarray, whole: bool) -> Tuple[Sequence[np.ndarray], np.ndarray]:
-        """Images, uint8 H×W×C, and labels of those chosen, of which one at least can be read.
+        """Images, uint8 H×W×C, and labels.
 
-        If it shall be `whole`, others of them stand in for what cannot; else there are fewer.
+        Parameters
+        ----------
+        chosen : array
+            Which ones.
+        whole : bool
+            Others of `chosen` stand in for what cannot be read; else there are fewer.
+
+        Raises
+        ------
+        ValueError
+            None of them can be read.
         """
         images, good = self.readable(chosen)
         if not images:

@@ -73,7 +73,13 @@ def _framed(payload: bytes) -> bytes:
 
 
 def read(path: Path) -> Iterator[Record]:
-    """The records of a file, in its order."""
+    """The records of a file, in its order.
+
+    Raises
+    ------
+    ValueError
+        The file is truncated or is not RecordIO.
+    """
     with open_regular(path) as file:
         size = os.fstat(file.fileno()).st_size
         while file.tell() < size:
@@ -83,7 +89,13 @@ def read(path: Path) -> Iterator[Record]:
 
 
 def read_index(path: Path) -> List[int]:
-    """The offsets in an `.idx` file, in ascending order."""
+    """The offsets in an `.idx` file, in ascending order.
+
+    Raises
+    ------
+    ValueError
+        A line is not a key and an offset.
+    """
     offsets = []
     for number, line in enumerate(read_regular(path, _MOST_OF_INDEX).splitlines(), 1):
         fields = line.split()
@@ -230,7 +242,13 @@ def write_places(path: Path, places: Iterable[Place]) -> None:
 
 
 def read_image(file: BinaryIO, offset: int, path: Path) -> bytes:
-    """The encoded image of the record that starts there."""
+    """The encoded image of the record that starts there.
+
+    Raises
+    ------
+    ValueError
+        The record is damaged.
+    """
     file.seek(offset)
     return _unpack(_payload(file, os.fstat(file.fileno()).st_size, path), offset, path).image
 

@@ -18,16 +18,32 @@ _MOST_BAD = 0.5  # of the records: with more, the index is of another file
 
 
 class Records(Pictures):
-    """Labelled images of any size in a `.rec` file; see `Pictures`.
+    """Labelled images of any size, on disk.
 
     A record that cannot be read or decoded, or has no image, is skipped: `skipped` has its key and
-    the reason. The `.idx` is made again from the records if it is not there; where it cannot be
-    written, it is made anew each time. Where nothing can be read then, the key is lost too:
+    the reason. Where nothing can be read when the index is made again, the key is lost too:
     `damaged` has the bytes.
 
-    Labels are below `num_classes`; None for as many as ``classes.txt`` beside the file or else the
-    labels say. A file of no records, or none that its index lists, or records of several labels is
-    refused.
+    Parameters
+    ----------
+    path : path
+        The `.rec` file. Its `.idx` is made again from the records if it is not there; where it
+        cannot be written, it is made anew each time.
+    num_classes : int or None
+        Labels are from 0 to one less; None for as many as ``classes.txt`` beside the file or else
+        the labels say.
+    image_size : int
+        Side of the images that an augmentation makes of these.
+    threads : int
+        That decode.
+
+    Raises
+    ------
+    FileNotFoundError
+        There is no such file.
+    ValueError
+        It holds no records, or none that its index lists, or another number of classes, or records
+        of several labels.
     """
 
     what = "record"
@@ -121,8 +137,12 @@ class Records(Pictures):
 
 
 def class_names(folder: PathLike) -> Optional[Tuple[str, ...]]:
-    """The classes that ``classes.txt`` of a folder names, two at least, a line each; None without
-    it.
+    """The classes that ``classes.txt`` of a folder names, a line each; None without it.
+
+    Raises
+    ------
+    ValueError
+        It names fewer than two, or one twice.
     """
     path = Path(folder) / "classes.txt"
     if not path.is_file():

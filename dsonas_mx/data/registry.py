@@ -13,10 +13,21 @@ OWN = ("folder", "arrays", "records")  # kinds of data that have no name
 
 @dataclass(frozen=True)
 class DataSet:
-    """What is known of a data set, one of `DATA_SETS` or of `OWN`, and how its images are prepared.
+    """What is known of a data set, and how its images are prepared.
 
-    `mean` and `std` are by channel, of pixels scaled to 0..1, over the training images; `pad` and
-    `fill` as `Augmentation` has them; `resize` as `dsonas_mx.deploy.card.Card` does.
+    Attributes
+    ----------
+    name : str
+        One of `DATA_SETS`, or of `OWN`.
+    num_train : int
+    image_size, channels : int
+    classes : tuple of str
+    mean, std : tuple of float
+        By channel, of pixels scaled to 0..1, over the training images.
+    pad, fill : int
+        See `Augmentation`.
+    resize : {'stretch', 'centre', 'none'}
+        How an image gets its size, see `dsonas_mx.deploy.card.Card`.
     """
 
     name: str
@@ -58,7 +69,13 @@ class DataSet:
 
     @classmethod
     def from_json(cls, data: Any) -> DataSet:
-        """The data set that `to_json` wrote."""
+        """The data set that `to_json` wrote.
+
+        Raises
+        ------
+        ValueError
+            A field is unknown, missing, or of a wrong value; the message names it.
+        """
         values: Mapping[str, Any] = check_fields("", data, [field.name for field in fields(cls)])
         check_text("name", values["name"])
         check_choice("resize", values["resize"], RESIZES)

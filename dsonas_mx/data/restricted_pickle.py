@@ -23,7 +23,13 @@ _OPERATIONS = """
 
 
 def loads(data: bytes) -> Dict[str, Any]:
-    """The dict that a pickle holds, its keys as str; refuses one that asks for anything else."""
+    """The dict that a pickle holds, its keys as str.
+
+    Raises
+    ------
+    ValueError
+        The pickle is truncated or corrupt, does not hold a dict, or asks for anything else.
+    """
     try:
         _check_operations(data)
         result = _Unpickler(io.BytesIO(data), encoding="bytes").load()

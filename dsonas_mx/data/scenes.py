@@ -20,9 +20,15 @@ def normalised(image: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Crop:
-    """A random scale between two, a random crop, a mirror for every second image.
+    """A random scale, a random crop, a mirror for every second image.
 
-    What a crop has beyond the image is the mean colour, and ignored.
+    Parameters
+    ----------
+    size : int
+        Side of the crop. What it has beyond the image is the mean colour, and ignored.
+    scales : (float, float)
+        Between which the scale is drawn.
+    mirror : bool
     """
 
     size: int = 513
@@ -38,8 +44,18 @@ class Crop:
     def __call__(
         self, image: np.ndarray, labels: np.ndarray, generator: np.random.Generator
     ) -> Tuple[np.ndarray, np.ndarray]:
-        """Augment one scene, uint8 H×W×3, and its labels, int16 H×W, below 0 where ignored: float32
-        3×size×size, normalised, and float32 size×size.
+        """Augment one scene.
+
+        Parameters
+        ----------
+        image : uint8 H×W×3
+        labels : int16 H×W, below 0 where ignored
+        generator : numpy.random.Generator
+
+        Returns
+        -------
+        data : float32 3×size×size, normalised
+        labels : float32 size×size
         """
         scale = generator.uniform(*self.scales)
         height, width = (max(1, round(side * scale)) for side in labels.shape)
@@ -63,8 +79,18 @@ class Crop:
 class SceneLoader(Loader):
     """Batches of crops, as `Loader` makes them of images in memory.
 
-    Every scene has random numbers of its own, so that they do not depend on the threads either,
-    which read and augment the scenes of a batch.
+    Every scene has random numbers of its own, so that they do not depend on the threads either.
+
+    Parameters
+    ----------
+    scenes : Scenes
+    indices, batch_size
+        See `Loader`.
+    crop : Crop
+    seed, stream
+        See `Loader`.
+    threads : int
+        That read and augment the scenes of a batch.
     """
 
     def __init__(

@@ -18,7 +18,15 @@ _MOST_MEASURED = 20_000  # pictures for mean and deviation
 
 
 class Stretched:
-    """Pictures that are made square, of one side and 1 or 3 channels, when they are read."""
+    """Pictures that are made of one size when they are read.
+
+    Parameters
+    ----------
+    pictures : Pictures
+    size : int
+        Side of what they become.
+    channels : {1, 3}
+    """
 
     def __init__(self, pictures: Pictures, size: int, channels: int) -> None:
         self.pictures = pictures

@@ -17,8 +17,16 @@ _TRAIN, _VAL = "train.rec", "val.rec"
 class Source:
     """Training and test pictures, and what is known of them before any is read.
 
-    `held_out` are the test pictures if they were taken from the training part, and empty if there
-    is a test part; `notes` are what should be said at the start.
+    Attributes
+    ----------
+    kind : {'folder', 'arrays', 'records'}
+    classes : tuple of str
+    channels : {1, 3}
+    train, test : Pictures
+    held_out : tuple of str
+        The test pictures, if they were taken from the training part; empty if there is a test part.
+    notes : list of str
+        What should be said at the start.
     """
 
     kind: str
@@ -85,7 +93,13 @@ def _known(folder: Path) -> Optional[str]:
 def open_source(
     path: str, image_size: int = 0, threads: int = 1, channels: Optional[int] = None
 ) -> Source:
-    """The data at a path; `channels` are what is wanted, if not those of the data."""
+    """The data at a path; `channels` are what is wanted, if not those of the data.
+
+    Raises
+    ------
+    ValueError, OSError
+        There are none, or something is wrong with them; the message says what.
+    """
     kind = kind_of(path)
     if kind == "arrays":
         return _arrays(path, image_size, channels)

@@ -66,7 +66,13 @@ class Scenes:
         return len(self.files)
 
     def read(self, index: int) -> Tuple[np.ndarray, np.ndarray]:
-        """An image, uint8 H×W×3, RGB, and its labels, int16 H×W, below 0 where ignored."""
+        """An image, uint8 H×W×3, RGB, and its labels, int16 H×W, below 0 where ignored.
+
+        Raises
+        ------
+        ValueError, OSError
+            A file is damaged or missing, sizes differ, or a class is unknown; it is named.
+        """
         files = self.files[index]
         image, labels = _read(read_picture, files.image), self.read_labels(index)
         if image.shape[:2] != labels.shape:
@@ -116,7 +122,13 @@ def read_classes(folder: PathLike) -> Tuple[str, ...]:
 
 
 def load_scenes(folder: PathLike, part: str) -> Scenes:
-    """The images of one list, as ``'train'`` or ``'val'``; every file of it must be there."""
+    """The images of one list, as ``'train'`` or ``'val'``.
+
+    Raises
+    ------
+    ValueError, OSError
+        The list is empty, a line is no name, or a file of it is missing; it is named.
+    """
     root, files = Path(folder), []
     for name in names_in(root, part):
         image = root / "JPEGImages" / f"{name}.jpg"
@@ -147,8 +159,13 @@ def _list(folder: PathLike, part: str) -> Path:
 
 
 def held_out(data_dir: Optional[str], data_sets: Sequence[str]) -> FrozenSet[str]:
-    """The names of images that are not trained on: those in the val.txt of each data set and, since
-    SBD has most of them in its own lists, in that of VOC, which must be there then.
+    """The names of images that are not trained on: those in the val.txt of each data set and,
+    since SBD has most of them in its own lists, in that of VOC.
+
+    Raises
+    ------
+    FileNotFoundError
+        A data set is not there, or SBD is asked for where VOC is not.
     """
     folders = [find(data_dir, name) for name in data_sets]
     try:
@@ -194,7 +211,13 @@ def _size(array: np.ndarray) -> str:
 
 
 def classes_in(scenes: Scenes, most: int = MOST_LOOKED_AT) -> Tuple[np.ndarray, int]:
-    """Which classes occur in masks, and in how many of these it was looked: evenly, if in some."""
+    """Which classes occur in masks, and in how many of these it was looked: evenly, if in some.
+
+    Raises
+    ------
+    ValueError, OSError
+        A mask cannot be read, or has an unknown class; it is named.
+    """
     places = np.linspace(0, len(scenes) - 1, min(most, len(scenes))).astype(int)
     with ThreadPoolExecutor() as pool:
         found = list(pool.map(lambda place: np.unique(scenes.read_labels(place)), places))

@@ -9,7 +9,13 @@ MOST_CLASSES = 256  # of a byte a pixel
 
 
 def map_files(images: Sequence[str], folder: PathLike, num_classes: int) -> Dict[str, Path]:
-    """The file in `folder` of each image's map, ``IMAGE.png``; all differ, and none is an image."""
+    """The file in `folder` of the map of each image, ``IMAGE.png``.
+
+    Raises
+    ------
+    ValueError
+        Two would be the same file, or one an image; or there are too many classes.
+    """
     if num_classes > MOST_CLASSES:
         raise ValueError(f"a map has a byte a pixel: {num_classes} classes are too many for `out`")
     files: Dict[str, Path] = {}

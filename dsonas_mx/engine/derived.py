@@ -23,10 +23,19 @@ class Piece(NamedTuple):
 class Derived:
     """The inputs of a graph that stand for parameters, which stay what they are.
 
-    A network, of whose `parameters` the shapes are known, asks for them while it is traced; a
-    `TrainGraph` makes them when it is bound: `inputs` has them by name. A stack is the memory of
-    its parameters itself. What is assembled is copied there before each step, and its gradient back
-    behind it, by one call for all.
+    A network asks for them while it is traced; a `TrainGraph` makes them when it is bound. A stack
+    is the memory of its parameters itself. What is assembled is copied there before each step, and
+    its gradient back behind it, by one call for all.
+
+    Parameters
+    ----------
+    parameters : mapping of str to gluon.Parameter
+        Of the network; their shapes are known.
+
+    Attributes
+    ----------
+    inputs : dict of str to gluon.Parameter
+        What was asked for, by name; initialised by `make`.
     """
 
     def __init__(self, parameters: Mapping[str, Parameter]) -> None:
@@ -60,9 +69,13 @@ class Derived:
     ) -> mx.sym.Symbol:
         """Elements of parameters in another order, with zeros where none goes.
 
-        Pieces are of a parameter, numbers of its elements, and where they go: every element to one
-        place of one array at most. The name ends in lambdas if, and only if, the sources are scales
-        λ.
+        Parameters
+        ----------
+        name : str
+            It ends in lambdas if, and only if, the sources are scales λ.
+        shape : tuple of int
+        pieces : sequence of (parameter, numbers of elements, where they go)
+            Every element goes to one place of one array at most.
         """
         self._pieces[name] = [Piece(source.name, taken, to) for source, taken, to in pieces]
         return self._input(name, shape, grad_req="write")

@@ -13,8 +13,12 @@ _CAPABILITY = (75, 76)  # cudaDevAttrComputeCapabilityMajor, …Minor
 
 
 def gpu_numbers(gpus: str) -> List[int]:
-    """The numbers of a text as 0,1, each once, whether or not there are such GPUs; none for the
-    CPU.
+    """The numbers of a text as 0,1, whether or not there are such GPUs; none for the CPU.
+
+    Raises
+    ------
+    ValueError
+        A list that is none, or that has a number twice.
     """
     try:
         numbers = [int(part) for part in gpus.split(",")] if gpus.strip() else []
@@ -26,9 +30,19 @@ def gpu_numbers(gpus: str) -> List[int]:
 
 
 def contexts(gpus: str = "", cpus: int = 1) -> List[mx.Context]:
-    """The devices of `gpus` 0,1; of none, the CPU divided into so many devices.
+    """The devices of `gpus` 0,1, or of `cpus` 2.
 
-    Refuses a GPU that is not there, or that MXNet has no code for.
+    Parameters
+    ----------
+    gpus : str
+        Numbers of GPUs, separated by commas; empty for the CPU.
+    cpus : int
+        Without GPUs, how many devices to divide the CPU into.
+
+    Raises
+    ------
+    ValueError
+        A GPU that is not there, or that MXNet has no code for, or a list that is none.
     """
     if not gpus.strip():
         if cpus < 1:

@@ -34,13 +34,22 @@ class Part(NamedTuple):
 class Flat(Parameter):
     """Several parameters, and their gradients, as slices of one array a device.
 
-    The parameters, initialised on the same devices, are the same arrays to whoever reads or writes
-    them; they must not be initialised again. What lies between them is zero and has no gradient.
-    Those of λ have a row each, as long as the longest: APGNAG knows them apart by it. In a stack
-    they are one parameter, one behind the other along their first axis, with nothing between. One
-    may be such an array itself.
+    The parameters are the same arrays to whoever reads or writes them; they must not be initialised
+    again. What lies between them is zero and has no gradient.
 
-    `parts` says where each parameter is, by name and in order; of an array of them, those of it.
+    Parameters
+    ----------
+    name : str
+    parameters : sequence of gluon.Parameter
+        Initialised on the same devices. Those of λ have a row each, as long as the longest: APGNAG
+        knows them apart by it. One may be such an array itself.
+    is_stack : bool
+        They are one parameter, one behind the other along their first axis, with nothing between.
+
+    Attributes
+    ----------
+    parts : dict
+        Of each parameter, by name and in order, where it is; of an array of them, those of it.
     """
 
     def __init__(self, name: str, parameters: Sequence[Parameter], is_stack: bool = False) -> None:
@@ -85,8 +94,14 @@ class FlatTrainer(gluon.Trainer):
 
     On GPUs there is one for λ and one for each factor of the weight decay. On the CPU calls cost
     little, and MKLDNN lays out a weight anew in place when a network is used outside of training,
-    and with it all that shares its memory: there each parameter keeps an array of its own. So all
-    of them are `Flat`, or none; and the optimizer is elementwise, or `APGNAG`.
+    and with it all that shares its memory: there each parameter keeps an array of its own.
+
+    Parameters
+    ----------
+    parameters : iterable of gluon.Parameter
+        Initialised; all of them `Flat`, or none.
+    optimizer : mx.optimizer.Optimizer
+        Elementwise, or `APGNAG`.
     """
 
     def __init__(self, parameters: Iterable[Parameter], optimizer: mx.optimizer.Optimizer) -> None:

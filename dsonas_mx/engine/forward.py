@@ -96,8 +96,12 @@ class Forward:
         self.blocks: FrozenSet[str] = frozenset(chain.from_iterable(self.segments(0)))
 
     def segments(self, least: float) -> Tuple[Tuple[str, ...], ...]:
-        """Divide it at boundaries, into segments of at least so many bytes but for the last: names
-        of the nodes of each that can be computed again; its boundary is not among them.
+        """Divide it at boundaries, into segments of at least so many bytes but for the last.
+
+        Returns
+        -------
+        tuple of segments
+            Names of the nodes of each that can be computed again; its boundary is not among them.
         """
         divided: List[Tuple[str, ...]] = []
         current: List[str] = []

@@ -16,8 +16,14 @@ FEWEST, MOST = 8, 16  # channels of a block, by the processor
 
 
 def dividable(symbol: mx.sym.Symbol, shapes: Mapping[str, Sequence[int]]) -> mx.sym.Symbol:
-    """The function of a training on a CPU, in which a slice of all of them follows joined maps
-    where it has to; `shapes` are those of its inputs.
+    """The same function, in which a slice of all of them follows joined maps where it has to.
+
+    Parameters
+    ----------
+    symbol : Symbol
+        Of a training on a CPU.
+    shapes : mapping
+        Of its inputs.
     """
     graph = json.loads(symbol.tojson(remove_amp_cast=False))
     old: List[Dict[str, Any]] = graph["nodes"]

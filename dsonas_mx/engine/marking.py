@@ -29,12 +29,21 @@ def mark(
     on_gpu: bool = False,
     wanted: Optional[Container[str]] = None,
 ) -> mx.sym.Symbol:
-    """The symbol with the nodes named in `recomputed` marked for MXNet, as a GPU can run it if it
-    is for one; `wanted` are the variables whose gradients are computed, all if it is not given.
+    """The symbol with `recomputed` marked for MXNet.
 
     cuDNN's BatchNorm moves its averages in forward, so a node that runs twice would move them
-    twice. Two moves towards the same statistics with momentum √m are one with momentum m, so that
-    is what such a node gets on a GPU. The CPU moves them in backward, once.
+    twice. Two moves towards the same statistics with momentum √m are one with momentum m, so
+    that is what such a node gets on a GPU. The CPU moves them in backward, once.
+
+    Parameters
+    ----------
+    symbol : Symbol
+    recomputed : frozenset of str
+        Names of nodes.
+    on_gpu : bool
+        Whether to make of it what a GPU can run.
+    wanted : container of str, optional
+        The variables whose gradients are computed; all of them if it is not given.
     """
     graph = json.loads(symbol.tojson(remove_amp_cast=False))
     nodes: List[Node] = graph["nodes"]

@@ -27,9 +27,22 @@ _loaded: Optional[bool] = None
 
 
 def build(verbose: bool = False) -> Optional[Path]:
-    """Compile the operators for this machine, unless that was done before; the library, None
-    without g++. RuntimeError if the compiler fails. If `verbose`, its command and messages are
-    printed.
+    """Compile the operators for this machine, unless that was done before.
+
+    Parameters
+    ----------
+    verbose : bool
+        Print the compiler's command and messages.
+
+    Returns
+    -------
+    Path or None
+        The library; None without g++.
+
+    Raises
+    ------
+    RuntimeError
+        If the compiler fails.
     """
     built = _find()
     compiler = shutil.which("g++")
@@ -45,8 +58,11 @@ def build(verbose: bool = False) -> Optional[Path]:
 def load() -> bool:
     """Register the built operators with MXNet, once per process.
 
-    Whether ``mx.sym.dsonas_level`` and its fellows are there. False without a library that was
-    built for this source, MXNet and processor. Never raises, never builds.
+    Returns
+    -------
+    bool
+        Whether ``mx.sym.dsonas_level`` and its fellows are there. False without a library that
+        was built for this source, MXNet and processor. Never raises, never builds.
     """
     global _loaded
     if _loaded is None and available():

@@ -12,8 +12,16 @@ def alternate(
 ) -> Dict[str, List[float]]:
     """Seconds of each piece in each round; the pieces take turns, so all see the same machine.
 
-    What they start on the device is waited for. Rounds of `warm_up` are not counted. Before each is
-    a pause, in which threads of the last that still look for work give up.
+    Parameters
+    ----------
+    pieces : mapping of names to callables
+        What they start on the device is waited for.
+    rounds : int
+        That are counted.
+    warm_up : int
+        Rounds before them, not counted.
+    pause : float
+        Seconds before each, in which threads of the last that still look for work give up.
     """
     seconds: Dict[str, List[float]] = {name: [] for name in pieces}
     mx.nd.waitall()

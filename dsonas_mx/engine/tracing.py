@@ -21,10 +21,21 @@ PROGRESS = "progress"  # the parameter of a network that wants to know how far i
 class Tracing:
     """The graph of a training, while a network is traced for it.
 
-    It says which gradients the graph shall compute ('all', 'weights' or 'lambdas'), whether the
-    project's own operators are to be used, which arrays to take in place of parameters, in a graph
-    for GPUs, and how many images a device has of each batch, or, where some have one more, the
-    others. `side_effects` are symbols that no output depends on.
+    Parameters
+    ----------
+    gradients : {'all', 'weights', 'lambdas'}
+        Which gradients of parameters it shall compute.
+    is_native : bool
+        Whether the project's own operators are to be used.
+    derived : Derived, optional
+        Arrays to take in place of parameters, in a graph for GPUs.
+    images : int
+        How many a device has of each batch, or, where some have one more, the others.
+
+    Attributes
+    ----------
+    side_effects : list of Symbol
+        What no output depends on.
     """
 
     gradients: str

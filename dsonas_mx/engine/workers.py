@@ -24,8 +24,12 @@ _DELAY = 2  # steps after which a wish is heard: then nobody has to wait for it
 
 
 class Workers:
-    """All workers, seen from one of them: its number, and how many there are. Number 0 writes all
-    files. This class is one that is alone.
+    """All workers, seen from one of them. This class is one that is alone.
+
+    Attributes
+    ----------
+    rank, size : int
+        Its number, and how many there are. Number 0 writes all files.
     """
 
     rank = 0
@@ -64,7 +68,13 @@ class Workers:
         return value
 
     def check_same(self, arrays: Mapping[str, np.ndarray]) -> None:
-        """ArithmeticError unless all have the same arrays, to the last bit."""
+        """Whether all have the same arrays, to the last bit.
+
+        Raises
+        ------
+        ArithmeticError
+            They have not.
+        """
         if self.size == 1:
             return
         digest = hashlib.sha256()
@@ -81,8 +91,13 @@ class Workers:
 
 
 class Connected(Workers):
-    """One of several, all started by tools/launch.py; of a store of kind dist_sync each process can
-    have one.
+    """One of several, all started by tools/launch.py.
+
+    Parameters
+    ----------
+    store : mx.kvstore.KVStore
+        Of kind dist_sync; of each process there can be one.
+    rank : int
     """
 
     def __init__(self, store: Any, rank: int) -> None:
@@ -157,7 +172,13 @@ def _as_bytes(numbers: np.ndarray) -> bytes:
 
 
 def connect(kind: str) -> Workers:
-    """The workers of `kv_store`: alone with device, with dist_sync all that were launched."""
+    """The workers of `kv_store`: alone with device, with dist_sync all that were launched.
+
+    Raises
+    ------
+    ValueError
+        It is not what this process was started for.
+    """
     launched = os.environ.get("DMLC_ROLE") == "worker"
     if kind == "device":
         if launched:

@@ -34,7 +34,13 @@ Summary = Dict[str, Any]
 
 @dataclass(frozen=True)
 class Found:
-    """What a search found, and λ after each of its epochs: epochs × structures × connections."""
+    """What a search found, and λ after each of its epochs.
+
+    Attributes
+    ----------
+    architecture : Architecture
+    lambdas : numpy.ndarray, epochs × structures × connections
+    """
 
     architecture: Architecture
     lambdas: np.ndarray
@@ -45,7 +51,15 @@ class Found:
 
 
 def read_search(folder: PathLike) -> Optional[Found]:
-    """The search in a run folder; None if it is of the mobile setting, which has no connections."""
+    """The search in a run folder; None if it is of the mobile setting, which has no connections.
+
+    Raises
+    ------
+    ValueError
+        A file is damaged, or λ are not those of the architecture; the message names it.
+    OSError
+        A file cannot be read.
+    """
     architecture: AnyArchitecture = load_architecture(Path(folder) / "architecture.json")
     if not isinstance(architecture, Architecture):
         return None
@@ -68,11 +82,19 @@ def read_searches(folders: Sequence[PathLike]) -> List[Found]:
 def agreement(searches: Sequence[Found]) -> Optional[Dict[str, Any]]:
     """How alike searches of one space are; None of fewer than two.
 
-    ``n``; ``jaccard`` with its mean and that of connected random blocks with the same numbers of
-    connections (``chance``: mean, and the interval that has 95 % of them); ``spearman`` after each
-    epoch in which λ differ (``mean``, and ``kinds`` of the mean λ of each kind), and
-    ``spearman_chance``, that of λ put in random order; ``operations``, how much of its levels each
-    operation is kept in.
+    Returns
+    -------
+    dict
+        ``n``; ``jaccard`` with its mean and that of connected random blocks with the same numbers
+        of connections (``chance``: mean, and the interval that has 95 % of them); ``spearman``
+        after each epoch in which λ differ (``mean``, and ``kinds`` of the mean λ of each kind), and
+        ``spearman_chance``, that of λ put in random order; ``operations``, how much of its levels
+        each operation is kept in.
+
+    Raises
+    ------
+    ValueError
+        The searches are of several spaces.
     """
     if len(searches) < 2:
         return None
@@ -215,7 +237,13 @@ def _shown(value: float, chance: Summary) -> str:
 
 
 def draw(searches: Sequence[Found]) -> Figure:
-    """λ of each connection over searches, two or more, that differ in their seeds alone, sorted."""
+    """λ of each connection over searches that differ in their seeds alone, sorted.
+
+    Raises
+    ------
+    ValueError
+        Fewer than two, or of several spaces.
+    """
     alike = agreement(searches)
     if alike is None:
         raise ValueError("agreement is of two searches or more, of the normal setting")

@@ -117,8 +117,14 @@ class Allocation:
 class Job:
     """What a job does: one run, on the devices that SLURM gave it.
 
-    SLURM shows a job its own GPUs alone, numbered from 0. `grace` are the seconds from its warning
-    to the end.
+    Parameters
+    ----------
+    machine : Machine
+        Scripts and data folders.
+    gpus : int
+        SLURM shows a job its own GPUs alone, numbered from 0.
+    grace : int
+        Seconds from SLURM's warning to the end.
     """
 
     def __init__(self, machine: Machine, gpus: int, grace: int) -> None:

@@ -14,9 +14,12 @@ _ROUNDING = 1e-12  # differences that spread no more are equal
 def compare(differences: Sequence[float]) -> Dict[str, Optional[float]]:
     """What paired differences say: by Student's t, two-sided.
 
-    ``low`` and ``high``, the interval of 95 % of the mean difference; ``detectable``, the smallest
-    true difference that so many seeds of that spread find with a power of 80 %, zero being outside
-    of the interval. None where there are too few or all are equal.
+    Returns
+    -------
+    dict
+        ``low`` and ``high``, the interval of 95 % of the mean difference; ``detectable``, the
+        smallest true difference that so many seeds of that spread find with a power of 80 %, zero
+        being outside of the interval. None where there are too few or all are equal.
     """
     if len(differences) < 2 or statistics.stdev(differences) < _ROUNDING:
         return {"low": None, "high": None, "detectable": None}

@@ -65,11 +65,25 @@ class Row:
 
 @dataclass(frozen=True)
 class Task:
-    """One run of a script, in a folder; beside it lie its log and its record.
+    """One run of a script.
 
-    The same options, which are without folders and devices, are the same run. The architecture is
-    that of a search, or of a file, if no task finds it. `candidates` are the trainings that choose
-    its seed: that of the least error; `chooses` says that it is one of these.
+    Attributes
+    ----------
+    stage : {'search', 'train'}
+    row : str
+    seed : int
+    options : dict
+        Of the script, without folders and devices: the same options, the same run.
+    folder : Path
+        The run folder; beside it lie its log and its record.
+    search : Task, optional
+        What found the architecture.
+    architecture : str, optional
+        The file that it is in, if no task finds it.
+    candidates : tuple of Task
+        The trainings that choose its seed: that of the least error.
+    chooses : bool
+        It is one of these.
     """
 
     stage: str
@@ -147,8 +161,12 @@ class Experiment:
         return tasks
 
     def check(self, scripts: Mapping[str, Callable[[List[str]], None]]) -> None:
-        """Let the parser of each stage's script refuse what it does not know: it gets the words of
-        a command line, and raises ValueError.
+        """Let the parser of each stage's script refuse what it does not know.
+
+        Parameters
+        ----------
+        scripts : mapping of stage to callable
+            It gets the words of a command line, and raises ValueError.
         """
         for task in self.tasks("out", self.seeds[:1]):
             try:

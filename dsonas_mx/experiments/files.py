@@ -54,7 +54,15 @@ _OWN = frozenset(
 
 
 def read_experiment(path: PathLike, scale: str) -> Experiment:
-    """Read the file of an experiment, at one of its scales."""
+    """Read the file of an experiment, at one of its scales.
+
+    Raises
+    ------
+    ValueError
+        The file is not an experiment, or has no such scale; the message has its name.
+    OSError
+        It cannot be read.
+    """
     return read_json(path, lambda data: from_json(data, scale, Path(path).parent))
 
 

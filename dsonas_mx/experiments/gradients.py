@@ -25,11 +25,18 @@ def lambda_gradients(
     batches: int,
     contexts: Optional[Sequence[mx.Context]] = None,
 ) -> np.ndarray:
-    """∇λ of so many batches at the weights as they are, averaged over the samples of each: batches
-    × connections (of all structures).
+    """∇λ of so many batches at the weights as they are, averaged over the samples of each.
 
-    `net` is weighted, has its `architecture` and is initialised on `contexts`; `data` are as D_λ of
-    a search.
+    Parameters
+    ----------
+    net : HybridBlock
+        A weighted network with its `architecture`, initialised on `contexts`.
+    data : Loader
+        As D_λ of a search.
+
+    Returns
+    -------
+    array, batches × connections (of all structures)
     """
     contexts = list(contexts or [mx.cpu()])
     graph = TrainGraph(net, cross_entropy, data.data_shape, data.label_shape, contexts)
@@ -51,9 +58,12 @@ def lambda_gradients(
 def noise(gradients: np.ndarray) -> Dict[str, float]:
     """Of batches × connections: how far the mean over batches is a signal.
 
-    ``deviation`` over batches; ``signal``, the deviation over connections of the expected gradient
-    (0 where it drowns); ``batches``, whose mean is half signal and half noise by variance;
-    ``reliability``, the share of signal in the mean over all batches here.
+    Returns
+    -------
+    dict
+        ``deviation`` over batches; ``signal``, the deviation over connections of the expected
+        gradient (0 where it drowns); ``batches``, whose mean is half signal and half noise by
+        variance; ``reliability``, the share of signal in the mean over all batches here.
     """
     count = len(gradients)
     variance = float(gradients.var(axis=0, ddof=1).mean())
@@ -69,8 +79,11 @@ def noise(gradients: np.ndarray) -> Dict[str, float]:
 def between(seeds: Sequence[np.ndarray]) -> Dict[str, float]:
     """The rank correlation of the mean gradients of two seeds, on average over pairs.
 
-    ``spearman``; ``corrected`` for the noise that is left in the means, which makes any correlation
-    smaller: that of the expected gradients.
+    Returns
+    -------
+    dict
+        ``spearman``; ``corrected`` for the noise that is left in the means, which makes any
+        correlation smaller: that of the expected gradients.
     """
     means = [gradients.mean(axis=0) for gradients in seeds]
     trust = [noise(gradients)["reliability"] for gradients in seeds]

@@ -33,8 +33,21 @@ _HOURS = ("hours", "processor_hours")  # of a record
 class Machine:
     """Where and how the runs are made; none of it changes what they are asked for.
 
-    The script, and the data folder if it has one, of each stage; runs at a time, of which each gets
-    its share of the cores and of the GPUs, one at least.
+    Parameters
+    ----------
+    scripts : mapping of stage to Path
+        The script of each stage.
+    data_dirs : mapping of stage to str
+        The data folder of each stage that has one.
+    jobs : int
+        Runs at a time; each gets its share of the cores.
+    gpus : str
+        As ``'0,1'``; each of the runs at a time gets its share, one at least. Empty for the CPU.
+
+    Raises
+    ------
+    ValueError
+        No jobs, more of them than GPUs, or a list of GPUs that is none.
     """
 
     scripts: Mapping[str, Path]
@@ -136,8 +149,15 @@ class _Child:
 class Runner:
     """Runs tasks, several at a time, until all are done or have failed.
 
-    `say` gets a line about every run that ends, `ended` is called after it. A run that is stopped
-    has `patience` seconds for its checkpoint.
+    Parameters
+    ----------
+    machine : Machine
+    say : callable
+        Gets a line about every run that ends.
+    ended : callable
+        Called after each of them.
+    patience : float
+        Seconds that a run has for its checkpoint when it is stopped.
     """
 
     machine: Machine

@@ -20,7 +20,15 @@ _ENDING = ".npy"
 
 
 def read_arrays(path: PathLike, most: int) -> Dict[str, np.ndarray]:
-    """The arrays of an `.npz` file, of at most so many bytes in all."""
+    """The arrays of an `.npz` file, of at most so many bytes in all.
+
+    Raises
+    ------
+    ValueError
+        It is none, is damaged, or larger; the message names the file.
+    OSError
+        It cannot be read.
+    """
     try:
         with open_regular(path) as file, zipfile.ZipFile(file) as archive:
             if sum(member.file_size for member in archive.infolist()) > most:

@@ -82,7 +82,13 @@ def atomic(path: PathLike) -> Iterator[Path]:
 
 
 def refuse_existing(*paths: PathLike) -> None:
-    """Refuse to take the place of what is there already."""
+    """Refuse to take the place of what is there already.
+
+    Raises
+    ------
+    ValueError
+        Something is.
+    """
     for path in paths:
         if os.path.lexists(path):
             raise ValueError(
@@ -145,7 +151,13 @@ def atomic_folder(path: PathLike) -> Iterator[Path]:
 
 
 def without_waiting(path: PathLike, flags: int) -> int:
-    """An opener for `open` that waits for nobody: of a pipe that nobody reads, OSError."""
+    """An opener for `open` that does not wait for a pipe's other side.
+
+    Raises
+    ------
+    OSError
+        Nobody reads what would be written into the pipe.
+    """
     try:
         descriptor = os.open(path, flags | os.O_NONBLOCK, 0o666)
     except OSError as error:
@@ -168,8 +180,15 @@ def is_pipe(path: PathLike) -> bool:
 def open_regular(path: PathLike, most: Optional[int] = None) -> BinaryIO:
     """A regular file of at most so many bytes, open for reading.
 
-    Everything that may come from others is opened here. A pipe or a device, on which a reader may
-    wait for ever, is a ValueError.
+    Everything that may come from others is opened here.
+
+    Raises
+    ------
+    ValueError
+        It is a pipe or a device, on which a reader may wait for ever, or larger; the message names
+        the file.
+    OSError
+        It cannot be opened.
     """
     descriptor = without_waiting(path, os.O_RDONLY)
     try:
@@ -252,7 +271,13 @@ def read_json(path: PathLike, parse: Optional[Callable[[Any], Any]] = None) -> A
 
 
 def parse_json(content: bytes) -> Any:
-    """What a JSON file has; no field twice, no NaN."""
+    """What a JSON file has; no field twice, no NaN.
+
+    Raises
+    ------
+    ValueError
+        It is not JSON.
+    """
     try:
         return json.loads(
             content.decode("utf-8"),

@@ -15,7 +15,13 @@ def markdown_table(rows: Sequence[Sequence[str]]) -> str:
 
 
 def renew(path: PathLike, name: str, text: str) -> None:
-    """Put `text` between the marks of that name in a document."""
+    """Put `text` between the marks of that name in a document.
+
+    Raises
+    ------
+    ValueError
+        It has no such marks.
+    """
     begin, end = f"<!-- {name} -->", f"<!-- /{name} -->"
     content = read_regular(path, _MOST_BYTES).decode("utf-8")
     before, found, rest = content.partition(begin)

@@ -28,7 +28,15 @@ _EXTERNAL = (13, 14)  # of a tensor: where its values lie, and that they lie els
 
 
 def check_onnx(path: PathLike) -> None:
-    """Refuse an ONNX file that names other files, or is none."""
+    """Refuse an ONNX file that names other files.
+
+    Raises
+    ------
+    ValueError
+        It does, or is no ONNX file; the message names it.
+    OSError
+        It cannot be read.
+    """
     try:
         _check(memoryview(read_regular(path, _MOST_BYTES)), "model")
     except _Damaged:

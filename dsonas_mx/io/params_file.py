@@ -68,14 +68,33 @@ class _Reader:
 
 
 def read_params(path: PathLike) -> Dict[str, np.ndarray]:
-    """The named arrays, read-only, of a `.params` file, as `mx.nd.save` writes them of a dict."""
+    """The named arrays of a `.params` file, as `mx.nd.save` writes them of a dict.
+
+    Returns
+    -------
+    dict of name to array
+        The arrays are read-only.
+
+    Raises
+    ------
+    ValueError
+        The file is not one, is damaged, or has arrays without names; the message names the file.
+    OSError
+        It cannot be read.
+    """
     content = read_regular(path, _MOST_BYTES)
     with in_file(path):
         return _parse(content)
 
 
 def write_params(path: PathLike, arrays: Mapping[str, np.ndarray]) -> None:
-    """Write named arrays of at least one dimension, with the bytes of `mx.nd.save`."""
+    """Write named arrays of at least one dimension, with the bytes that `mx.nd.save` would write.
+
+    Raises
+    ------
+    OSError
+        It cannot be written; no part of it is taken for the whole.
+    """
     kinds = {np.dtype(form): kind for kind, form in _TYPES.items()}
     with open(path, "wb") as file:
         file.write(struct.pack("<QQQ", _LIST_MAGIC, 0, len(arrays)))

@@ -150,8 +150,15 @@ _NEEDED = {"Convolution": "kernel num_filter", "FullyConnected": "num_hidden", "
 
 
 def check_symbol(path: PathLike) -> Dict[str, Any]:
-    """The graph of a ``-symbol.json``, as MXNet 1.x writes it, without MXNet. An operator that a
-    network for inference has no use for is refused.
+    """The graph of a ``-symbol.json``, as MXNet 1.x writes it, without MXNet.
+
+    Raises
+    ------
+    ValueError
+        It is none, is damaged, or has an operator that a network for inference has no use for; the
+        message names the file.
+    OSError
+        It cannot be read.
     """
     content = read_regular(path, _MOST_BYTES)
     with in_file(path):

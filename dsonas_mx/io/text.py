@@ -12,7 +12,15 @@ _MOST_BYTES = 1 << 28
 
 
 def read_text(path: PathLike) -> str:
-    """The text of a file in UTF-8, in UTF-16 with its mark, or else in Latin-1."""
+    """The text of a file in UTF-8, in UTF-16 with its mark, or else in Latin-1.
+
+    Raises
+    ------
+    ValueError
+        It is no text; the message names the file.
+    OSError
+        It cannot be read.
+    """
     content = read_regular(path, _MOST_BYTES)
     try:
         if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):

@@ -69,7 +69,15 @@ class Fastest(NamedTuple):
 class InTurns:
     """Measures networks that take turns; those that do the same work once.
 
-    What `build` makes is measured, as it is deployed: without λ; of the rounds the fastest counts.
+    Parameters
+    ----------
+    build : callable
+        What is measured, as it is deployed: without λ.
+    device : Context
+        The CPU by default.
+    batch_size : int
+    rounds : int
+        Turns of which the fastest counts.
     """
 
     def __init__(

@@ -53,10 +53,17 @@ _LEVELS = 6  # of the blocks that are measured: each part is in them five times 
 
 @dataclass(frozen=True)
 class Table:
-    """The times of a block's parts, measured for the stages of a space.
+    """The times of a block's parts.
 
-    `stages` has of each stage the `Saving` by part: each operation of the space, ``'term'`` and
-    ``'slice'``.
+    Parameters
+    ----------
+    space : SearchSpace
+        For whose stages they were measured.
+    batch_size : int
+    device, versions : mapping
+        Where they were measured.
+    stages : sequence of mappings, one a stage
+        `Saving` by part: each operation of the space, ``'term'`` and ``'slice'``.
     """
 
     space: SearchSpace
@@ -69,6 +76,11 @@ class Table:
         """Structures × connections: ms that the network saves without each (LAT of Eq. 19).
 
         0 for dead ones, and for what saves no more than the noise.
+
+        Raises
+        ------
+        ValueError
+            The architecture is of a space that the table is not for.
         """
         space = architecture.space
         self.check(space)
@@ -87,7 +99,13 @@ class Table:
         return saved
 
     def check(self, space: SearchSpace) -> None:
-        """Refuse a space whose blocks were not measured, and say what differs."""
+        """Refuse a space whose blocks were not measured.
+
+        Raises
+        ------
+        ValueError
+            Says what differs.
+        """
         advice = "measure one with tools/measure_latency.py"
         for name in ("stem", "width", "image_size"):
             measured, wanted = getattr(self.space, name), getattr(space, name)
@@ -126,7 +144,13 @@ class Table:
 
     @classmethod
     def from_json(cls, data: Any) -> Table:
-        """The table that `to_json` wrote."""
+        """The table that `to_json` wrote.
+
+        Raises
+        ------
+        ValueError
+            A field is unknown, missing or wrong; the message names it.
+        """
         check_format("a latency table", data, FORMAT, VERSION, FIELDS)
         space = SearchSpace.from_json(data["space"])
         stages = check_list("stages", data["stages"], len(space.blocks))
@@ -144,7 +168,15 @@ class Table:
 
     @classmethod
     def load(cls, path: PathLike, space: Optional[SearchSpace] = None) -> Table:
-        """Read the JSON file, for `space`."""
+        """Read the JSON file, for `space`.
+
+        Raises
+        ------
+        ValueError
+            The file is no latency table, or not one for this space; the message has its name.
+        OSError
+            It cannot be read.
+        """
 
         def parse(data: Any) -> Table:
             table = cls.from_json(data)
@@ -182,10 +214,18 @@ def measure_table(
     batch_size: int = 1,
     rounds: int = ROUNDS,
 ) -> Table:
-    """Measure the parts of the blocks of a space, on the CPU by default; of the rounds the fastest
-    counts.
+    """Measure the parts of the blocks of a space.
 
-    `build` makes the network of an architecture, as it is deployed: without λ.
+    Parameters
+    ----------
+    build : callable
+        The network of an architecture, as it is deployed: without λ.
+    space : SearchSpace
+    device : Context
+        The CPU by default.
+    batch_size : int
+    rounds : int
+        Turns of which the fastest counts.
     """
     device = device or mx.cpu()
     check_int("batch_size", batch_size, 1)

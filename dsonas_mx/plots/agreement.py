@@ -29,8 +29,19 @@ def draw_agreement(space: SearchSpace, lambdas: np.ndarray, notes: Sequence[str]
     """A panel a structure: a dot for λ of each connection and seed, connections by their mean.
 
     The black line is the mean over the seeds; the dashed one what it would be if each seed had its
-    λ in random order. The further apart, the more do the seeds agree. `lambdas` are seeds ×
-    structures × connections; the notes stand below the title.
+    λ in random order. The further apart, the more do the seeds agree.
+
+    Parameters
+    ----------
+    space : SearchSpace
+    lambdas : array, seeds × structures × connections
+    notes : sequence of str
+        Below the title.
+
+    Raises
+    ------
+    ValueError
+        Not of the space, or of one seed only.
     """
     shape = (space.num_structures, len(space.connections))
     if lambdas.ndim != 3 or lambdas.shape[1:] != shape or len(lambdas) < 2:

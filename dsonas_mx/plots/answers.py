@@ -13,7 +13,15 @@ _MOST_LETTERS = 18
 
 
 def draw_confusion(counts: np.ndarray, classes: Sequence[str]) -> Figure:
-    """Counts of test samples, true class by predicted class; colours are shares of the true one."""
+    """Counts of test samples, true class by predicted class; colours are shares of the true one.
+
+    Parameters
+    ----------
+    counts : numpy.ndarray
+        Whole numbers, true × predicted.
+    classes : sequence of str
+        Their names.
+    """
     number = len(classes)
     if counts.shape != (number, number):
         raise ValueError(f"counts must be {number}×{number}, got {counts.shape}")
@@ -50,8 +58,14 @@ def draw_confusion(counts: np.ndarray, classes: Sequence[str]) -> Figure:
 def draw_mistakes(
     pictures: Sequence[np.ndarray], captions: Sequence[Tuple[str, float, str]]
 ) -> Figure:
-    """A sheet of samples that were answered wrong: pictures, uint8, H×W×3, or H×W×1 for grey; and
-    of each what it was taken for, how surely, and what it is.
+    """A sheet of samples that were answered wrong.
+
+    Parameters
+    ----------
+    pictures : sequence of numpy.ndarray
+        uint8, H×W×3, or H×W×1 for grey.
+    captions : sequence of (str, float, str)
+        What it was taken for, how surely, and what it is.
     """
     rows = max(1, -(-len(pictures) // _COLUMNS))
     width, height = 1.55 * _COLUMNS + 0.6, 1.95 * rows + 1.1

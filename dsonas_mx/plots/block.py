@@ -30,11 +30,17 @@ _SCALE = 0.5  # of a block among others
 
 
 def draw_block(architecture: Architecture, structure: int = 0) -> Figure:
-    """The graph of one block, in the full scope of that of a number.
+    """The graph of one block.
 
     Operations are rounded boxes, a column a level; those that are gone are dashed. An arrow is a
-    kept connection, in the colour of its source. What has no λ is grey: the block's input to level
-    1, and the shortcut.
+    kept connection, in the colour of its source. What has no λ is grey: the block's input to
+    level 1, and the shortcut.
+
+    Parameters
+    ----------
+    architecture : Architecture
+    structure : int
+        Which block, in the full scope.
     """
     layout = Layout(architecture, structure)
     side, top, bottom = 0.35, 0.9, 0.75

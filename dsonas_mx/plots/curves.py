@@ -24,8 +24,16 @@ def draw_curves(table: Table) -> Figure:
     """Loss, accuracy and connections of a search, or loss and error of a training, or loss,
     accuracy and mean IoU of one in segmentation.
 
-    A table of `read_table` has the columns `SEARCH_COLUMNS`, `TRAIN_COLUMNS` or
-    `SEGMENTATION_COLUMNS`; others are ignored. Accuracies and errors are fractions.
+    Parameters
+    ----------
+    table : mapping of column to values
+        As `read_table` gives it, with the columns `SEARCH_COLUMNS`, `TRAIN_COLUMNS` or
+        `SEGMENTATION_COLUMNS`; others are ignored. Accuracies and errors are fractions.
+
+    Raises
+    ------
+    ValueError
+        No row, or a column is missing.
     """
     of, draw = "training", _draw_training
     columns: Sequence[str] = TRAIN_COLUMNS

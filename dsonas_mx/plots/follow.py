@@ -15,11 +15,18 @@ _SECONDS = 2.0  # between two looks at the files
 def follow(
     folder: PathLike, out: Optional[PathLike] = None, seconds: float = _SECONDS
 ) -> Iterator[Path]:
-    """Draw a run folder whenever its files have changed, until the run is finished; each picture
-    that was drawn, as `draw_run` returns them.
+    """Draw a run folder whenever its files have changed, until the run is finished.
 
-    A run that has not begun, not finished its first epoch, or was cut off and may go on, is waited
-    for.
+    Yields
+    ------
+    Path
+        Each picture that was drawn, as `draw_run` returns them.
+
+    Raises
+    ------
+    ValueError, OSError
+        As `draw_run`, of a run that is finished. One that has not begun, not finished its first
+        epoch, or was cut off and may go on, is waited for.
     """
     folder = Path(folder)
     drawn: Optional[Tuple[object, ...]] = None

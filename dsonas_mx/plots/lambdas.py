@@ -45,13 +45,23 @@ class _Scale(NamedTuple):
 
 
 def draw_lambdas(table: Table) -> Figure:
-    """λ over the epochs of a search, as `read_table` gives them: ``epoch``, then a column a scale,
-    such as ``input->2.sep3``, ``stage1.block1:input->2.sep3`` or ``reduction1.3x3``.
+    """λ over the epochs of a search.
 
     A line a connection, in the colour of its source, pale if λ is zero in the end. In the share
     scope also λ of the last epoch, source by target; in the full scope a panel a block. A
-    connection whose λ is above zero, but which leads from or to an operation that is gone, does not
-    count as kept; between two removals there may be such.
+    connection whose λ is above zero, but which leads from or to an operation that is gone, does
+    not count as kept; between two removals there may be such.
+
+    Parameters
+    ----------
+    table : mapping of column to values
+        As `read_table` gives it: ``epoch``, then a column a scale, such as ``input->2.sep3``,
+        ``stage1.block1:input->2.sep3`` or ``reduction1.3x3``.
+
+    Raises
+    ------
+    ValueError
+        No row, or a column that is no scale.
     """
     epochs = column_of(table, "epoch")
     if not len(epochs):

@@ -43,6 +43,11 @@ def draw_pareto(points: Sequence[Point]) -> Figure:
 
     A line joins the networks of a budget that no other of it beats in both. Names are at all points
     if they are few, else at those of the lines.
+
+    Raises
+    ------
+    ValueError
+        No point, a budget that is not known, or a number that is not finite.
     """
     if not points:
         raise ValueError("no network to draw")

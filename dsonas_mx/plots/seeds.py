@@ -12,11 +12,20 @@ _MARK = COLOURS["sep3"]
 
 
 def draw_seeds(results: Mapping[str, Any]) -> Figure:
-    """Of each row of a ``results.json`` that was run, a dot for every seed and a bar for their
-    mean.
+    """Of each row that was run, a dot for every seed and a bar for their mean.
 
     A line joins the seed of a row with the same one of the row that it is compared with. Below the
     name of a row stands the mean difference, with its interval of 95 % where there is one.
+
+    Parameters
+    ----------
+    results : mapping
+        As ``results.json`` has them.
+
+    Raises
+    ------
+    ValueError
+        No row was run.
     """
     measure = results.get("measure", "test_error")
     rows = {name: row for name, row in results["rows"].items() if row["n"]}

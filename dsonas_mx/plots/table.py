@@ -30,8 +30,19 @@ def column_of(table: Table, name: str) -> np.ndarray:
 
 
 def read_table(path: PathLike) -> Dict[str, np.ndarray]:
-    """The columns of a run's CSV file, which starts with ``epoch``: float64, NaN where nothing was
-    measured; ``phase`` is text.
+    """The columns of a run's CSV file, which starts with ``epoch``.
+
+    Returns
+    -------
+    dict of name to array
+        float64, NaN where nothing was measured; ``phase`` is text.
+
+    Raises
+    ------
+    ValueError
+        The file is damaged; the message has its name, and the line.
+    OSError
+        It cannot be read.
     """
     name = os.fspath(path)
     try:

@@ -22,7 +22,20 @@ class Board:
 
     What goes wrong with that, with a full disk say, is noted, and the rest is left out. It is
     written by this thread: tensorboardX's own writer dies alone, and lets others wait for ever.
-    What an earlier start of the run has written of `epoch` and later ones is not shown.
+
+    Parameters
+    ----------
+    folder : path
+        The run folder.
+    epoch : int
+        What an earlier start of the run has written of this epoch and later ones is not shown.
+    note : callable
+        Is told what went wrong.
+
+    Raises
+    ------
+    ValueError
+        tensorboardX is not installed.
     """
 
     def __init__(self, folder: PathLike, epoch: int = 1, note: Callable[[str], None] = print):

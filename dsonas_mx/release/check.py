@@ -34,9 +34,16 @@ GROUPS = ("outputs", "statistics", "gradients", "λ gradients")
 class Reference(NamedTuple):
     """The content of a file.
 
-    `meta` has data set, scope, levels, operations, width, blocks, num_classes, fix_gamma.
-    `parameters` are those, and moving statistics, before the pass, by the authors' names;
-    `expected` is what was computed, by the names of the file: `out:…`, `aux_after:…`, `grad:…`.
+    Attributes
+    ----------
+    meta : dict
+        Data set, scope, levels, operations, width, blocks, num_classes, fix_gamma.
+    data, label : array
+        B×C×H×W and B.
+    parameters : dict
+        Parameters and moving statistics before the pass, by the authors' names.
+    expected : dict
+        What was computed, by the names of the file: `out:…`, `aux_after:…`, `grad:…`.
     """
 
     meta: Dict[str, Any]
@@ -55,9 +62,16 @@ class Difference(NamedTuple):
 
 
 class Checked(NamedTuple):
-    """What `check` has found: the differences of every array, and whether the project's own
-    operators computed them. `of_native` are gradients of these operators that were too far off,
-    where MXNet's own were compared then.
+    """What `check` has found.
+
+    Attributes
+    ----------
+    differences : list of Difference
+        Of every array.
+    is_native : bool
+        Whether the project's own operators computed them.
+    of_native : tuple of Difference
+        Gradients of these operators that were too far off, where MXNet's own were compared then.
     """
 
     differences: List[Difference]
@@ -74,7 +88,15 @@ class _PlainGraph(TrainGraph):
 
 
 def read_reference(path: PathLike) -> Reference:
-    """Read a file of reference arrays."""
+    """Read a file of reference arrays.
+
+    Raises
+    ------
+    ValueError
+        It is not one; the message names the file.
+    OSError
+        It cannot be read.
+    """
     arrays = read_arrays(path, _MOST_BYTES)
     with in_file(path):
         return _sort(arrays)
@@ -139,10 +161,21 @@ def read_architecture(reference: Reference) -> Architecture:
 
 
 class Network:
-    """Our network with the parameters of a reference, all of them, on the graphs of a search.
+    """Our network with the parameters of a reference, on the graphs of a search.
 
-    `build(architecture, fix_gamma=…)` makes it, weighted, not initialised. A `plain` one leaves out
-    the project's own operators, even where they could be used.
+    Parameters
+    ----------
+    build : callable
+        `build(architecture, fix_gamma=…)` → a weighted network, not initialised.
+    plain : bool
+        Leave out the project's own operators, even where they could be used.
+    context : mx.Context, optional
+        The device that computes; the CPU by default.
+
+    Raises
+    ------
+    ValueError
+        A parameter of the network is not in the file, or not of its shape, or the other way round.
     """
 
     def __init__(
@@ -206,11 +239,16 @@ class Network:
 def check(
     reference: Reference, architecture: Architecture, build: Build, tolerance: float
 ) -> Checked:
-    """Compare our network with a reference, whose inputs must be finite.
+    """Compare our network with a reference.
 
     Where a value lies within rounding of the kink of a ReLU or a maximum, two ways to round take
     two gradients, and not by little. So if nothing but gradients of the project's own operators is
     too far off, MXNet's are compared too, which round as the reference does.
+
+    Raises
+    ------
+    ValueError
+        An array of one has none in the other, or one of another shape; or an input is not finite.
     """
     inputs = {"data": reference.data, "softmax_label": reference.label, **reference.parameters}
     for name, array in inputs.items():
@@ -271,9 +309,13 @@ def compare(
 ) -> List[Difference]:
     """The differences of all arrays, each relative to the largest value of the reference.
 
-    A reference that is all zero is measured against the largest value of its kind in the file. Both
-    sides must have the same arrays, but the gradient of a fixed gamma, which is zero, may be left
-    out of the file.
+    A reference that is all zero is measured against the largest value of its kind in the file.
+
+    Raises
+    ------
+    ValueError
+        An array is on one side alone, or of another shape. The gradient of a fixed gamma, which is
+        zero, may be left out of the file.
     """
     for name in computed:
         if name not in expected and (not name.startswith("grad:") or computed[name].any()):

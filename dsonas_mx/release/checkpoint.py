@@ -22,9 +22,14 @@ Build = Callable[..., HybridBlock]
 
 @dataclass(frozen=True)
 class Told:
-    """What a file of the authors cannot tell, where it is not the data set's default: the
-    architecture of a derived network, whose file has no scales; and what `SearchSpace` has,
-    `blocks` as `parse_blocks` takes it.
+    """What a file of the authors cannot tell, where it is not the data set's default.
+
+    Parameters
+    ----------
+    architecture : path, optional
+        Of a derived network, whose file has no scales.
+    levels, operations, blocks, width : optional
+        As in `SearchSpace`; `blocks` as `parse_blocks` takes it.
     """
 
     architecture: Optional[PathLike] = None
@@ -35,8 +40,12 @@ class Told:
 
 
 class Checkpoint(NamedTuple):
-    """What is in a file; without weights there are no parameters, only scales. A supernet is
-    weighted, as the release trains it: its `fix_gamma` is then `FIXED`.
+    """What is in a file; without weights there are no parameters, only scales.
+
+    Attributes
+    ----------
+    is_supernet : bool
+        Whether the network is weighted, as the release trains it: its `fix_gamma` is then `FIXED`.
     """
 
     architecture: Architecture
@@ -45,8 +54,17 @@ class Checkpoint(NamedTuple):
 
 
 def read(path: PathLike, epoch: int, told: Told, build: Build) -> Checkpoint:
-    """The architecture, and our parameters if there are weights, of the network that
-    `build(architecture, weighted=…, fix_gamma=…)` makes.
+    """The architecture, and our parameters if there are weights.
+
+    Parameters
+    ----------
+    build : callable
+        `build(architecture, weighted=…, fix_gamma=…)` → a network.
+
+    Raises
+    ------
+    ValueError, OSError
+        It is no such file; the message has its name.
     """
     arrays = read_params(path)
     with in_file(path):

@@ -4,8 +4,12 @@ import signal
 
 
 class Interrupted(Exception):
-    """A signal asked for the end; the checkpoint is written. The status is what a shell expects:
-    128 and the number of the signal.
+    """A signal asked for the end; the checkpoint is written.
+
+    Attributes
+    ----------
+    status : int
+        What a shell expects: 128 and the number of the signal.
     """
 
     def __init__(self, number: int) -> None:

@@ -13,6 +13,11 @@ class Lock:
 
     The lock is the kernel's and belongs to the process: neither forked nor spawned children have
     it. Where a file system knows no locks, there is none.
+
+    Raises
+    ------
+    ValueError
+        Another process, or another part of this one, has it.
     """
 
     _held: ClassVar[Set[str]] = set()

@@ -13,8 +13,13 @@ _MOST_BYTES = 2**40
 
 
 class Tables:
-    """CSV files of a folder, and how much of each counts. `note` is told of rows that somebody has
-    removed, which ends no run.
+    """CSV files of a folder, and how much of each counts.
+
+    Parameters
+    ----------
+    folder : path
+    note : callable
+        Is told of rows that somebody has removed, which ends no run.
     """
 
     def __init__(self, folder: Path, note: Callable[[str], None]) -> None:

@@ -12,8 +12,12 @@ _MOST_DRAWS = 10_000
 
 
 def prune(space: SearchSpace, mask: Sequence[Any]) -> Mask:
-    """Keep of `mask`, in the order of `space.connections`, those that lie on a way from the block's
-    input to its output.
+    """Keep of `mask` the connections that lie on a way from the block's input to its output.
+
+    Parameters
+    ----------
+    mask : sequence of bool
+        One a connection, in the order of `space.connections`.
     """
     connections = space.connections
     if len(mask) != len(connections):

@@ -25,9 +25,14 @@ _NAME = re.compile(
 
 
 class ScaleName(NamedTuple):
-    """What the name of a scale says: its group, ``''`` for the block that all share,
-    ``'stage1.block1'`` or ``'reduction1'``; source and target of a connection. A branch has no
-    target, and its kernel as source.
+    """What the name of a scale says.
+
+    Attributes
+    ----------
+    group : str
+        ``''`` for the block that all share, ``'stage1.block1'`` or ``'reduction1'``.
+    source, target : str
+        Of a connection; a branch has no target, and its kernel as source.
     """
 
     group: str
@@ -81,8 +86,12 @@ def lambda_parameters(architecture: Any) -> Dict[str, np.ndarray]:
 
 
 class Scales(Mapping[str, float]):
-    """The scales of a space, of either setting, by name and as arrays; 0 for what is gone. The
-    vector has all of them, in their order.
+    """The scales of a space, by name and as arrays; 0 for what is gone.
+
+    Parameters
+    ----------
+    space : SearchSpace or MobileSpace
+    vector : array of all scales, in their order
     """
 
     def __init__(self, space: Any, vector: Any) -> None:

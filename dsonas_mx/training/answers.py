@@ -39,8 +39,16 @@ class Answers:
 def answers(
     net: HybridBlock, data: Loader, context: mx.Context, num_classes: int, most: int = 24
 ) -> Answers:
-    """Ask a network, whose first output are the logits, about all samples of `data`; so many
-    mistakes are kept.
+    """Ask a network about all samples of `data`.
+
+    Parameters
+    ----------
+    net : HybridBlock
+        Its first output are the logits.
+    data : Loader
+        All samples, to test on.
+    most : int
+        Mistakes that are kept.
     """
     confusion = Confusion(num_classes)
     mistakes: List[Mistake] = []

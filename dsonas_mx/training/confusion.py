@@ -4,7 +4,17 @@ import numpy as np
 
 
 class Confusion:
-    """Counts of pixels by true and predicted class, int64; ignored pixels count nowhere."""
+    """Counts of pixels by true and predicted class; ignored pixels count nowhere.
+
+    Parameters
+    ----------
+    num_classes : int
+
+    Attributes
+    ----------
+    counts : numpy.ndarray
+        int64, true class × predicted class.
+    """
 
     def __init__(self, num_classes: int) -> None:
         self.counts = np.zeros((num_classes, num_classes), np.int64)

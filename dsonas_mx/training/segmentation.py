@@ -140,7 +140,13 @@ class SegmentationFit(Loop):
         super()._step(kind, batch)
 
     def step_epoch(self) -> SegmentationEpoch:
-        """Train for an epoch, then test if it is time to."""
+        """Train for an epoch, then test if it is time to.
+
+        Raises
+        ------
+        ArithmeticError
+            A loss that is not finite.
+        """
         number, _ = self._place(self.epoch)
         data = self._stages[number].data
         train = self._run_steps(("all",) * len(data), {"all": data}, "train")["all"]
@@ -165,9 +171,19 @@ class SegmentationFit(Loop):
 class Predictor:
     """Classes of the pixels of whole images, of any size.
 
-    It runs on copies of the parameters of `net`, see `dsonas_mx.training.fit.Inference`. The image
-    is predicted at each scale, and if it shall `flip` mirrored, too, and the probabilities
-    averaged. All workers predict with the statistics that the first one has.
+    It runs on copies of the parameters of `net`, see `dsonas_mx.training.fit.Inference`.
+
+    Parameters
+    ----------
+    net : HybridBlock
+        Initialised.
+    context : mx.Context
+    scales : sequence of float
+        The image is predicted at each of these scales, and the probabilities averaged.
+    flip : bool
+        At each scale also mirrored.
+    workers : Workers, optional
+        All of them predict with the statistics that the first one has.
     """
 
     def __init__(

@@ -17,8 +17,17 @@ _MOST_NAMES = 5
 
 
 class Taken(NamedTuple):
-    """Names of the parameters that were taken over, of those of the network that keep what they
-    had, of those in the file of another shape, and of those in the file alone, as its classifier's.
+    """Names of the parameters that were taken over, and of those of a file that were not.
+
+    Attributes
+    ----------
+    taken : list of str
+    missing : list of str
+        Of the network; they keep what they had.
+    other : list of str
+        In the file, of another shape than in the network.
+    left : list of str
+        In the file alone, as those of its classifier.
     """
 
     taken: List[str]
@@ -45,6 +54,11 @@ def parameters_file(run: PathLike, pretrained: bool = False) -> Path:
     """The file of parameters of a run folder or of a checkpoint, or the file itself.
 
     Of a search those at its end or, if `pretrained`, those from before it, where it has them.
+
+    Raises
+    ------
+    FileNotFoundError
+        There is none.
     """
     path = Path(run)
     names = [PRETRAINED] if pretrained else []
@@ -72,7 +86,11 @@ def take_over(net: HybridBlock, arrays: Mapping[str, np.ndarray], backbone: Hybr
     """Give the parameters of a network, initialised, the values of those of the same name.
 
     Scales λ stay as they are, and names that are not of the `backbone` are not said to be missing.
-    Something of it must fit.
+
+    Raises
+    ------
+    ValueError
+        Nothing fits.
     """
     known = {n: p for n, p in net.collect_params().items() if not is_lambda(p)}
     wanted = [name for name in backbone.collect_params() if name in known]
