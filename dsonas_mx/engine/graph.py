@@ -283,7 +283,8 @@ class TrainGraph:
             states=learned / MB,
             exchange=exchange / MB if len(self._contexts) > 1 else 0.0,
             maps=0.0,
-            batch=batch * (1 if on_gpu else 3) / MB,  # the CPU has what is staged, too
+            # On the host are two that are staged, and the next.
+            batch=batch * (1 if on_gpu else 4) / MB,
             rest=0.0,
             workspace=0.0 if on_gpu else self._workspace / len(self._contexts),
         )

@@ -152,7 +152,7 @@ class Footprint:
     maps : float
         What executors take: maps, gradients of maps, and what they work in.
     batch : float
-        What goes in.
+        What goes in; on a CPU also what is staged for it, and what the loader has next.
     rest : float
         What executors that use one memory in turn need beyond the largest of them, since they
         divide it in other ways.

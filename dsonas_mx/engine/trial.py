@@ -90,6 +90,11 @@ class Trial:
                 )
             self._arrays[name] = reserved(shape, context)
 
+    @property
+    def on_gpu(self) -> bool:
+        """Whether it is to run on one."""
+        return self._context.device_type == "gpu"
+
     def whole(self, recomputed: Names) -> Taken:
         """MB of one executor that computes these nodes again."""
         return self._bound(Part(self._symbol, self._arrays, self._wanted), recomputed)
@@ -165,7 +170,7 @@ class Trial:
 
     def _of_nodes(self, count: int) -> float:
         """MB of so many nodes and inputs on the device; those of a GPU are in the host's memory."""
-        return 0.0 if self._context.device_type == "gpu" else NODE * count / MB
+        return 0.0 if self.on_gpu else NODE * count / MB
 
     def _of_make(self, part: Part, recomputed: Names) -> Taken:
         """Of one make, one is bound."""
@@ -175,8 +180,8 @@ class Trial:
         return self._known[key]
 
     def _bound(self, part: Part, recomputed: Names) -> Taken:
-        on_gpu = self._context.device_type == "gpu"
-        symbol, arrays = mark(part.symbol, recomputed, on_gpu, part.wanted), part.arrays
+        arrays = part.arrays
+        symbol = mark(part.symbol, recomputed, self.on_gpu, part.wanted)
         names = symbol.list_arguments()
         executor = symbol.bind(
             self._context,
@@ -220,6 +225,11 @@ class Trials:
     def between(self) -> float:
         """See `Trial`."""
         return self._trials[0].between()
+
+    @property
+    def on_gpu(self) -> bool:
+        """See `Measure`."""
+        return self._trials[0].on_gpu
 
     @property
     def kinds(self) -> int:

@@ -335,7 +335,7 @@ def test_numbers_are_drawn_behind_the_last_cut_only():
 class Sizes:
     """What a planner asks, of a graph of seven segments."""
 
-    kinds = 2
+    kinds, on_gpu = 2, True
     last = 0.25
 
     def whole(self, recomputed, limit):

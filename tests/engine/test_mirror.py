@@ -287,7 +287,7 @@ def test_averages_are_moved_once_and_hide_no_boundary(tiny_space):
 class Sizes:
     """Each node computed again saves its size of a hundred."""
 
-    kinds = 1
+    kinds, on_gpu = 1, True
 
     def __init__(self, sizes):
         self.sizes = sizes
