@@ -72,7 +72,7 @@ def kind_of(path: Optional[str]) -> Optional[str]:
     """
     if not path:
         return None
-    if path.lower().endswith(".npz"):
+    if Path(path).suffix.lower() == ".npz":
         return "arrays"
     if (Path(path) / _TRAIN).is_file():
         return _known(Path(path)) or "records"
