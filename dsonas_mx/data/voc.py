@@ -8,17 +8,7 @@ and `classes.txt` with a class a line; without it the classes are VOC's.
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import (
-    AbstractSet,
-    Callable,
-    Dict,
-    FrozenSet,
-    List,
-    NamedTuple,
-    Optional,
-    Sequence,
-    Tuple,
-)
+from typing import Callable, Dict, FrozenSet, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -179,7 +169,7 @@ def held_out(data_dir: Optional[str], data_sets: Sequence[str]) -> FrozenSet[str
     return frozenset(name for folder in lists for name in names_in(folder, "val"))
 
 
-def training(folders: Sequence[PathLike], without: AbstractSet[str] = frozenset()) -> Scenes:
+def training(folders: Sequence[PathLike], without: FrozenSet[str] = frozenset()) -> Scenes:
     """The training images of several folders together, each name once, but those of `without`.
 
     An image that is in several, as those of VOC are in SBD, has the mask of the last.

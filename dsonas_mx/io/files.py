@@ -11,27 +11,12 @@ import stat
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import (
-    Any,
-    BinaryIO,
-    Callable,
-    Dict,
-    Iterable,
-    Iterator,
-    List,
-    Optional,
-    Sequence,
-    Tuple,
-    TypeVar,
-    Union,
-    overload,
-)
+from typing import Any, BinaryIO, Callable, Dict, Iterable, Iterator, List, Optional, Tuple, Union
 
 from .checks import shown
 
 _MOST_BYTES = 2**26  # of JSON
 
-T = TypeVar("T")
 PathLike = Union[str, "os.PathLike[str]"]
 
 
@@ -246,28 +231,11 @@ def write_json(path: PathLike, content: Any) -> None:
     write_text(path, json.dumps(content, indent=1, allow_nan=False) + "\n")
 
 
-@overload
-def read_json(path: PathLike) -> Any: ...
-
-
-@overload
-def read_json(path: PathLike, parse: Callable[[Any], T]) -> T: ...
-
-
-def read_json(path: PathLike, parse: Optional[Callable[[Any], Any]] = None) -> Any:
-    """What a JSON file has, or what `parse` makes of it.
-
-    Raises
-    ------
-    ValueError
-        The file is not JSON, or `parse` raises one; the message has the file's name.
-    OSError
-        It cannot be read.
-    """
+def read_json(path: PathLike, parse: Callable[[Any], Any] = lambda data: data) -> Any:
+    """What `parse` makes of the content of a JSON file; its errors get the file's name."""
     content = read_regular(path, _MOST_BYTES)
     with in_file(path):
-        data = parse_json(content)
-        return data if parse is None else parse(data)
+        return parse(parse_json(content))
 
 
 def parse_json(content: bytes) -> Any:
@@ -318,7 +286,7 @@ def _to_disk(path: Path) -> None:
         os.close(descriptor)
 
 
-def unique_names(folders: Sequence[Path]) -> List[str]:
+def unique_names(folders: Iterable[Path]) -> List[str]:
     """The last parts of the paths, as many as tell them apart."""
     parts = [folder.absolute().parts for folder in folders]
     for count in range(1, 20):

@@ -7,19 +7,7 @@ goes on are all made of it.
 
 import math
 from dataclasses import dataclass, field, fields, replace
-from typing import (
-    Any,
-    Callable,
-    Collection,
-    Dict,
-    FrozenSet,
-    Iterator,
-    Mapping,
-    NamedTuple,
-    Optional,
-    Sequence,
-    Tuple,
-)
+from typing import Any, Callable, Collection, Dict, Iterator, Mapping, NamedTuple, Optional, Tuple
 
 from .checks import check_int
 
@@ -56,7 +44,7 @@ class Option(NamedTuple):
     record: str = ""
     parse: Optional[Callable[[str], Any]] = None
     show: Callable[[Any], Any] = lambda value: value
-    choices: Optional[Sequence[str]] = None
+    choices: Optional[Collection[str]] = None
     metavar: Optional[str] = None
     check: Optional[Check] = None
     one_of: str = ""
@@ -133,7 +121,7 @@ class Groups:
         The names, as a record has them, of what stood on the command line.
     """
 
-    given: FrozenSet[str] = frozenset()
+    given: Collection[str] = frozenset()
 
     @classmethod
     def of(cls, values: Mapping[str, Any], given: Collection[str] = ()) -> Any:

@@ -14,18 +14,7 @@ far the second round was from the fastest, if that is more.
 import statistics
 from collections import Counter, defaultdict
 from dataclasses import replace
-from typing import (
-    Any,
-    Callable,
-    DefaultDict,
-    Dict,
-    List,
-    Mapping,
-    NamedTuple,
-    Optional,
-    Sequence,
-    Tuple,
-)
+from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 import mxnet as mx
 import numpy as np
@@ -216,12 +205,12 @@ def work(space: SearchSpace, mask: Mask) -> Any:
     For each sum its number of terms and the operations that take it, and the number of maps that
     reach the output. Operations of a level with the same sources take one sum.
     """
-    sources: DefaultDict[str, List[str]] = defaultdict(list)
+    sources: Dict[str, List[str]] = defaultdict(list)
     for edge, kept in zip(space.connections, mask):
         if kept:
             sources[edge.target].append(edge.source)
     live = {source for terms in sources.values() for source in terms} - {INPUT}
-    sums: DefaultDict[Any, List[str]] = defaultdict(list)
+    sums: Dict[Any, List[str]] = defaultdict(list)
     for node in live:
         level, operation = node.split(".")
         sums[level, tuple(sources[node])].append(operation)
