@@ -3,10 +3,11 @@
 import math
 import zipfile
 import zlib
-from typing import Any, Optional, Tuple
+from typing import Any, BinaryIO, Optional, Tuple, cast
 
 import numpy as np
 
+from ..io.arrays_file import read_header
 from ..io.files import PathLike, open_regular
 from .labels import check_labels, count_classes
 from .picture import with_channels
@@ -61,13 +62,7 @@ def _member(archive: zipfile.ZipFile, name: str) -> np.ndarray:
     if f"{name}.npy" not in archive.namelist():
         raise ValueError(f"has no array {name!r}; it needs images and labels")
     with archive.open(f"{name}.npy") as file:
-        version = np.lib.format.read_magic(file)
-        read = (
-            np.lib.format.read_array_header_1_0
-            if version == (1, 0)
-            else np.lib.format.read_array_header_2_0
-        )
-        shape, _, dtype = read(file)
+        shape, _, dtype = read_header(cast(BinaryIO, file))
         if dtype.hasobject:
             raise ValueError(f"{name} has Python objects: save it with a plain type")
         if math.prod(shape) * dtype.itemsize > _MOST_BYTES:

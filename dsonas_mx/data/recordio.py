@@ -8,7 +8,7 @@ import math
 import os
 import struct
 from pathlib import Path
-from typing import BinaryIO, Iterable, Iterator, List, NamedTuple
+from typing import BinaryIO, Iterable, Iterator, List, NamedTuple, Tuple
 
 from ..io.files import atomic, open_regular, read_regular, write_lines
 
@@ -96,15 +96,16 @@ def read_index(path: Path) -> List[int]:
     ValueError
         A line is not a key and an offset.
     """
-    offsets = []
+    return sorted(offset for _, offset in _index(path, "make the records again"))
+
+
+def _index(path: Path, advice: str) -> Iterator[Tuple[int, int]]:
+    """Key and offset of each line of an `.idx` file."""
     for number, line in enumerate(read_regular(path, _MOST_OF_INDEX).splitlines(), 1):
         fields = line.split()
-        if len(fields) != 2 or not fields[1].isdigit():
-            raise ValueError(
-                f"{path}: line {number} is not a key and an offset; make the records again"
-            )
-        offsets.append(int(fields[1]))
-    return sorted(offsets)
+        if len(fields) != 2 or not (fields[0].isdigit() and fields[1].isdigit()):
+            raise ValueError(f"{path}: line {number} is not a key and an offset; {advice}")
+        yield int(fields[0]), int(fields[1])
 
 
 def _payload(file: BinaryIO, size: int, path: Path) -> bytes:
@@ -204,19 +205,10 @@ def read_places(path: Path) -> List[Place]:
 
     The label is NaN where no record starts.
     """
-    places = []
+    places, advice = [], "remove the file, it is made again from the records"
     with open_regular(path) as file:
         size = os.fstat(file.fileno()).st_size
-        for number, line in enumerate(
-            read_regular(path.with_suffix(".idx"), _MOST_OF_INDEX).splitlines(), 1
-        ):
-            fields = line.split()
-            if len(fields) != 2 or not (fields[0].isdigit() and fields[1].isdigit()):
-                raise ValueError(
-                    f"{path.with_suffix('.idx')}: line {number} is not a key and an offset; "
-                    "remove the file, it is made again from the records"
-                )
-            key, offset = map(int, fields)
+        for key, offset in _index(path.with_suffix(".idx"), advice):
             head = os.pread(file.fileno(), 36, offset) if offset < size else b""
             places.append(_place(key, offset, head, file))
     return places

@@ -9,7 +9,7 @@ import os
 import zipfile
 import zlib
 from math import prod
-from typing import BinaryIO, Dict, cast
+from typing import BinaryIO, Dict, Tuple, cast
 
 import numpy as np
 
@@ -48,14 +48,19 @@ def read_arrays(path: PathLike, most: int) -> Dict[str, np.ndarray]:
         raise ValueError(f"{prefix}{error}") from None
 
 
-def _array(file: BinaryIO, size: int) -> np.ndarray:
-    """An array of a member, whose bytes, known from the archive, are those of its shape."""
+def read_header(file: BinaryIO) -> Tuple[Tuple[int, ...], bool, np.dtype]:
+    """Shape, order and type of the array of a member, before its values."""
     version = np.lib.format.read_magic(file)
     if version not in ((1, 0), (2, 0)):
         raise ValueError("not an .npz file of plain arrays")
     first = version == (1, 0)
     read = np.lib.format.read_array_header_1_0 if first else np.lib.format.read_array_header_2_0
-    shape, fortran, dtype = read(file)
+    return read(file)
+
+
+def _array(file: BinaryIO, size: int) -> np.ndarray:
+    """An array of a member, whose bytes, known from the archive, are those of its shape."""
+    shape, fortran, dtype = read_header(file)
     if dtype.hasobject or dtype.itemsize == 0:
         raise ValueError("not an .npz file of plain arrays")
     expected = prod(shape) * dtype.itemsize
