@@ -124,6 +124,9 @@ class DeepLabV3(Layer):
         norm = {"scale": not fix_gamma}
         self.backbone = backbone
         self.num_classes = num_classes
+        if isinstance(backbone, Features):  # what a search asks of a network
+            self.architecture, self.packed = backbone.architecture, backbone.packed
+            self.lambda_names, self.never_empty = backbone.lambda_names, backbone.never_empty
         self.aspp = ASPP(last, norm, prefix="aspp_")
         self.head = nn.HybridSequential(prefix="head_")
         with self.head.name_scope():
@@ -149,26 +152,6 @@ class DeepLabV3(Layer):
                     parameter.init = CONVOLUTION_INIT
                 else:
                     parameter.wd_mult = 0
-
-    @property
-    def architecture(self) -> Architecture:
-        """Of the backbone."""
-        return self.backbone.architecture
-
-    @property
-    def packed(self) -> Dict[str, Tuple[int, Tuple[Any, ...]]]:
-        """See `Backbone`."""
-        return self.backbone.packed
-
-    @property
-    def lambda_names(self) -> Tuple[str, ...]:
-        """See `Backbone`."""
-        return self.backbone.lambda_names
-
-    @property
-    def never_empty(self) -> Tuple[str, ...]:
-        """As the backbone's."""
-        return self.backbone.never_empty
 
     def hybrid_forward(self, F: Any, x: Map) -> Any:
         third, last = self.backbone(x)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from copy import copy
 from typing import Iterable, List, Tuple, Union
 
 import numpy as np
@@ -29,27 +28,16 @@ class Stretched:
     """
 
     def __init__(self, pictures: Pictures, size: int, channels: int) -> None:
-        self.pictures = pictures
+        self.pictures, self.labels, self.classes = pictures, pictures.labels, pictures.classes
         self.image_shape = (size, size, channels)
 
     def __len__(self) -> int:
         return len(self.pictures)
 
-    @property
-    def labels(self) -> np.ndarray:
-        """int32, each an index into `classes`."""
-        return self.pictures.labels
-
-    @property
-    def classes(self) -> Tuple[str, ...]:
-        """Names of the classes."""
-        return self.pictures.classes
-
     def subset(self, chosen: np.ndarray) -> Stretched:
         """Some of the images."""
-        part = copy(self)
-        part.pictures = self.pictures.subset(chosen)
-        return part
+        side, _, channels = self.image_shape
+        return Stretched(self.pictures.subset(chosen), side, channels)
 
     def take(self, chosen: np.ndarray, whole: bool) -> Tuple[np.ndarray, np.ndarray]:
         """Images, uint8 N×H×W×C, and labels; see `Pictures.take`."""
