@@ -200,11 +200,7 @@ class Network:
         shapes = reference.data.shape, reference.label.shape
         graph = _PlainGraph if plain else TrainGraph
         self._graph = graph(self._net, cross_entropy, *shapes, [self._context])
-
-    @property
-    def is_native(self) -> bool:
-        """Whether the project's own operators are used."""
-        return self._graph.is_native
+        self.is_native = self._graph.is_native  # it uses the project's own operators
 
     def compute(self) -> Dict[str, np.ndarray]:
         """What a training pass, and inference after it, give by the names of the file."""

@@ -125,6 +125,7 @@ class Search(Loop):
             raise ValueError("lambda_data must be given if, and only if, there is a split")
         super().__init__(weight_data, loss, setup or Setup())
         self.options = options
+        self.num_epochs = options.pretrain_epochs + options.num_epochs  # at most
         self.architecture: Any = architecture
         self._unchanged = 0
         self._complete: Any = architecture
@@ -134,11 +135,6 @@ class Search(Loop):
         if lambda_data is not None:
             check_turns(len(weight_data), len(lambda_data), options.split)
         self._start(architecture)
-
-    @property
-    def num_epochs(self) -> int:
-        """Those of pre-training, and of search at most."""
-        return self.options.pretrain_epochs + self.options.num_epochs
 
     def steps_of(self, epoch: int) -> int:
         """Those of pre-training see all samples of the weights."""

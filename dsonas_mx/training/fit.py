@@ -81,7 +81,7 @@ class Fit(Loop):
     ) -> None:
         super().__init__(train_data, loss, setup or Setup())
         self.net = net
-        self.options = options
+        self.options, self.num_epochs = options, options.num_epochs
         self.train_data, self.test_data = train_data, test_data
         optimizer = mx.optimizer.create(
             "nag",
@@ -90,11 +90,6 @@ class Fit(Loop):
             wd=options.weight_decay,
         )
         self._bind({"all": optimizer})
-
-    @property
-    def num_epochs(self) -> int:
-        """Those of the options."""
-        return self.options.num_epochs
 
     def steps_of(self, epoch: int) -> int:
         """The same in all epochs."""

@@ -26,7 +26,7 @@ class Diverged(ArithmeticError):
 class Loop:
     """What every training of a network has in common: its steps, and its state.
 
-    A class derived from it sets `net`, calls `_bind`, and defines `num_epochs`, `steps_of`,
+    A class derived from it sets `net` and `num_epochs`, calls `_bind`, and defines `steps_of`,
     `outcome` and `step_epoch`, which calls `_set_rate`, `_run_steps` and, at its end,
     `_next_epoch`. Then it can be stopped after any step: `state` is all that it has to know to go
     on.
@@ -57,6 +57,7 @@ class Loop:
     """
 
     net: HybridBlock
+    num_epochs: int
     graph: TrainGraph
     trainers: Dict[str, FlatTrainer]
 
@@ -73,11 +74,6 @@ class Loop:
         self._loss = loss
         self._tallies: Dict[str, Tally] = {}
         self._seen: List[mx.nd.NDArray] = []
-
-    @property
-    def num_epochs(self) -> int:
-        """So many at most."""
-        raise NotImplementedError
 
     def steps_of(self, epoch: int) -> int:
         """The steps of an epoch, counted from 0."""

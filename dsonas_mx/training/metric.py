@@ -31,12 +31,12 @@ class Tally:
         # By device: loss, right answers, in how many batches the sum of losses was finite, and
         # how many images had no labelled pixel, where labels are of pixels.
         self._sums: Dict[mx.Context, List[mx.nd.NDArray]] = {}
-        self._samples = 0
+        self.samples = 0  # that were counted
 
     def add(self, outputs: Sequence[Outputs], samples: Optional[int] = None) -> None:
         """Count a batch, of so many samples with those that other workers have."""
         own = sum(len(label) for _, _, label in outputs)
-        self._samples += own if samples is None else samples
+        self.samples += own if samples is None else samples
         for loss, answers, label in outputs:
             if answers.ndim > label.ndim:
                 answers = mx.nd.argmax(answers, axis=1)
@@ -57,11 +57,11 @@ class Tally:
 
     def score(self) -> Score:
         """Mean loss and accuracy of all that was counted."""
-        if not self._samples:
+        if not self.samples:
             raise ValueError("no batch was counted")
         losses, answers, _, unlabelled = self.sums().T.tolist()
-        answered = max(1.0, self._samples - sum(unlabelled))
-        return Score(sum(losses) / self._samples, sum(answers) / answered)
+        answered = max(1.0, self.samples - sum(unlabelled))
+        return Score(sum(losses) / self.samples, sum(answers) / answered)
 
     def losses(self) -> List[mx.nd.NDArray]:
         """The sum of losses on each device so far: arrays that later batches do not change."""
@@ -69,18 +69,13 @@ class Tally:
 
     def finite_batches(self) -> int:
         """How many batches were counted before the first whose loss was not finite."""
-        return int(self.sums()[:, 2].min(initial=np.inf if self._samples else 0))
+        return int(self.sums()[:, 2].min(initial=np.inf if self.samples else 0))
 
     # What a checkpoint holds
 
-    @property
-    def samples(self) -> int:
-        """How many were counted."""
-        return self._samples
-
     def sums(self) -> np.ndarray:
         """The sums, devices×4, bit for bit."""
-        if not self._samples:
+        if not self.samples:
             return np.zeros((0, 4), np.float32)
         rows = [[array.asscalar() for array in sums] for sums in self._sums.values()]
         rows = [row + [0.0] * (4 - len(row)) for row in rows]
@@ -100,7 +95,7 @@ class Tally:
         tally = cls(workers, len(contexts))
         if sums.shape[1] == 3:  # of before images without labels were told apart
             sums = np.pad(sums, ((0, 0), (0, 1)))
-        tally._samples = samples
+        tally.samples = samples
         last = tally._workers.size * len(contexts) - 1
         if len(sums) > last + 1:
             sums = np.concatenate([sums[:last], sums[last:].sum(0, keepdims=True)])

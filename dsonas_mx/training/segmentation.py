@@ -101,14 +101,10 @@ class SegmentationFit(Loop):
         self.options = options or SegmentationOptions()
         self.net = net
         self._stages = tuple(stages)
+        self.num_epochs = sum(stage.num_epochs for stage in stages)
         self._test_data = test_data
         momentum, decay = self.options.momentum, self.options.weight_decay
         self._bind({"all": mx.optimizer.create("sgd", momentum=momentum, wd=decay)})
-
-    @property
-    def num_epochs(self) -> int:
-        """Of all stages."""
-        return sum(stage.num_epochs for stage in self._stages)
 
     def steps_of(self, epoch: int) -> int:
         """Those of its stage."""
