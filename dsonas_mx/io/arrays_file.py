@@ -49,7 +49,13 @@ def read_arrays(path: PathLike, most: int) -> Dict[str, np.ndarray]:
 
 
 def read_header(file: BinaryIO) -> Tuple[Tuple[int, ...], bool, np.dtype]:
-    """Shape, order and type of the array of a member, before its values."""
+    """Shape, order (whether Fortran's) and type of the array of a member, before its values.
+
+    Raises
+    ------
+    ValueError
+        It is of a version that no plain array needs.
+    """
     version = np.lib.format.read_magic(file)
     if version not in ((1, 0), (2, 0)):
         raise ValueError("not an .npz file of plain arrays")

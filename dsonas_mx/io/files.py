@@ -232,7 +232,15 @@ def write_json(path: PathLike, content: Any) -> None:
 
 
 def read_json(path: PathLike, parse: Callable[[Any], Any] = lambda data: data) -> Any:
-    """What `parse` makes of the content of a JSON file; its errors get the file's name."""
+    """What a JSON file has, or what `parse` makes of it.
+
+    Raises
+    ------
+    ValueError
+        The file is not JSON, or `parse` raises one; the message has the file's name.
+    OSError
+        It cannot be read.
+    """
     content = read_regular(path, _MOST_BYTES)
     with in_file(path):
         return parse(parse_json(content))
