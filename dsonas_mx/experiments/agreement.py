@@ -12,7 +12,7 @@ import math
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -87,7 +87,9 @@ def agreement(searches: Sequence[Found]) -> Optional[Dict[str, Any]]:
     dict
         ``n``; ``jaccard`` with its mean and that of connected random blocks with the same numbers
         of connections (``chance``: mean, and the interval that has 95 % of them); ``spearman``
-        after each epoch in which λ differ (``mean``, and ``kinds`` of the mean λ of each kind), and
+        after each epoch in which λ differ (``mean``; ``kinds`` of the mean λ of each kind;
+        ``averaged`` of λ averaged over these epochs so far; and from the second of them on
+        ``itself`` of λ of one seed and its own an epoch before, how far λ have settled), and
         ``spearman_chance``, that of λ put in random order; ``operations``, how much of its levels
         each operation is kept in.
 
@@ -139,16 +141,24 @@ def mean_jaccard(kept: Sequence[Sequence[Sequence[bool]]]) -> float:
 
 
 def spearman_by_epoch(searches: Sequence[Found]) -> List[Summary]:
-    """``epoch``, ``mean`` and ``kinds`` of each epoch after which λ of two seeds differ."""
+    """Of each epoch after which λ of two seeds differ, see `agreement`."""
     kinds = list(kinds_of(searches[0].architecture.space).values())
-    rows = []
+    rows: List[Summary] = []
+    sums: Any = 0
+    before: List[np.ndarray] = []
     for epoch in range(max(len(search.lambdas) for search in searches)):
         lambdas = [search.after(epoch) for search in searches]
         mean = _over_pairs(spearman, lambdas)
-        if not math.isnan(mean):
-            of_kinds = [np.stack([one[:, k].mean(1) for k in kinds], 1) for one in lambdas]
-            kind_mean = _over_pairs(spearman, of_kinds)
-            rows.append({"epoch": epoch + 1, "mean": mean, "kinds": kind_mean})
+        if math.isnan(mean):
+            continue
+        of_kinds = [np.stack([one[:, k].mean(1) for k in kinds], 1) for one in lambdas]
+        sums = sums + np.stack(lambdas)
+        row = {"epoch": epoch + 1, "mean": mean, "kinds": _over_pairs(spearman, of_kinds)}
+        row["averaged"] = _over_pairs(spearman, sums)
+        if before:
+            row["itself"] = _mean(map(spearman, np.concatenate(before), np.concatenate(lambdas)))
+        rows.append(row)
+        before = lambdas
     return rows
 
 
@@ -199,6 +209,10 @@ def _over_pairs(measure: Callable[[Any, Any], float], seeds: Sequence[Any]) -> f
         for first, second in itertools.combinations(seeds, 2)
         for one, other in zip(first, second)
     ]
+    return _mean(values)
+
+
+def _mean(values: Iterable[float]) -> float:
     known = [value for value in values if not math.isnan(value)]
     return float(np.mean(known)) if known else math.nan
 
@@ -225,7 +239,9 @@ def rows_of(agreements: Mapping[str, Mapping[str, Any]]) -> List[List[str]]:
                 str(found["n"]),
                 _shown(kept["mean"], kept["chance"]),
                 f"{first['mean']:.2f}" if ranks else "–",
-                *(_shown(last[key], level[key]) if ranks else "–" for key in ("mean", "kinds")),
+                _shown(last["mean"], level["mean"]) if ranks else "–",
+                *(f"{last[key]:.2f}" if key in last else "–" for key in ("averaged", "itself")),
+                _shown(last["kinds"], level["kinds"]) if ranks else "–",
                 kept_in,
             ]
         )

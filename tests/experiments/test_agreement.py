@@ -73,6 +73,17 @@ def test_epochs():
     ranks = spearman_by_epoch([short, long])
     assert [row["epoch"] for row in ranks] == [2, 3]
     assert [row["mean"] for row in ranks] == pytest.approx([1, -1])
+    assert "itself" not in ranks[0]
+    assert ranks[1]["itself"] == pytest.approx(0)  # 1 of the one seed, -1 of the other
+
+
+def test_averages_over_epochs_agree_where_single_epochs_do_not():
+    architecture, common = Architecture.complete(SMALL), np.arange(10.0)[None]
+    noise = 20 * np.array([[1, -1] * 5]) * np.array([1, -1])[:, None, None]
+    seeds = [Found(architecture, np.stack([common + one, common - one])) for one in noise]
+    first, last = spearman_by_epoch(seeds)
+    assert first["averaged"] == first["mean"] < 0 and last["mean"] < 0
+    assert last["averaged"] == pytest.approx(1) and last["itself"] < 0
 
 
 def test_kinds():
