@@ -6,7 +6,7 @@ from dsonas_mx.search.search import Search
 
 import mxnet as mx
 import pytest
-from searches import OPTIONS
+from small_search import OPTIONS
 
 from symbols import get_model
 

@@ -11,7 +11,7 @@ from dsonas_mx.space.scales import scale_names
 import mxnet as mx
 import numpy as np
 import pytest
-from searches import FROZEN, OPTIONS, set_at_the_end, set_lambdas, values
+from small_search import FROZEN, OPTIONS, set_at_the_end, set_lambdas, values
 
 from symbols import get_model
 

@@ -10,7 +10,7 @@ from dsonas_mx.space.scales import scale_names
 
 import numpy as np
 import pytest
-from searches import FROZEN, OPTIONS, named, set_at_the_end
+from small_search import FROZEN, OPTIONS, named, set_at_the_end
 
 
 class Numbered(Budget):
