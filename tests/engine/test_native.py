@@ -29,6 +29,7 @@ def folders(monkeypatch, tmp_path):
             shutil.copy(file, package)
 
     def compile(command, **how):
+        Path(command[-1]).touch()
         Path(command[-1]).chmod(0o711)
         return subprocess.CompletedProcess(command, 0, "")
 
