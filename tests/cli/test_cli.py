@@ -186,6 +186,14 @@ def statistics(name):
     return DATA_SETS[name].mean, DATA_SETS[name].std
 
 
+def test_known_images_get_the_side_that_is_asked_for(small_cifar):
+    options = ImageOptions(data_set="cifar10", data_dir=str(small_cifar), image_size=16)
+    train, test, augmentation = data.load_images(options)
+    assert train.image_shape == test.image_shape == (16, 16, 3)
+    assert augmentation.pad == 2
+    assert options.about.images()["image_size"] == 16
+
+
 def test_embedded_images():
     train, test, augmentation = data.load_images(ImageOptions(data_set="fashion_mnist"), cutout=4)
     assert (len(train), len(test)) == (6000, 2000)
